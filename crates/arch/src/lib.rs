@@ -1,0 +1,1 @@
+//! What depends on the processor: prefetch, tag compare, huge-page slabs, the cycle counter.

@@ -1,0 +1,2 @@
+//! Services, real servers and schedulers.
+#![forbid(unsafe_code)]

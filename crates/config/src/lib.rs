@@ -1,0 +1,2 @@
+//! The configuration file: schema, validation, merge and difference.
+#![forbid(unsafe_code)]

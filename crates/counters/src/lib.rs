@@ -1,0 +1,2 @@
+//! Per-worker statistics and their merge.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Bindings to DPDK and one shim of burst-level helpers.

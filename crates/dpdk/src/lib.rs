@@ -1,0 +1,1 @@
+//! Safe DPDK: start-up, interfaces, queues, mempools and packets owned by move.

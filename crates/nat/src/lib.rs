@@ -1,0 +1,2 @@
+//! What to rewrite, and how.
+#![forbid(unsafe_code)]

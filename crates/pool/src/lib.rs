@@ -1,0 +1,2 @@
+//! Leases of ports and ICMP identifiers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Which worker owns a key.
+#![forbid(unsafe_code)]

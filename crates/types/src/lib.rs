@@ -1,0 +1,34 @@
+//! The nouns that all parts share: addresses by role, keys, directions, time and verdicts.
+//!
+//! Everything here is plain data in host byte order; network order never leaves the `wire` crate.
+//! Words are those of `docs/glossary.md`.
+#![forbid(unsafe_code)]
+
+mod address;
+mod key;
+mod packet;
+mod slot;
+mod time;
+mod verdict;
+
+pub use address::{Endpoint, Lip, MacAddr, ParseMacError, RsAddr, Vip, WanIp};
+pub use key::{Dir, FlowKey, IcmpId, L4Port, Proto, Zone};
+pub use packet::Packet;
+pub use slot::{Slot, SlotAllocator};
+pub use time::Now;
+pub use verdict::Verdict;
+
+/// Identifies an interface of ours (an ethdev, a bond or a VLAN on one); dense from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EthPortId(pub u16);
+
+/// Identifies a DPDK lcore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LcoreId(pub u16);
+
+/// Identifies a worker; dense from 0, one for each lcore that polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u16);
+
+/// Packets that pass the stages together, at most.
+pub const BURST_MAX: usize = 64;

@@ -1,0 +1,157 @@
+//! How a packet ends.
+
+use std::fmt;
+
+macro_rules! verdicts {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)*) => {
+        /// The end of a packet, and the index of its counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Verdict {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Verdict {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name of the counter.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// One sentence on what it means, for people.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// Handed to the NIC, which took it.
+    Sent = "sent",
+    /// Given to another worker, which owns its key.
+    Handed = "handed",
+    /// Given to the control thread or to the kernel interface.
+    Punted = "punted",
+    /// Ended here with a reply of ours: ARP, echo, reset or an ICMP error.
+    Answered = "answered",
+
+    /// Frame shorter than its headers, or longer than any we can send.
+    Malformed = "drop.malformed",
+    /// EtherType that is neither IPv4 nor ARP.
+    UnknownEtherType = "drop.unknown-ethertype",
+    /// ARP packet that is not Ethernet over IPv4, or whose fields contradict each other.
+    BadArp = "drop.bad-arp",
+    /// Sent to another station's Ethernet address.
+    OtherStation = "drop.other-station",
+    /// IPv4 header with a wrong version, header length or total length.
+    BadIpHeader = "drop.bad-ip-header",
+    /// IPv4 header with a wrong checksum.
+    BadIpChecksum = "drop.bad-ip-checksum",
+    /// IPv4 source that no host may have: multicast, broadcast, loopback, 0.0.0.0 or our own address.
+    BadSource = "drop.bad-source",
+    /// Source-routed packet (RFC 7126 advises to drop them).
+    SourceRouted = "drop.source-routed",
+    /// TCP, UDP or ICMP header that does not fit its packet or contradicts itself.
+    BadTransport = "drop.bad-transport",
+    /// IPv4 fragment.
+    Fragment = "drop.fragment",
+    /// IP protocol that no address of ours speaks.
+    UnknownProtocol = "drop.unknown-protocol",
+
+    /// Destination that is no address of ours.
+    NotOurs = "drop.not-ours",
+    /// To an address of ours, but for no service and nobody who listens.
+    NoService = "drop.no-service",
+    /// Refused by a deny list or not on the allow list.
+    Denied = "drop.denied",
+    /// Answer that the rate limit of replies of ours left out.
+    ReplyLimit = "drop.reply-limit",
+
+    /// First packet of a TCP conn that is no SYN.
+    NotSyn = "drop.not-syn",
+    /// Packet that no conn expects in its state.
+    BadState = "drop.bad-state",
+    /// Service without a real server that takes new conns.
+    NoRealServer = "drop.no-real-server",
+    /// No free port on any LIP towards the real server.
+    NoLease = "drop.no-lease",
+    /// Limit of the service's or the real server's conns reached.
+    ConnLimit = "drop.conn-limit",
+    /// Flow table full, and nothing in it may be evicted.
+    TableFull = "drop.table-full",
+    /// The daemon is stopping and takes no new conns.
+    Stopping = "drop.stopping",
+    /// To a LIP, but of no conn.
+    NoConn = "drop.no-conn",
+    /// ICMP error whose inner packet is of no conn.
+    IcmpNoConn = "drop.icmp-no-conn",
+    /// ICMP error of a type that does not pass, or with a broken inner packet or checksum.
+    BadIcmp = "drop.bad-icmp",
+
+    /// TTL used up.
+    TtlExceeded = "drop.ttl-exceeded",
+    /// Larger than the way out takes, and not to be fragmented.
+    TooBig = "drop.too-big",
+    /// No route to the destination.
+    NoRoute = "drop.no-route",
+    /// The next hop did not answer in time, or too many packets waited for it.
+    NoNeighbour = "drop.no-neighbour",
+    /// Interface that is down or gone.
+    LinkDown = "drop.link-down",
+
+    /// The NIC's transmit queue is full.
+    TxFull = "drop.tx-full",
+    /// The ring to the worker that owns the key is full.
+    HandoffFull = "drop.handoff-full",
+    /// The ring to the control thread is full.
+    PuntFull = "drop.punt-full",
+    /// No packet buffer left for a reply or a copy.
+    NoBuffer = "drop.no-buffer",
+    /// No room in the packet for what had to be inserted.
+    NoRoom = "drop.no-room",
+    /// A fault of ours; please report it.
+    Internal = "drop.internal",
+}
+
+impl Verdict {
+    /// True if the packet went nowhere.
+    pub const fn is_drop(self) -> bool {
+        !matches!(self, Self::Sent | Self::Handed | Self::Punted | Self::Answered)
+    }
+
+    /// The verdict of a counter's name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|verdict| verdict.name() == name)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_drop() {
+        for (index, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*verdict as usize, index);
+            assert_eq!(Verdict::from_name(verdict.name()), Some(*verdict));
+            assert_eq!(verdict.is_drop(), verdict.name().starts_with("drop."));
+            assert!(verdict.help().ends_with('.'), "{verdict}");
+        }
+    }
+}

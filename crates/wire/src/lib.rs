@@ -1,0 +1,2 @@
+//! Header views, checksums and builders of replies.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The command line: dpctl.
+#![forbid(unsafe_code)]

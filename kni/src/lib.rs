@@ -1,0 +1,1 @@
+//! The kernel's interface to one of ours.
