@@ -1,0 +1,2 @@
+//! End-to-end tests: real programs talk through a real `dpnatd` between network namespaces.
+#![forbid(unsafe_code)]
