@@ -1,2 +1,38 @@
-//! Header views, checksums and builders of replies.
+//! Header views, checksums, the parser of the packet path and builders of replies.
+//!
+//! Everything works in place on byte slices, in host order on our side and network order in the
+//! bytes; nothing here allocates or panics, whatever the bytes are.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+#[macro_use]
+mod view;
+
+pub mod arp;
+pub mod checksum;
+pub mod ethernet;
+pub mod icmpv4;
+pub mod ipv4;
+mod parse;
+pub mod tcp;
+pub mod tcp_options;
+pub mod udp;
+
+pub use arp::Arp;
+pub use ethernet::Ethernet;
+pub use icmpv4::Icmpv4;
+pub use ipv4::Ipv4;
+pub use parse::{Kind, ParseError, Parsed, parse, verify_icmp};
+pub use tcp::Tcp;
+pub use udp::Udp;
+pub use view::{chunk_at, chunk_at_mut};
