@@ -1,0 +1,184 @@
+//! `dpnatd` in the balancer's namespace, and `dpctl` and plain HTTP on its socket.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::lab::Lab;
+use super::process::{Finished, Running, run, wait_until};
+
+/// The daemon's binary, as this build made it.
+pub fn dpnatd() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_dpnatd"))
+}
+
+/// `dpctl` towards one socket.
+#[derive(Clone, Debug)]
+pub struct Ctl {
+    socket: PathBuf,
+}
+
+impl Ctl {
+    /// For the daemon at a socket, whether there is one or not.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Runs it, whatever comes of it.
+    #[track_caller]
+    pub fn try_run(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpctl"));
+        run(command.args(arguments).env("DPNAT_SOCKET", &self.socket).env("COLUMNS", "120"))
+    }
+
+    /// Runs it; it must succeed. What it printed.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> String {
+        self.try_run(arguments).ok().stdout
+    }
+
+    /// Runs it with `--json`; it must succeed. What it printed, parsed.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend_from_slice(arguments);
+        let out = self.run(&all);
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error} in {out:?}"))
+    }
+}
+
+/// An API request by curl: method, path, body. The status and the body of the answer.
+#[track_caller]
+pub fn api(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "10", "-X", method, "--unix-socket"]).arg(socket);
+    command.args(["-w", "\n%{http_code}", "-H", "Content-Type: application/json"]);
+    if !body.is_empty() {
+        command.args(["--data-binary", body]);
+    }
+    let out = run(command.arg(format!("http://dpnat{path}"))).ok().stdout;
+    let (text, status) = out.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), text.to_owned())
+}
+
+/// A running daemon.
+pub struct Daemon<'l> {
+    lab: &'l Lab,
+    process: Running,
+    /// Its configuration file.
+    pub file: PathBuf,
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// The CLI towards it.
+    pub ctl: Ctl,
+    buffers_free: u64,
+    links: String,
+}
+
+impl<'l> Daemon<'l> {
+    /// Starts it with a configuration and waits until it is ready.
+    #[track_caller]
+    pub fn start(lab: &'l Lab, config: &Value) -> Self {
+        let file = lab.path("dpnat.yaml");
+        // JSON is YAML.
+        fs::write(&file, serde_json::to_string_pretty(config).unwrap()).unwrap();
+        let socket = lab.path("dpnat.sock");
+        let links = lab.balancer.ip(&["-br", "link"]);
+        let mut process = Running::start(&mut Self::command(lab), &lab.dir, "dpnatd");
+        let start = Instant::now();
+        while !Self::ready(&socket) {
+            let ended = process.ended();
+            assert_eq!(ended, None, "dpnatd ended at once:\n{}", process.log());
+            assert!(start.elapsed() < Duration::from_secs(20), "not ready:\n{}", process.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let ctl = Ctl::new(&socket);
+        let mut daemon = Self { lab, process, file, socket, ctl, buffers_free: 0, links };
+        daemon.buffers_free = daemon.free_buffers();
+        daemon
+    }
+
+    /// The command that starts a daemon with the lab's file and socket.
+    pub fn command(lab: &Lab) -> Command {
+        let mut command = lab.balancer.command(dpnatd());
+        command.arg("--config").arg(lab.path("dpnat.yaml"));
+        command.arg("--socket").arg(lab.path("dpnat.sock"));
+        command.env("DPNAT_STATE", lab.path("state"));
+        command
+    }
+
+    fn ready(socket: &Path) -> bool {
+        socket.exists() && {
+            let mut command = Command::new("curl");
+            command.args(["-sf", "--max-time", "2", "--unix-socket"]).arg(socket);
+            run(command.arg("http://dpnat/readyz")).code == 0
+        }
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Running {
+        &mut self.process
+    }
+
+    /// A counter of `dpctl stats` by name; 0 if it is not listed.
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        let stats = self.ctl.json(&["stats"]);
+        stats["verdicts"][name].as_u64().unwrap_or(0)
+    }
+
+    /// Conns that the daemon holds now.
+    #[track_caller]
+    pub fn conns(&self) -> u64 {
+        self.ctl.json(&["stats"])["conns"]["active"].as_u64().expect("a count of conns")
+    }
+
+    /// Changes the configuration file and asks for it by SIGHUP.
+    #[track_caller]
+    pub fn reload(&self, config: &Value) {
+        fs::write(&self.file, serde_json::to_string_pretty(config).unwrap()).unwrap();
+        self.process.signal(Signal::HUP);
+    }
+
+    fn free_buffers(&self) -> u64 {
+        self.ctl.json(&["stats"])["buffers"]["free"].as_u64().expect("a count of free buffers")
+    }
+
+    /// Checks that it lost nothing, ends it by SIGTERM, and checks that it leaves nothing.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.assert_whole();
+        self.process.signal(Signal::TERM);
+        let code = self.process.wait(Duration::from_secs(10));
+        assert_eq!(code, 0, "dpnatd:\n{}", self.process.log());
+        self.assert_gone();
+    }
+
+    /// Every packet has an end that is counted, and every buffer is back in its pool.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        let limit = Duration::from_secs(3);
+        wait_until("the ledger closes and all buffers are free", limit, || {
+            let stats = self.ctl.json(&["stats"]);
+            stats["ledger"]["balance"] == 0
+                && stats["buffers"]["free"].as_u64() == Some(self.buffers_free)
+        });
+    }
+
+    /// After its end: no socket, no process, no interface more than before.
+    #[track_caller]
+    pub fn assert_gone(&self) {
+        assert!(!self.socket.exists(), "the socket is left behind");
+        assert_eq!(self.lab.balancer.pids(), Vec::<String>::new(), "a process is left behind");
+        let links = |text: &str| text.lines().map(name_of).collect::<Vec<_>>();
+        assert_eq!(links(&self.lab.balancer.ip(&["-br", "link"])), links(&self.links));
+    }
+}
+
+fn name_of(line: &str) -> String {
+    line.split_whitespace().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,22 @@
+//! What the end-to-end tests share: namespaces, processes in them, and the programs that talk.
+//!
+//! A test makes a [`Lab`], starts servers and a [`Daemon`] in it, and lets clients talk. Everything is
+//! undone by `Drop`, also when the test panics; what it wrote is kept then, and its place is printed.
+
+mod capture;
+mod daemon;
+mod lab;
+mod namespace;
+mod process;
+mod servers;
+mod sockets;
+mod tools;
+
+pub use capture::Capture;
+pub use daemon::{Ctl, Daemon, api, dpnatd};
+pub use lab::{Arm, Lab, Load};
+pub use namespace::Namespace;
+pub use process::{Finished, Running, run, wait_until};
+pub use servers::Nginx;
+pub use sockets::{abort, accept_one, connect, connect_from, listen};
+pub use tools::{Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute};

@@ -1,0 +1,93 @@
+//! A real nginx in a real server's namespace.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::lab::Lab;
+use super::process::{Running, wait_until};
+
+/// nginx on port 80 of a real server.
+///
+/// `/` answers `<name> <address and port of its peer>`, `/files/` gives what is in [`Nginx::files`], and
+/// PUT below `/uploads/` stores there.
+pub struct Nginx {
+    process: Running,
+    /// Where it reads files from and writes uploads to.
+    pub files: PathBuf,
+    access_log: PathBuf,
+}
+
+impl Nginx {
+    /// Starts one in a real server, by its index, and waits until it listens.
+    #[track_caller]
+    pub fn start(lab: &Lab, index: usize) -> Self {
+        let name = format!("rs{}", index + 1);
+        let (server, address) = (&lab.servers[index], lab.server_address(index));
+        let dir = lab.path(&format!("nginx-{name}"));
+        let files = dir.join("www");
+        fs::create_dir_all(files.join("files")).unwrap();
+        fs::create_dir_all(files.join("uploads")).unwrap();
+        let access_log = dir.join("access.log");
+        let conf = dir.join("nginx.conf");
+        fs::write(&conf, CONF.replace("@dir@", &dir.display().to_string()).replace("@name@", &name))
+            .unwrap();
+        server.sysctl("net.core.somaxconn", "16384");
+        server.sysctl("net.ipv4.tcp_max_syn_backlog", "16384");
+        let mut command = server.command("nginx");
+        command.arg("-e").arg(dir.join("error.log"));
+        command.arg("-p").arg(&dir).arg("-c").arg(&conf).args(["-g", "daemon off;"]);
+        let mut process = Running::start(&mut command, &lab.dir, &format!("nginx-{name}"));
+        wait_until("nginx answers", Duration::from_secs(10), || {
+            assert_eq!(process.ended(), None, "nginx: {}", process.log());
+            server.run("curl", &["-sf", "-o", "/dev/null", &format!("http://{address}/ready")]).code == 0
+        });
+        fs::write(&access_log, "").unwrap();
+        Self { process, files, access_log }
+    }
+
+    /// One for each real server of the lab.
+    pub fn start_all(lab: &Lab) -> [Self; 2] {
+        [Self::start(lab, 0), Self::start(lab, 1)]
+    }
+
+    /// Requests that it answered, as lines `<peer's address>:<port> <method> <path> <status>`.
+    pub fn requests(&self) -> Vec<String> {
+        fs::read_to_string(&self.access_log).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The process, to be stopped and continued.
+    pub fn process(&self) -> &Running {
+        &self.process
+    }
+}
+
+const CONF: &str = r#"
+user root;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid @dir@/nginx.pid;
+error_log @dir@/error.log warn;
+events { worker_connections 19000; }
+http {
+  log_format peer '$remote_addr:$remote_port $request_method $uri $status';
+  access_log @dir@/access.log peer;
+  client_body_temp_path @dir@/body;
+  proxy_temp_path @dir@/proxy;
+  fastcgi_temp_path @dir@/fastcgi;
+  uwsgi_temp_path @dir@/uwsgi;
+  scgi_temp_path @dir@/scgi;
+  client_max_body_size 0;
+  keepalive_requests 1000000;
+  sendfile on;
+  server {
+    listen 80 backlog=16384;
+    root @dir@/www;
+    location / { return 200 "@name@ $remote_addr:$remote_port\n"; }
+    location = /ready { access_log off; return 204; }
+    location = /quiet { access_log off; return 200 "@name@\n"; }
+    location /files/ { }
+    location /uploads/ { dav_methods PUT; create_full_put_path on; }
+  }
+}
+"#;

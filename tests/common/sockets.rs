@@ -1,0 +1,66 @@
+//! TCP by hand, where a test needs to say which side does what and when.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::namespace::Namespace;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Listens in a namespace.
+#[track_caller]
+pub fn listen(namespace: &Namespace, address: &str) -> TcpListener {
+    let address: SocketAddr = address.parse().unwrap();
+    namespace.enter(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+        socket.listen(128).unwrap();
+        socket.into()
+    })
+}
+
+/// Takes the next connection, which must come within five seconds.
+#[track_caller]
+pub fn accept_one(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    SockRef::from(listener).set_read_timeout(Some(LIMIT)).unwrap();
+    let (stream, peer) = listener.accept().expect("nobody connected");
+    bounded(&stream);
+    (stream, peer)
+}
+
+/// Connects from a namespace; the error says why not.
+pub fn connect(namespace: &Namespace, address: &str) -> std::io::Result<TcpStream> {
+    let address: SocketAddr = address.parse().unwrap();
+    let stream = namespace.enter(|| TcpStream::connect_timeout(&address, LIMIT))?;
+    bounded(&stream);
+    Ok(stream)
+}
+
+/// Connects from a given source port, also if one of its connections is in TIME_WAIT.
+pub fn connect_from(namespace: &Namespace, port: u16, address: &str) -> std::io::Result<TcpStream> {
+    let address: SocketAddr = address.parse().unwrap();
+    let stream = namespace.enter(|| -> std::io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into())?;
+        socket.connect_timeout(&address.into(), LIMIT)?;
+        Ok(socket.into())
+    })?;
+    bounded(&stream);
+    Ok(stream)
+}
+
+/// Ends a connection with RST instead of FIN.
+pub fn abort(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+fn bounded(stream: &TcpStream) {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+}
