@@ -47,7 +47,7 @@ role!(
 );
 
 /// An address and a port, as in `203.0.113.10:80` or `[2001:db8::1]:80`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The address.
     pub address: IpAddr,
@@ -65,6 +65,34 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         std::net::SocketAddr::new(self.address, self.l4_port.0).fmt(f)
+    }
+}
+
+/// What is not an address and a port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an address and a port such as 203.0.113.10:80 or [2001:db8::1]:80")]
+pub struct ParseEndpointError(pub String);
+
+impl FromStr for Endpoint {
+    type Err = ParseEndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let socket: std::net::SocketAddr =
+            text.parse().map_err(|_| ParseEndpointError(text.to_owned()))?;
+        Ok(Self { address: socket.ip(), l4_port: L4Port(socket.port()) })
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -174,5 +202,9 @@ mod tests {
         assert_eq!(Endpoint::v4(0xcb00_710a, 80).to_string(), "203.0.113.10:80");
         let v6 = Endpoint { address: "2001:db8::1".parse().unwrap(), l4_port: L4Port(443) };
         assert_eq!(v6.to_string(), "[2001:db8::1]:443");
+        assert_eq!("[2001:db8::1]:443".parse(), Ok(v6));
+        for text in ["", "203.0.113.10", "203.0.113.10:", "203.0.113.10:65536", "a:1", ":80"] {
+            assert_eq!(text.parse::<Endpoint>(), Err(ParseEndpointError(text.to_owned())));
+        }
     }
 }
