@@ -1,2 +1,23 @@
-//! Leases of ports and ICMP identifiers.
+//! Leases of ports and ICMP identifiers, for each destination its own.
+//!
+//! A LIP's port serves many destinations at once, so what is leased is a port *in a group*: (LIP,
+//! RS:rport, protocol). A group takes memory only while ports of it are taken or rest: 44 bytes
+//! for up to eight ports, then a bit map in chunks of 128 ports. Ports are kept in class order and
+//! a cursor goes round, so that a freed port waits for as long as there are others.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod chunks;
+mod config;
+mod group;
+mod hash;
+mod leases;
+mod positions;
+mod table;
+
+pub use config::{LeaseConfig, LeaseConfigError, MemoryPlan, plan};
+pub use group::{GroupKey, Usage};
+pub use leases::{LeaseError, Leases};

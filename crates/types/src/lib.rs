@@ -5,13 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod class;
 mod key;
 mod packet;
 mod slot;
 mod time;
 mod verdict;
 
-pub use address::{Endpoint, Lip, MacAddr, ParseMacError, RsAddr, Vip, WanIp};
+pub use address::{Endpoint, Lip, MacAddr, ParseEndpointError, ParseMacError, RsAddr, Vip, WanIp};
+pub use class::{ClassSet, PORT_CLASSES, port_class};
 pub use key::{Dir, FlowKey, IcmpId, L4Port, Proto, Zone};
 pub use packet::Packet;
 pub use slot::{Slot, SlotAllocator};

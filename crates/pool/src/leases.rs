@@ -1,0 +1,325 @@
+//! One worker's leases: taking, giving back, and rest.
+
+use std::collections::VecDeque;
+
+use types::{ClassSet, Now};
+
+use crate::chunks::{Chunk, Chunks};
+use crate::config::{LeaseConfig, LeaseConfigError};
+use crate::group::{Group, GroupKey, State, Usage};
+use crate::hash::Secrets;
+use crate::positions::{self, Positions};
+use crate::table::Table;
+
+/// Why a port is not leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// Every port of these classes is taken or rests, in this group: another LIP may have one.
+    #[error("no free port in the group")]
+    Exhausted,
+    /// The pool has as many leases as it was made for, in all groups together.
+    #[error("no room for another lease")]
+    Full,
+    /// The port asked for is taken.
+    #[error("the port is taken")]
+    Taken,
+    /// The port asked for rests.
+    #[error("the port rests")]
+    Resting,
+    /// The port asked for is not in the range.
+    #[error("the port is not in the range")]
+    OutOfRange,
+}
+
+/// A port that rests, in the queue.
+pub(crate) struct Resting {
+    group: u32,
+    until_ms: u32,
+    position: u16,
+}
+
+/// The ports that one worker has leased.
+pub struct Leases {
+    range: Positions,
+    secrets: Secrets,
+    groups: Table<Group>,
+    chunks: Chunks,
+    resting: VecDeque<Resting>,
+    /// Where groups that are gone left off, by hash; two of one hash share a place, which at worst
+    /// moves where the next one begins.
+    cursors: Box<[u16]>,
+    max_leases: u32,
+    max_resting: usize,
+    taken: u32,
+    rests_cut_short: u64,
+}
+
+impl Leases {
+    /// An empty pool; all its memory is reserved here.
+    ///
+    /// # Errors
+    /// A range without ports, or more leases than a pool can number.
+    pub fn new(config: &LeaseConfig) -> Result<Self, LeaseConfigError> {
+        config.check()?;
+        let secrets = Secrets::new(config.seed);
+        Ok(Self {
+            range: Positions::new(&config.l4_ports),
+            secrets,
+            groups: Table::new(config.groups()),
+            chunks: Chunks::new(config.chunks(), secrets),
+            resting: VecDeque::with_capacity(config.max_resting as usize),
+            cursors: vec![0; config.cursors()].into_boxed_slice(),
+            max_leases: config.max_leases,
+            max_resting: config.max_resting as usize,
+            taken: 0,
+            rests_cut_short: 0,
+        })
+    }
+
+    #[inline]
+    fn find(&self, key: &GroupKey) -> (u64, Option<u32>) {
+        let hash = self.secrets.group(key);
+        (hash, self.groups.find(hash, |group| group.key == *key))
+    }
+
+    /// Leases the next free port of these classes.
+    ///
+    /// The cost is the same for the first port and the last one.
+    ///
+    /// # Errors
+    /// [`LeaseError::Exhausted`] and [`LeaseError::Full`].
+    #[inline]
+    pub fn take(&mut self, key: &GroupKey, classes: ClassSet) -> Result<u16, LeaseError> {
+        if self.taken >= self.max_leases {
+            return Err(LeaseError::Full);
+        }
+        let classes = self.range.populated(classes);
+        let (hash, place) = self.find(key);
+        let position = match place {
+            Some(place) => {
+                let group = self.groups.entry(place).ok_or(LeaseError::Full)?;
+                let from = group.cursor;
+                let position = group
+                    .ports
+                    .next_free(place, from, classes, &self.chunks, &self.range)
+                    .ok_or(LeaseError::Exhausted)?;
+                self.occupy(place, position)?;
+                if let Some(group) = self.groups.entry_mut(place) {
+                    group.cursor = position.wrapping_add(1);
+                    group.moved = true;
+                }
+                position
+            }
+            None => {
+                let from = self.recall(hash);
+                let position = self.range.next(from, classes).ok_or(LeaseError::Exhausted)?;
+                let cursor = position.wrapping_add(1);
+                self.open(hash, *key, position, cursor)?;
+                self.remember(hash, cursor);
+                position
+            }
+        };
+        Ok(positions::l4_port(position))
+    }
+
+    /// Leases this very port, whatever its class: for a conn that comes from elsewhere. The cursor
+    /// stays where it is.
+    ///
+    /// # Errors
+    /// [`LeaseError::Taken`], [`LeaseError::Resting`], [`LeaseError::OutOfRange`] and
+    /// [`LeaseError::Full`].
+    pub fn take_exact(&mut self, key: &GroupKey, l4_port: u16) -> Result<(), LeaseError> {
+        if !self.range.contains(l4_port) {
+            return Err(LeaseError::OutOfRange);
+        }
+        let position = positions::position(l4_port);
+        let (hash, place) = self.find(key);
+        let state = place.map_or(State::Free, |place| self.state(place, position));
+        match state {
+            State::Taken => Err(LeaseError::Taken),
+            State::Resting => Err(LeaseError::Resting),
+            State::Free if self.taken >= self.max_leases => Err(LeaseError::Full),
+            State::Free => match place {
+                Some(place) => self.occupy(place, position),
+                None => {
+                    let cursor = self.recall(hash);
+                    self.open(hash, *key, position, cursor)
+                }
+            },
+        }
+    }
+
+    fn state(&self, place: u32, position: u16) -> State {
+        let group = self.groups.entry(place);
+        group.map_or(State::Free, |group| group.ports.state(place, position, &self.chunks))
+    }
+
+    /// A new group with this port taken.
+    fn open(
+        &mut self,
+        hash: u64,
+        key: GroupKey,
+        position: u16,
+        cursor: u16,
+    ) -> Result<(), LeaseError> {
+        self.groups.insert(hash, Group::new(key, position, cursor)).ok_or(LeaseError::Full)?;
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// A free port of a group is taken.
+    #[inline]
+    fn occupy(&mut self, place: u32, position: u16) -> Result<(), LeaseError> {
+        let group = self.groups.entry_mut(place).ok_or(LeaseError::Full)?;
+        if !group.ports.occupy(place, position, &mut self.chunks, &self.range) {
+            debug_assert!(false, "a chunk for every port is reserved");
+            return Err(LeaseError::Full);
+        }
+        group.taken += 1;
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// Gives a port back, to be leased again at once or, with `rest_until_ms`, from that tick on.
+    /// Rests end in the order in which they began, so all should be equally long.
+    ///
+    /// False if the port is not taken; nothing has changed then.
+    #[inline]
+    pub fn give_back(&mut self, key: &GroupKey, l4_port: u16, rest_until_ms: Option<u32>) -> bool {
+        let position = positions::position(l4_port);
+        let (hash, Some(place)) = self.find(key) else { return false };
+        if self.state(place, position) != State::Taken {
+            return false;
+        }
+        match rest_until_ms {
+            Some(until_ms) if self.max_resting != 0 => {
+                if self.resting.len() >= self.max_resting {
+                    self.end_oldest_rest();
+                    self.rests_cut_short += 1;
+                }
+                let Some(group) = self.groups.entry_mut(place) else { return false };
+                if !group.ports.rest(place, position, &mut self.chunks) {
+                    debug_assert!(false, "a chunk for every resting port is reserved");
+                    return false;
+                }
+                group.taken -= 1;
+                group.resting += 1;
+                self.resting.push_back(Resting { group: place, until_ms, position });
+            }
+            _ => {
+                let Some(group) = self.groups.entry_mut(place) else { return false };
+                group.taken -= 1;
+                group.ports.free(place, position, false, &mut self.chunks);
+                self.close_if_empty(hash, place);
+            }
+        }
+        self.taken -= 1;
+        true
+    }
+
+    /// Ends the rests that are over, at most `budget` of them; how many there were.
+    pub fn tick(&mut self, now: Now, budget: usize) -> usize {
+        let mut ended = 0;
+        while ended < budget && self.resting.front().is_some_and(|rest| is_over(rest, now)) {
+            self.end_oldest_rest();
+            ended += 1;
+        }
+        ended
+    }
+
+    fn end_oldest_rest(&mut self) {
+        let Some(rest) = self.resting.pop_front() else { return };
+        let Some(group) = self.groups.entry_mut(rest.group) else { return };
+        group.resting -= 1;
+        group.ports.free(rest.group, rest.position, true, &mut self.chunks);
+        let hash = self.secrets.group(&group.key);
+        self.close_if_empty(hash, rest.group);
+    }
+
+    /// A group without ports goes; where it left off is remembered.
+    fn close_if_empty(&mut self, hash: u64, place: u32) {
+        let Some(group) = self.groups.entry(place) else { return };
+        if group.taken == 0 && group.resting == 0 {
+            // The cursor after a first lease is remembered at once: groups of one hash that have
+            // but one conn each then begin one after the other, however they end.
+            if group.moved {
+                let cursor = group.cursor;
+                self.remember(hash, cursor);
+            }
+            self.groups.remove(hash, place);
+        }
+    }
+
+    /// What a group adds to the remembered cursor: each begins its first round elsewhere.
+    #[inline(always)]
+    const fn offset(hash: u64) -> u16 {
+        (hash >> 16) as u16
+    }
+
+    #[inline]
+    fn cursor_mut(&mut self, hash: u64) -> Option<&mut u16> {
+        let mask = self.cursors.len() - 1;
+        self.cursors.get_mut(hash as usize & mask)
+    }
+
+    /// Where a group of this hash goes on.
+    fn recall(&mut self, hash: u64) -> u16 {
+        self.cursor_mut(hash).map_or(0, |cursor| cursor.wrapping_add(Self::offset(hash)))
+    }
+
+    /// Keeps the cursor of a group for the next one of this hash.
+    fn remember(&mut self, hash: u64, cursor: u16) {
+        if let Some(kept) = self.cursor_mut(hash) {
+            *kept = cursor.wrapping_sub(Self::offset(hash));
+        }
+    }
+
+    /// What is taken and rests in a group.
+    pub fn usage(&self, key: &GroupKey) -> Usage {
+        let (_, place) = self.find(key);
+        place.and_then(|place| self.groups.entry(place)).map(Group::usage).unwrap_or_default()
+    }
+
+    /// What is taken and rests in all groups together.
+    pub fn totals(&self) -> Usage {
+        Usage { taken: self.taken, resting: self.resting.len() as u32 }
+    }
+
+    /// Ports that a group has in these classes, free or not.
+    pub fn capacity(&self, classes: ClassSet) -> u32 {
+        self.range.capacity(classes)
+    }
+
+    /// Groups with a port taken or resting.
+    pub const fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Places of groups, used or not: what [`Leases::group_at`] is asked for.
+    pub fn group_places(&self) -> u32 {
+        self.groups.high_water()
+    }
+
+    /// The group at a place, so that all can be walked in portions.
+    pub fn group_at(&self, place: u32) -> Option<(GroupKey, Usage)> {
+        self.groups.entry(place).map(|group| (group.key, group.usage()))
+    }
+
+    /// Rests that ended before their time because too many ports rested.
+    pub const fn rests_cut_short(&self) -> u64 {
+        self.rests_cut_short
+    }
+
+    /// Bytes that the groups, bit maps and rests of this moment take.
+    pub fn bytes_in_use(&self) -> usize {
+        self.groups.len() * Table::<Group>::entry_bytes()
+            + self.chunks.table.len() * Table::<Chunk>::entry_bytes()
+            + self.resting.len() * size_of::<Resting>()
+    }
+}
+
+/// True from the tick of its end on, also across the wrap of the ticks.
+#[inline(always)]
+const fn is_over(rest: &Resting, now: Now) -> bool {
+    now.tick_ms.wrapping_sub(rest.until_ms) <= i32::MAX as u32
+}
