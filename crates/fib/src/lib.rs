@@ -1,2 +1,25 @@
 //! Addresses and their owners, routes, neighbours and next hops.
+//!
+//! Three parts with three lives. A [`Fib`] is compiled by control from a [`FibConfig`], never
+//! changes, and is part of the snapshot that workers read. [`NextHops`] is the one thing shared that
+//! does change under the workers' eyes: Ethernet addresses in slots of one atomic word each, so that a
+//! neighbour's new address needs no new snapshot. [`Neighbours`] is control's state machine that
+//! fills these slots; it does no I/O and is told the time. [`Announcements`] says when to send
+//! gratuitous ARP for addresses that have come.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod compile;
+mod config;
+mod next_hop;
+mod owners;
+mod snapshot;
+mod trie;
+
+pub use config::{Address, FibConfig, FibError, Interface, Role, Route, RouteKind};
+pub use next_hop::{NextHop, NextHopError, NextHopId, NextHopState, NextHops, NextHopsWriter};
+pub use owners::Owner;
+pub use snapshot::{Fib, RouteEntry, next_generation};

@@ -1,0 +1,261 @@
+//! What a [`crate::Fib`] is compiled from, and what may be wrong with it.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use types::EthPortId;
+
+/// Everything that a [`crate::Fib`] is compiled from. The order within the lists matters in one
+/// place only: of several addresses of one prefix the first is the usual source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FibConfig {
+    /// The interfaces that addresses and routes name.
+    pub interfaces: Vec<Interface>,
+    /// Addresses of ours.
+    pub addresses: Vec<Address>,
+    /// Routes, without those that follow from the addresses.
+    pub routes: Vec<Route>,
+}
+
+/// An interface, as far as routing is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its number.
+    pub id: EthPortId,
+    /// Its name, for messages.
+    pub name: String,
+    /// Largest IPv4 packet in bytes.
+    pub mtu: u16,
+    /// Source of what we send by ourselves (ICMP errors). `None`: the first address of role
+    /// [`Role::Local`] with a prefix shorter than 32, else the first of that role.
+    pub primary: Option<u32>,
+}
+
+/// What an address of ours is for.
+///
+/// One address has one role, with one exception: a [`Role::Local`] address may be given once more, on
+/// the same interface, in another role (a service on the interface's own address, LIP or
+/// masquerade from it). It then acts in that other role and stays an interface address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The interface's own: answers ARP and echo, source of ICMP errors.
+    Local,
+    /// Clients of services connect to it; answers ARP and echo.
+    Vip,
+    /// FullNAT's source towards the servers, whose replies arrive here; answers ARP and echo.
+    Lip,
+    /// SNAT's source towards the outside; answers ARP and echo.
+    WanIp,
+}
+
+impl Role {
+    /// The name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "interface address",
+            Self::Vip => "VIP",
+            Self::Lip => "LIP",
+            Self::WanIp => "WAN IP",
+        }
+    }
+}
+
+/// An address of ours on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address in host order.
+    pub address: u32,
+    /// Length of the prefix that is on link with it, 1 to 32; shorter than 32 makes a connected route.
+    pub prefix_len: u8,
+    /// The interface that answers ARP for it.
+    pub iface: EthPortId,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a route leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RouteKind {
+    /// To other stations.
+    #[default]
+    Unicast,
+    /// To ourselves: all addresses of the prefix count as addresses of role [`Role::Local`].
+    Local,
+}
+
+/// A static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to; without host bits. `0.0.0.0/0` is the default route.
+    pub prefix: Ipv4Net,
+    /// What it leads to.
+    pub kind: RouteKind,
+    /// The gateway; `None`: the destinations are on link.
+    pub via: Option<u32>,
+    /// Where out.
+    pub iface: EthPortId,
+    /// Of routes to one prefix the one with the lowest counts; connected ones have 0.
+    pub metric: u32,
+    /// Source of what we send by ourselves along it; one of our addresses.
+    pub src: Option<u32>,
+    /// Largest packet in bytes, at least 68 (RFC 791 §3.2); never above the interface's.
+    pub mtu: Option<u16>,
+    /// Take the gateway as being on link, whatever the prefixes say.
+    pub on_link: bool,
+}
+
+/// What is wrong with a [`FibConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FibError {
+    /// Two interfaces with one number.
+    #[error("interface `{name}` has number {}, which `{other}` has already", .id.0)]
+    DuplicateInterface {
+        /// The number.
+        id: EthPortId,
+        /// The second one's name.
+        name: String,
+        /// The first one's name.
+        other: String,
+    },
+    /// More interfaces than next hops can name.
+    #[error("interface number {} is above {max}", .id.0)]
+    InterfaceNumber {
+        /// The number.
+        id: EthPortId,
+        /// The largest one.
+        max: u16,
+    },
+    /// MTU below what RFC 791 §3.2 asks of every host.
+    #[error("an MTU of {mtu} for {what} is below 68")]
+    MtuTooSmall {
+        /// Interface or route.
+        what: String,
+        /// The value in bytes.
+        mtu: u16,
+    },
+    /// Address on an interface that is not there.
+    #[error("address {address} is on an unknown interface (number {})", .iface.0)]
+    AddressOnUnknownInterface {
+        /// The address.
+        address: Ipv4Addr,
+        /// The number.
+        iface: EthPortId,
+    },
+    /// Prefix length out of 1 to 32.
+    #[error("prefix length {prefix_len} of address {address} is not between 1 and 32")]
+    PrefixLength {
+        /// The address.
+        address: Ipv4Addr,
+        /// The length.
+        prefix_len: u8,
+    },
+    /// Address that no station may have.
+    #[error("{address} cannot be an address of ours: it is {what}")]
+    UnusableAddress {
+        /// The address.
+        address: Ipv4Addr,
+        /// Why.
+        what: &'static str,
+    },
+    /// Address given twice, in roles or on interfaces that exclude each other.
+    #[error("{address} is given twice: as {} on `{first_iface}` and as {} on `{second_iface}`", .first.name(), .second.name())]
+    DuplicateAddress {
+        /// The address.
+        address: Ipv4Addr,
+        /// Role first given.
+        first: Role,
+        /// Interface first given.
+        first_iface: String,
+        /// Role given again.
+        second: Role,
+        /// Interface given again.
+        second_iface: String,
+    },
+    /// One connected prefix on two interfaces: neither would be the right way out.
+    #[error("prefix {prefix} is on two interfaces, `{first}` and `{second}`")]
+    PrefixOnTwoInterfaces {
+        /// The prefix.
+        prefix: Ipv4Net,
+        /// One interface.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// Primary address that is no address of the interface, or has a role that excludes it.
+    #[error("primary address {address} of `{iface}` is not one of its own addresses")]
+    Primary {
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface.
+        iface: String,
+    },
+    /// Route by an interface that is not there.
+    #[error("route to {prefix} goes by an unknown interface (number {})", .iface.0)]
+    RouteByUnknownInterface {
+        /// Where to.
+        prefix: Ipv4Net,
+        /// The number.
+        iface: EthPortId,
+    },
+    /// Route's prefix with bits behind its length.
+    #[error("route to {prefix} has host bits set; write {}", .prefix.trunc())]
+    HostBits {
+        /// The prefix as given.
+        prefix: Ipv4Net,
+    },
+    /// Gateway that is not on link.
+    #[error("gateway {via} of the route to {prefix} is not on link of `{iface}`")]
+    GatewayNotOnLink {
+        /// Where to.
+        prefix: Ipv4Net,
+        /// The gateway.
+        via: Ipv4Addr,
+        /// The interface.
+        iface: String,
+    },
+    /// Gateway that is an address of ours, or none that a station may have.
+    #[error("gateway {via} of the route to {prefix} cannot be one: it is {what}")]
+    UnusableGateway {
+        /// Where to.
+        prefix: Ipv4Net,
+        /// The gateway.
+        via: Ipv4Addr,
+        /// Why.
+        what: &'static str,
+    },
+    /// Local route with a gateway.
+    #[error("local route to {prefix} cannot have a gateway ({via})")]
+    LocalRouteVia {
+        /// Where to.
+        prefix: Ipv4Net,
+        /// The gateway.
+        via: Ipv4Addr,
+    },
+    /// Source hint that is no address of ours.
+    #[error("source {src} of the route to {prefix} is not an address of ours")]
+    SourceNotOurs {
+        /// Where to.
+        prefix: Ipv4Net,
+        /// The source.
+        src: Ipv4Addr,
+    },
+    /// Two routes to one prefix with one metric.
+    #[error("two routes to {prefix} have metric {metric}")]
+    DuplicateRoute {
+        /// Where to.
+        prefix: Ipv4Net,
+        /// The metric.
+        metric: u32,
+    },
+}
+
+/// Why no station may have this address (RFC 1122 §3.2.1.3), if so.
+pub(crate) const fn unusable(address: u32) -> Option<&'static str> {
+    match address >> 24 {
+        0 => Some("in 0.0.0.0/8"),
+        127 => Some("a loopback address"),
+        224..=239 => Some("a multicast address"),
+        255 if address == u32::MAX => Some("the broadcast address"),
+        _ => None,
+    }
+}
