@@ -1,0 +1,238 @@
+#!/usr/bin/env bash
+# A client, the balancer and two nginx servers, each in a network namespace of its own; and the proof
+# that what passes between them passes through dpnatd.
+#
+# usage: tests/demo.sh [1|2]     one-arm or two-arm (default); DPNAT_BIN: where the binaries are
+#
+# Every command is printed before it runs. Every proof is one line: check | command | expected |
+# measured. The exit code is 0 only if all of them held. Nothing is left behind, whatever happens.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+arm=${1:-2}
+bin=$(realpath "${DPNAT_BIN:-target/release}")
+case $arm in
+1) vip=198.18.0.100 vip_dev=lan0 client_address=192.0.2.100 scenario=conf/one-arm.yaml ;;
+2) vip=203.0.113.10 vip_dev=wan0 client_address=203.0.113.100 scenario=conf/two-arm.yaml ;;
+*) echo "usage: tests/demo.sh [1|2]" >&2 && exit 2 ;;
+esac
+if [ "$(id -u)" -ne 0 ]; then
+  echo "demo: network namespaces need root: sudo make demo" >&2
+  exit 1
+fi
+for program in dpnatd dpctl; do
+  [ -x "$bin/$program" ] || { echo "demo: $bin/$program is not there; run make build" >&2 && exit 1; }
+done
+
+id=dpnat-demo-$$
+work=$(mktemp -d "/tmp/$id.XXXX")
+namespaces=(client balancer rs1 rs2 switch)
+declare -A pid=()
+failed=0 checks=0
+export DPNAT_SOCKET=$work/dpnat.sock
+PATH=$bin:$PATH
+
+cleanup() {
+  set +e
+  for name in "${!pid[@]}"; do kill -KILL "${pid[$name]}" 2>/dev/null; done
+  wait 2>/dev/null
+  for name in "${namespaces[@]}"; do
+    ip netns pids "$id-$name" 2>/dev/null | xargs -r kill -KILL
+    ip netns del "$id-$name" 2>/dev/null
+  done
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+run() { printf '$ %s\n' "$*" && "$@"; }
+client() { ip netns exec "$id-client" "$@"; }
+balancer() { ip netns exec "$id-balancer" "$@"; }
+rs1() { ip netns exec "$id-rs1" "$@"; }
+rs2() { ip netns exec "$id-rs2" "$@"; }
+
+# check NAME EXPECTED COMMAND: runs the command in a shell with the functions above. What it prints,
+# with a line break read as a space, is what was measured.
+check() {
+  local measured mark=held
+  measured=$(eval "$3" 2>&1 | tr '\n' ' ') || true
+  measured=${measured% }
+  checks=$((checks + 1))
+  if [ "$measured" != "$2" ]; then
+    mark=FAILED
+    failed=$((failed + 1))
+  fi
+  printf '%-6s | %s | %s | %s | %s\n' "$mark" "$1" "$3" "${2:-(nothing)}" "${measured:-(nothing)}"
+}
+
+wait_for() { # WHAT COMMAND...
+  local what=$1 n
+  shift
+  for ((n = 0; n < 500; n++)); do
+    if "$@" >/dev/null 2>&1; then return 0; fi
+    sleep 0.02
+  done
+  echo "demo: waited 10 s in vain: $what" >&2
+  tail -n 20 "$work"/*.log >&2
+  return 1
+}
+
+start() { # NAME NAMESPACE COMMAND...
+  local name=$1 namespace=$2
+  shift 2
+  printf '$ %s %s &\n' "$namespace" "$*"
+  ip netns exec "$id-$namespace" setpriv --pdeathsig KILL -- "$@" >"$work/$name.log" 2>&1 &
+  pid[$name]=$!
+}
+
+# A veth leaves checksums and segmentation to hardware that it does not have: off, as on a wire.
+link() { # NAMESPACE INTERFACE NAMESPACE INTERFACE
+  ip link add "$2" netns "$id-$1" type veth peer name "$4" netns "$id-$3"
+  for end in "$1 $2" "$3 $4"; do
+    set -- $end
+    ip netns exec "$id-$1" ethtool -K "$2" tx off >/dev/null
+    ip -n "$id-$1" link set "$2" up
+  done
+}
+
+plug() { # NAMESPACE INTERFACE: into the switch
+  link "$1" "$2" switch "$1"
+  ip -n "$id-switch" link set "$1" master switch
+}
+
+wire() {
+  for name in "${namespaces[@]}"; do
+    ip netns add "$id-$name"
+    ip netns exec "$id-$name" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 \
+      net.ipv6.conf.default.disable_ipv6=1
+    ip -n "$id-$name" link set lo up
+  done
+  ip -n "$id-switch" link add switch type bridge
+  ip -n "$id-switch" link set switch up
+  plug balancer lan0
+  plug rs1 eth0
+  plug rs2 eth0
+  ip -n "$id-rs1" addr add 198.18.0.121/24 dev eth0
+  ip -n "$id-rs2" addr add 198.18.0.122/24 dev eth0
+  if [ "$arm" = 2 ]; then
+    link balancer wan0 client eth0
+    ip -n "$id-client" addr add 203.0.113.100/24 dev eth0
+  else
+    # The client's namespace is its own gateway: the client's address is not on the wire, and the real
+    # servers have no route to it.
+    plug client eth0
+    ip -n "$id-client" addr add 198.18.0.254/24 dev eth0
+    ip -n "$id-client" addr add 192.0.2.100/32 dev lo
+    ip -n "$id-client" route add $vip dev eth0 src 192.0.2.100
+  fi
+}
+
+nginx_conf() { # NAME
+  cat <<CONF
+user root;
+pid $work/$1.pid;
+error_log $work/$1-error.log;
+events { worker_connections 1024; }
+http {
+  log_format peer '\$remote_addr \$request_method \$uri \$status';
+  access_log $work/$1-access.log peer;
+  client_max_body_size 0;
+  client_body_temp_path $work/$1/body;
+  proxy_temp_path $work/$1/proxy;
+  fastcgi_temp_path $work/$1/fastcgi;
+  uwsgi_temp_path $work/$1/uwsgi;
+  scgi_temp_path $work/$1/scgi;
+  server {
+    listen 80;
+    root $work/$1;
+    location / { return 200 "$1\n"; }
+    location /files/ { }
+    location /uploads/ { dav_methods PUT; create_full_put_path on; }
+  }
+}
+CONF
+}
+
+serve() { # NAME ADDRESS
+  mkdir -p "$work/$1/files" "$work/$1/uploads"
+  ln "$work/100MB" "$work/$1/files/100MB"
+  nginx_conf "$1" >"$work/$1.conf"
+  start "nginx-$1" "$1" nginx -e "$work/$1-error.log" -c "$work/$1.conf" -g "daemon off;"
+  wait_for "nginx in $1" "$1" curl -sf -o /dev/null "http://$2/"
+  : >"$work/$1-access.log"
+}
+
+say "A client, the balancer, two real servers, and the switch between them"
+echo "client … stands for ip netns exec $id-client …; balancer, rs1 and rs2 likewise"
+wire
+head -c 100000000 /dev/urandom >"$work/100MB"
+serve rs1 198.18.0.121
+serve rs2 198.18.0.122
+
+say "The balancer's kernel takes no part"
+run balancer ip -brief link
+check "no address" "" "balancer ip -4 -brief addr show scope global"
+check "no forwarding" 0 "balancer sysctl -n net.ipv4.ip_forward"
+check "no nftables rule" "" "balancer nft list ruleset"
+check "so nothing passes yet" "no answer" "client curl -sS -m 1 http://$vip/ >/dev/null 2>&1 || echo no answer"
+
+say "dpnatd, with interfaces only"
+{
+  echo "version: 1"
+  sed -n '/^interfaces:/,/^$/p' "$scenario"
+  echo "memory: 128MiB"
+  echo "hugepages: off"
+} >"$work/dpnat.yaml"
+run cat "$work/dpnat.yaml"
+start dpnatd balancer dpnatd --config "$work/dpnat.yaml"
+wait_for "dpnatd is ready" dpctl version
+
+say "Configured by commands"
+if [ "$arm" = 2 ]; then
+  run dpctl address add 203.0.113.2/24 dev wan0
+else
+  run dpctl route add default via 198.18.0.254 dev lan0
+fi
+run dpctl address add $vip/32 dev $vip_dev
+run dpctl address add 198.18.0.1/24 dev lan0
+run dpctl service add shop --vip $vip:80 --protocol tcp --scheduler rr
+run dpctl lip add shop 198.18.0.10-198.18.0.13 dev lan0
+run dpctl server add shop 198.18.0.121:80
+run dpctl server add shop 198.18.0.122:80
+
+say "Traffic"
+twohundred() { for _ in {1..200}; do client curl -sS -m 5 "http://$vip/"; done; }
+check "ping the VIP" "5 received" "client ping -n -q -c 5 -i 0.05 $vip | grep -o '[0-9]* received'"
+check "200 curls in turn" "100 rs1 100 rs2" "twohundred | sort | uniq -c | awk '{ print \$1, \$2 }'"
+sum=$(sha256sum <"$work/100MB")
+check "100 MB down" "$sum" "client curl -sS -m 60 http://$vip/files/100MB | sha256sum"
+check "100 MB up" 201 "client curl -sS -m 60 -T $work/100MB -o /dev/null -w '%{http_code}' http://$vip/uploads/"
+check "  and whole" "$sum" "cat $work/rs?/uploads/100MB | sha256sum"
+
+say "What the daemon says"
+run dpctl service list
+run dpctl conn list
+run dpctl stats
+check "its count is ours" 202 "dpctl --json stats | jq .conns.opened"
+check "nginx's count, too" 202 "cat $work/rs?-access.log | wc -l"
+check "peers that nginx saw" "198.18.0.10 198.18.0.11 198.18.0.12 198.18.0.13" "cut -d' ' -f1 $work/rs?-access.log | sort -u"
+check "every packet has its end" 0 "dpctl --json stats | jq .ledger.balance"
+
+say "It is the daemon: stopped, nothing passes"
+run kill -STOP "${pid[dpnatd]}"
+check "paused by SIGSTOP" "no answer" "client curl -sS -m 1 http://$vip/ >/dev/null 2>&1 || echo no answer"
+run kill -CONT "${pid[dpnatd]}"
+check "and going on" "rs" "client curl -sS -m 5 http://$vip/ | cut -c1-2"
+
+say "The end"
+run kill -TERM "${pid[dpnatd]}"
+status=0
+wait "${pid[dpnatd]}" || status=$?
+unset "pid[dpnatd]"
+check "exit code of dpnatd" 0 "echo $status"
+check "no socket left" gone "test -e $DPNAT_SOCKET || echo gone"
+check "no process left" "" "ip netns pids $id-balancer"
+
+say "$((checks - failed)) of $checks checks held"
+[ "$failed" -eq 0 ]
