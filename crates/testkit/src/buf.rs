@@ -1,0 +1,224 @@
+//! A packet in a plain buffer.
+
+use std::fmt;
+use std::ops::Deref;
+
+use types::Packet;
+use wire::Parsed;
+
+/// Bytes before a new frame, as an mbuf has them.
+const HEADROOM: usize = 128;
+/// Bytes behind a new frame.
+const TAILROOM: usize = 512;
+
+/// A frame with headroom and tailroom, as one segment or as if it were several.
+///
+/// It is one buffer in truth; of a frame of several segments [`Packet::bytes`] shows only the first.
+/// It dereferences to the *whole* frame, so that tests may look at it and write into it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Buf {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+    first_len: usize,
+    rss_hash: Option<u32>,
+}
+
+impl Buf {
+    /// A frame of one segment.
+    pub fn new(frame: &[u8]) -> Self {
+        Self::with_room(frame, HEADROOM, TAILROOM)
+    }
+
+    /// A frame of one segment with so many bytes before and behind it.
+    pub fn with_room(frame: &[u8], headroom: usize, tailroom: usize) -> Self {
+        // 0xa5 and not 0, so that a byte that nobody wrote is seen.
+        let mut memory = vec![0xa5; headroom + frame.len() + tailroom];
+        memory[headroom..][..frame.len()].copy_from_slice(frame);
+        let len = frame.len();
+        Self { memory, start: headroom, len, first_len: len, rss_hash: None }
+    }
+
+    /// The same frame in several segments, the first of which has `first_len` bytes.
+    #[must_use]
+    pub fn segmented(mut self, first_len: usize) -> Self {
+        self.first_len = first_len.min(self.len);
+        self
+    }
+
+    /// The same frame with a hash of the NIC's.
+    #[must_use]
+    pub fn with_rss_hash(mut self, hash: u32) -> Self {
+        self.rss_hash = Some(hash);
+        self
+    }
+
+    /// True if the frame is in several segments.
+    pub fn is_segmented(&self) -> bool {
+        self.first_len < self.len
+    }
+
+    /// Free bytes before the frame.
+    pub fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// Free bytes behind the frame.
+    pub fn tailroom(&self) -> usize {
+        self.memory.len() - self.start - self.len
+    }
+
+    /// The whole frame, over all segments.
+    pub fn frame(&self) -> &[u8] {
+        &self.memory[self.start..][..self.len]
+    }
+
+    /// The whole frame, writable.
+    pub fn frame_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..self.len]
+    }
+
+    /// What `wire::parse` says of the frame, pulling as the path does. Panics if it is refused.
+    pub fn parsed(&mut self) -> Parsed {
+        let mut parsed = Parsed::default();
+        loop {
+            match wire::parse(self.bytes(), self.total_len(), &mut parsed) {
+                Ok(()) => return parsed,
+                Err(wire::ParseError::Pull(len)) => assert!(self.pull(len.into()), "pull {len}"),
+                Err(wire::ParseError::Drop(verdict)) => panic!("{verdict}: {self:?}"),
+            }
+        }
+    }
+}
+
+impl Packet for Buf {
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..][..self.first_len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..self.first_len]
+    }
+
+    fn total_len(&self) -> usize {
+        self.len
+    }
+
+    fn pull(&mut self, len: usize) -> bool {
+        if len > self.len {
+            return false;
+        }
+        self.first_len = self.first_len.max(len);
+        true
+    }
+
+    fn prepend(&mut self, len: usize) -> bool {
+        let Some(start) = self.start.checked_sub(len) else { return false };
+        self.memory[start..self.start].fill(0xa5);
+        self.start = start;
+        self.len += len;
+        self.first_len += len;
+        true
+    }
+
+    fn trim(&mut self, len: usize) -> bool {
+        if len > self.first_len {
+            return false;
+        }
+        self.start += len;
+        self.len -= len;
+        self.first_len -= len;
+        true
+    }
+
+    fn append(&mut self, len: usize) -> bool {
+        if self.is_segmented() || len > self.tailroom() {
+            return false;
+        }
+        let end = self.start + self.len;
+        self.memory[end..][..len].fill(0xa5);
+        self.len += len;
+        self.first_len += len;
+        true
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.first_len = self.first_len.min(len);
+    }
+
+    fn rss_hash(&self) -> Option<u32> {
+        self.rss_hash
+    }
+}
+
+impl Deref for Buf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.frame()
+    }
+}
+
+impl AsRef<[u8]> for Buf {
+    fn as_ref(&self) -> &[u8] {
+        self.frame()
+    }
+}
+
+impl From<&[u8]> for Buf {
+    fn from(frame: &[u8]) -> Self {
+        Self::new(frame)
+    }
+}
+
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buf({} bytes", self.len)?;
+        if self.is_segmented() {
+            write!(f, ", {} in the first segment", self.first_len)?;
+        }
+        f.write_str(")")?;
+        for (line, bytes) in self.frame().chunks(16).enumerate() {
+            write!(f, "\n  {:04x}:", line * 16)?;
+            for byte in bytes {
+                write!(f, " {byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_move_and_refuse() {
+        let mut buf = Buf::with_room(&[1, 2, 3, 4], 2, 1);
+        assert!(buf.prepend(2) && !buf.prepend(1));
+        assert_eq!(buf.frame(), [0xa5, 0xa5, 1, 2, 3, 4]);
+        assert!(buf.trim(3) && !buf.trim(4));
+        assert!(buf.append(1) && !buf.append(1));
+        assert_eq!(buf.frame(), [2, 3, 4, 0xa5]);
+        buf.truncate(9);
+        buf.truncate(2);
+        assert_eq!((buf.frame(), buf.total_len()), (&[2, 3][..], 2));
+        assert_eq!((buf.headroom(), buf.tailroom()), (3, 2));
+    }
+
+    #[test]
+    fn several_segments_show_the_first() {
+        let mut buf = Buf::new(&[1, 2, 3, 4]).segmented(2);
+        assert_eq!((buf.bytes(), buf.total_len()), (&[1, 2][..], 4));
+        assert!(!buf.trim(3), "beyond the first segment");
+        assert!(!buf.append(1), "not the last segment");
+        assert!(buf.prepend(1));
+        assert!(!buf.pull(6));
+        assert!(buf.pull(4));
+        assert_eq!(buf.bytes(), [0xa5, 1, 2, 3]);
+        buf.truncate(3);
+        assert!(!buf.is_segmented() && buf.append(1));
+        assert_eq!(buf.with_rss_hash(7).rss_hash(), Some(7));
+    }
+}

@@ -1,0 +1,544 @@
+//! What a frame says, told by etherparse and not by `wire`, so that the one tests the other.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use etherparse::checksum::Sum16BitWords;
+use etherparse::{
+    ArpEthIpv4Packet, IpNumber, Ipv4HeaderSlice, LinkSlice, NetSlice, SlicedPacket,
+    TcpOptionElement, TcpSlice, TransportSlice, UdpSlice,
+};
+use types::{FlowKey, MacAddr, Proto};
+
+/// A frame, decoded. Numbers are in host order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Ethernet source.
+    pub eth_src: MacAddr,
+    /// Ethernet destination.
+    pub eth_dst: MacAddr,
+    /// Identifier of an IEEE 802.1Q tag.
+    pub vlan: Option<u16>,
+    /// What the frame carries.
+    pub net: Net,
+}
+
+/// What Ethernet carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// ARP.
+    Arp(Arp),
+    /// IPv4.
+    Ipv4(Ipv4),
+}
+
+/// An ARP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// 1 request, 2 reply.
+    pub operation: u16,
+    /// Who speaks.
+    pub sender_mac: MacAddr,
+    /// Who speaks.
+    pub sender_ip: u32,
+    /// Who is spoken to.
+    pub target_mac: MacAddr,
+    /// Who is spoken to, or looked for.
+    pub target_ip: u32,
+}
+
+/// An IPv4 packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipv4 {
+    /// Source.
+    pub src: u32,
+    /// Destination.
+    pub dst: u32,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Time to live.
+    pub ttl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Identification.
+    pub ident: u16,
+    /// Do not fragment.
+    pub df: bool,
+    /// Length in bytes as the header says.
+    pub total_len: u16,
+    /// Options.
+    pub options: Vec<u8>,
+    /// The header checksum is right.
+    pub checksum_ok: bool,
+    /// What IPv4 carries.
+    pub l4: L4,
+    /// What the innermost header carries.
+    pub payload: Vec<u8>,
+}
+
+/// What IPv4 carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L4 {
+    /// TCP.
+    Tcp(Tcp),
+    /// UDP.
+    Udp(Udp),
+    /// ICMP.
+    Icmp(Icmp),
+    /// Anything else, and fragments.
+    Other,
+}
+
+/// A TCP header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Flags, as `wire::tcp` names them.
+    pub flags: u8,
+    /// Window, not scaled.
+    pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
+    /// Option: maximum segment size.
+    pub mss: Option<u16>,
+    /// Option: window scale.
+    pub window_scale: Option<u8>,
+    /// Option: selective acknowledgment permitted.
+    pub sack_permitted: bool,
+    /// Option: timestamps, TSval and TSecr.
+    pub timestamps: Option<(u32, u32)>,
+    /// Option: blocks of selective acknowledgment.
+    pub sack: Vec<(u32, u32)>,
+    /// Option 254 (TOA): address and port.
+    pub toa: Option<(u32, u16)>,
+    /// The bytes of all options.
+    pub options: Vec<u8>,
+    /// The checksum is right.
+    pub checksum_ok: bool,
+}
+
+/// A UDP header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// Length of header and data in bytes as the header says.
+    pub len: u16,
+    /// The checksum as it stands; 0 is none.
+    pub checksum: u16,
+    /// There is no checksum, or it is right.
+    pub checksum_ok: bool,
+}
+
+/// An ICMP header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Type.
+    pub icmp_type: u8,
+    /// Code.
+    pub code: u8,
+    /// The four bytes behind the checksum.
+    pub rest: u32,
+    /// The checksum is right.
+    pub checksum_ok: bool,
+    /// Errors only: the quoted packet.
+    pub quoted: Option<Quoted>,
+}
+
+impl Icmp {
+    /// Identifier of an echo.
+    pub fn ident(&self) -> u16 {
+        (self.rest >> 16) as u16
+    }
+
+    /// Sequence number of an echo, or MTU of an error.
+    pub fn seq(&self) -> u16 {
+        self.rest as u16
+    }
+}
+
+/// The packet that an ICMP error quotes, as far as it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quoted {
+    /// The tuple of the quoted packet, as it was sent; ports are both the identifier for ICMP.
+    pub key: FlowKey,
+    /// Time to live.
+    pub ttl: u8,
+    /// Length in bytes as the quoted header says.
+    pub total_len: u16,
+    /// The quoted header's checksum is right.
+    pub ip_checksum_ok: bool,
+    /// Bytes four to eight of the quoted transport header: the sequence number of TCP.
+    pub seq: u32,
+    /// The quoted transport header and data, as much as there is.
+    pub l4: Vec<u8>,
+    /// Whether the quoted transport checksum is right; `None` if the quote is cut, or has none.
+    pub l4_checksum_ok: Option<bool>,
+}
+
+impl Decoded {
+    /// Decodes a frame; checksums may be wrong, lengths not.
+    ///
+    /// # Errors
+    /// What etherparse says, or that it is neither ARP nor IPv4.
+    pub fn of(frame: &[u8]) -> Result<Self, String> {
+        let sliced = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
+        let Some(LinkSlice::Ethernet2(link)) = &sliced.link else {
+            return Err("no Ethernet header".to_owned());
+        };
+        let net = match &sliced.net {
+            Some(NetSlice::Arp(arp)) => {
+                let packet = arp.to_packet().try_eth_ipv4().map_err(|error| error.to_string())?;
+                Net::Arp(decode_arp(&packet))
+            }
+            Some(NetSlice::Ipv4(ip)) => Net::Ipv4(decode_ipv4(
+                &ip.header(),
+                ip.payload().payload,
+                sliced.transport.as_ref(),
+            )),
+            _ => return Err("neither ARP nor IPv4".to_owned()),
+        };
+        Ok(Self {
+            eth_src: MacAddr(link.source()),
+            eth_dst: MacAddr(link.destination()),
+            vlan: sliced.vlan_ids().first().map(|id| id.value()),
+            net,
+        })
+    }
+
+    /// Decodes a frame in which everything must be right, all checksums too. Panics if it is not.
+    #[track_caller]
+    pub fn check(frame: &[u8]) -> Self {
+        match Self::of(frame) {
+            Ok(decoded) if decoded.checksums_ok() => decoded,
+            Ok(decoded) => panic!("wrong checksum in {decoded:#?}"),
+            Err(error) => panic!("{error}: {:?}", crate::Buf::new(frame)),
+        }
+    }
+
+    /// True if the IPv4 checksum and the one above it are right or, of UDP, left out.
+    pub fn checksums_ok(&self) -> bool {
+        match &self.net {
+            Net::Arp(_) => true,
+            Net::Ipv4(ip) => ip.checksum_ok && ip.l4_checksum_ok(),
+        }
+    }
+
+    /// The ARP packet. Panics if it is none.
+    #[track_caller]
+    pub fn arp(&self) -> &Arp {
+        match &self.net {
+            Net::Arp(arp) => arp,
+            Net::Ipv4(_) => panic!("no ARP: {self}"),
+        }
+    }
+
+    /// The IPv4 packet. Panics if it is none.
+    #[track_caller]
+    pub fn ipv4(&self) -> &Ipv4 {
+        match &self.net {
+            Net::Ipv4(ip) => ip,
+            Net::Arp(_) => panic!("no IPv4: {self}"),
+        }
+    }
+
+    /// The TCP header. Panics if there is none.
+    #[track_caller]
+    pub fn tcp(&self) -> &Tcp {
+        match &self.ipv4().l4 {
+            L4::Tcp(tcp) => tcp,
+            _ => panic!("no TCP: {self}"),
+        }
+    }
+
+    /// The UDP header. Panics if there is none.
+    #[track_caller]
+    pub fn udp(&self) -> &Udp {
+        match &self.ipv4().l4 {
+            L4::Udp(udp) => udp,
+            _ => panic!("no UDP: {self}"),
+        }
+    }
+
+    /// The ICMP header. Panics if there is none.
+    #[track_caller]
+    pub fn icmp(&self) -> &Icmp {
+        match &self.ipv4().l4 {
+            L4::Icmp(icmp) => icmp,
+            _ => panic!("no ICMP: {self}"),
+        }
+    }
+
+    /// The packet that an ICMP error quotes. Panics if there is none.
+    #[track_caller]
+    pub fn quoted(&self) -> &Quoted {
+        match &self.icmp().quoted {
+            Some(quoted) => quoted,
+            None => panic!("nothing quoted: {self}"),
+        }
+    }
+
+    /// What the innermost header carries. Panics if it is no IPv4.
+    #[track_caller]
+    pub fn payload(&self) -> &[u8] {
+        &self.ipv4().payload
+    }
+
+    /// The packet's own tuple, zone 0. Panics if it is no IPv4.
+    #[track_caller]
+    pub fn key(&self) -> FlowKey {
+        self.ipv4().key()
+    }
+}
+
+impl Ipv4 {
+    /// The packet's own tuple, zone 0; both ports are the identifier for ICMP echo.
+    pub fn key(&self) -> FlowKey {
+        let (sport, dport) = match &self.l4 {
+            L4::Tcp(tcp) => (tcp.sport, tcp.dport),
+            L4::Udp(udp) => (udp.sport, udp.dport),
+            L4::Icmp(icmp) if matches!(icmp.icmp_type, 0 | 8) => (icmp.ident(), icmp.ident()),
+            L4::Icmp(_) | L4::Other => (0, 0),
+        };
+        FlowKey { src: self.src, dst: self.dst, sport, dport, zone: 0, proto: self.protocol }
+    }
+
+    /// True if the checksum above IPv4 is right, left out or unknown.
+    pub fn l4_checksum_ok(&self) -> bool {
+        match &self.l4 {
+            L4::Tcp(tcp) => tcp.checksum_ok,
+            L4::Udp(udp) => udp.checksum_ok,
+            L4::Icmp(icmp) => icmp.checksum_ok,
+            L4::Other => true,
+        }
+    }
+}
+
+/// As tcpdump would: one line, for assertions and failures.
+impl fmt::Display for Decoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = match &self.net {
+            Net::Arp(arp) => {
+                let (sender, target) =
+                    (Ipv4Addr::from(arp.sender_ip), Ipv4Addr::from(arp.target_ip));
+                return match arp.operation {
+                    1 => write!(f, "arp who-has {target} tell {sender}"),
+                    _ => write!(f, "arp {sender} is-at {}", arp.sender_mac),
+                };
+            }
+            Net::Ipv4(ip) => ip,
+        };
+        write!(f, "{}", ip.key())?;
+        match &ip.l4 {
+            L4::Tcp(tcp) => {
+                let letters = "FSRP.UEW".chars().enumerate();
+                let flags: String = letters
+                    .filter(|(bit, _)| tcp.flags >> bit & 1 != 0)
+                    .map(|(_, letter)| letter)
+                    .collect();
+                write!(f, " [{flags}] seq {}", tcp.seq)?;
+                if tcp.flags & 0x10 != 0 {
+                    write!(f, " ack {}", tcp.ack)?;
+                }
+            }
+            L4::Icmp(icmp) => {
+                write!(f, " type {} code {}", icmp.icmp_type, icmp.code)?;
+                if let Some(quoted) = &icmp.quoted {
+                    write!(f, " about {}", quoted.key)?;
+                }
+            }
+            L4::Udp(_) | L4::Other => {}
+        }
+        write!(f, " len {}", ip.payload.len())
+    }
+}
+
+fn decode_arp(packet: &ArpEthIpv4Packet) -> Arp {
+    Arp {
+        operation: packet.operation.0,
+        sender_mac: MacAddr(packet.sender_mac),
+        sender_ip: u32::from_be_bytes(packet.sender_ipv4),
+        target_mac: MacAddr(packet.target_mac),
+        target_ip: u32::from_be_bytes(packet.target_ipv4),
+    }
+}
+
+fn decode_ipv4(
+    header: &Ipv4HeaderSlice<'_>,
+    body: &[u8],
+    transport: Option<&TransportSlice<'_>>,
+) -> Ipv4 {
+    let sum_ok = transport_sum_ok(header, body);
+    let (l4, payload) = match transport {
+        Some(TransportSlice::Tcp(tcp)) => (L4::Tcp(decode_tcp(tcp, sum_ok)), tcp.payload()),
+        Some(TransportSlice::Udp(udp)) => (L4::Udp(decode_udp(udp, sum_ok)), udp.payload()),
+        Some(TransportSlice::Icmpv4(_)) => (L4::Icmp(decode_icmp(body)), &body[8..]),
+        _ => (L4::Other, body),
+    };
+    Ipv4 {
+        src: u32::from_be_bytes(header.source()),
+        dst: u32::from_be_bytes(header.destination()),
+        protocol: header.protocol().0,
+        ttl: header.ttl(),
+        tos: header.dcp().value() << 2 | header.ecn().value(),
+        ident: header.identification(),
+        df: header.dont_fragment(),
+        total_len: header.total_len(),
+        options: header.options().to_vec(),
+        checksum_ok: header.header_checksum() == header.to_header().calc_header_checksum(),
+        l4,
+        payload: payload.to_vec(),
+    }
+}
+
+/// The sum over pseudo header, header and data is right.
+fn transport_sum_ok(header: &Ipv4HeaderSlice<'_>, body: &[u8]) -> bool {
+    let sum = Sum16BitWords::new()
+        .add_4bytes(header.source())
+        .add_4bytes(header.destination())
+        .add_2bytes([0, header.protocol().0])
+        .add_2bytes((body.len() as u16).to_be_bytes())
+        .add_slice(body);
+    sum.ones_complement() == 0
+}
+
+fn decode_tcp(tcp: &TcpSlice<'_>, checksum_ok: bool) -> Tcp {
+    let bits =
+        [tcp.fin(), tcp.syn(), tcp.rst(), tcp.psh(), tcp.ack(), tcp.urg(), tcp.ece(), tcp.cwr()];
+    let flags = bits.iter().rev().fold(0, |flags, bit| flags << 1 | u8::from(*bit));
+    let mut decoded = Tcp {
+        sport: tcp.source_port(),
+        dport: tcp.destination_port(),
+        seq: tcp.sequence_number(),
+        ack: tcp.acknowledgment_number(),
+        flags,
+        window: tcp.window_size(),
+        urgent: tcp.urgent_pointer(),
+        mss: None,
+        window_scale: None,
+        sack_permitted: false,
+        timestamps: None,
+        sack: Vec::new(),
+        toa: find_toa(tcp.options()),
+        options: tcp.options().to_vec(),
+        checksum_ok,
+    };
+    // etherparse ends at an option that it does not know, as 254 is; what it knows stands before.
+    for element in known_options(tcp.options()) {
+        match element {
+            TcpOptionElement::MaximumSegmentSize(mss) => decoded.mss = Some(mss),
+            TcpOptionElement::WindowScale(shift) => decoded.window_scale = Some(shift),
+            TcpOptionElement::SelectiveAcknowledgementPermitted => decoded.sack_permitted = true,
+            TcpOptionElement::SelectiveAcknowledgement(first, rest) => {
+                decoded.sack = std::iter::once(first).chain(rest.into_iter().flatten()).collect();
+            }
+            TcpOptionElement::Timestamp(value, echo) => decoded.timestamps = Some((value, echo)),
+            TcpOptionElement::Noop => {}
+        }
+    }
+    decoded
+}
+
+/// The options that etherparse knows, those it does not left out.
+fn known_options(options: &[u8]) -> Vec<TcpOptionElement> {
+    let mut found = Vec::new();
+    let mut rest = options;
+    while let [kind, ..] = rest {
+        let len = match (kind, rest.get(1)) {
+            (0, _) => break,
+            (1, _) => 1,
+            (_, Some(len)) if *len >= 2 => usize::from(*len),
+            _ => break,
+        };
+        let Some((option, after)) = rest.split_at_checked(len) else { break };
+        found.extend(etherparse::TcpOptionsIterator::from_slice(option).flatten());
+        rest = after;
+    }
+    found
+}
+
+fn find_toa(options: &[u8]) -> Option<(u32, u16)> {
+    let mut rest = options;
+    while let [kind, after @ ..] = rest {
+        rest = match (kind, after) {
+            (0, _) => return None,
+            (1, _) => after,
+            (254, [8, a, b, c, d, e, f, ..]) => {
+                return Some((u32::from_be_bytes([*c, *d, *e, *f]), u16::from_be_bytes([*a, *b])));
+            }
+            (_, [len, ..]) if *len >= 2 => rest.get(usize::from(*len)..)?,
+            _ => return None,
+        };
+    }
+    None
+}
+
+fn decode_udp(udp: &UdpSlice<'_>, sum_ok: bool) -> Udp {
+    Udp {
+        sport: udp.source_port(),
+        dport: udp.destination_port(),
+        len: udp.length(),
+        checksum: udp.checksum(),
+        checksum_ok: udp.checksum() == 0 || sum_ok,
+    }
+}
+
+fn decode_icmp(message: &[u8]) -> Icmp {
+    let icmp_type = message[0];
+    Icmp {
+        icmp_type,
+        code: message[1],
+        rest: u32::from_be_bytes([message[4], message[5], message[6], message[7]]),
+        checksum_ok: Sum16BitWords::new().add_slice(message).ones_complement() == 0,
+        quoted: if matches!(icmp_type, 3 | 4 | 5 | 11 | 12) {
+            decode_quoted(&message[8..])
+        } else {
+            None
+        },
+    }
+}
+
+fn decode_quoted(packet: &[u8]) -> Option<Quoted> {
+    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    let whole_len = usize::from(header.total_len());
+    let l4 = &packet[header.slice().len()..packet.len().min(whole_len)];
+    let [a, b, c, d, e, f, g, h, ..] = *l4 else { return None };
+    let (first, second) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    let proto = Proto::from_number(header.protocol().0);
+    let ident = u16::from_be_bytes([e, f]);
+    let (sport, dport) = match proto {
+        Some(Proto::Icmp) => (ident, ident),
+        Some(Proto::Tcp | Proto::Udp) => (first, second),
+        None => (0, 0),
+    };
+    let udp_without = header.protocol() == IpNumber::UDP && (g, h) == (0, 0);
+    let l4_checksum_ok = (packet.len() >= whole_len && !udp_without).then(|| match proto {
+        Some(Proto::Icmp) => Sum16BitWords::new().add_slice(l4).ones_complement() == 0,
+        _ => transport_sum_ok(&header, l4),
+    });
+    Some(Quoted {
+        key: FlowKey {
+            src: u32::from_be_bytes(header.source()),
+            dst: u32::from_be_bytes(header.destination()),
+            sport,
+            dport,
+            zone: 0,
+            proto: header.protocol().0,
+        },
+        ttl: header.ttl(),
+        total_len: header.total_len(),
+        ip_checksum_ok: header.header_checksum() == header.to_header().calc_header_checksum(),
+        seq: u32::from_be_bytes([e, f, g, h]),
+        l4: l4.to_vec(),
+        l4_checksum_ok,
+    })
+}
