@@ -17,6 +17,8 @@ mod hash;
 mod leases;
 mod positions;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use config::{LeaseConfig, LeaseConfigError, MemoryPlan, plan};
 pub use group::{GroupKey, Usage};

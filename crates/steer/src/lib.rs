@@ -126,3 +126,154 @@ fn spread(seed: [u64; 2]) -> [u64; 4] {
         z ^ z >> 31
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn steering(workers: u16) -> Steering {
+        Steering::new(workers, [7, 9]).unwrap()
+    }
+
+    /// Keys as a client farm makes them: neighbouring addresses and ports, one VIP.
+    fn keys() -> impl Iterator<Item = FlowKey> {
+        (0..200_u32).flat_map(|host| {
+            (0..500_u16).map(move |conn| FlowKey {
+                src: 0x0a00_0000 + host,
+                dst: 0xcb00_710a,
+                sport: 32_768 + conn,
+                dport: 80,
+                zone: 0,
+                proto: 6,
+            })
+        })
+    }
+
+    #[test]
+    fn there_must_be_a_class_for_every_worker() {
+        assert_eq!(Steering::new(0, [0; 2]), Err(WorkerCountError(0)));
+        assert_eq!(Steering::new(129, [0; 2]), Err(WorkerCountError(129)));
+        assert!(Steering::new(128, [0; 2]).is_ok());
+    }
+
+    #[test]
+    fn classes_are_shared_evenly_and_wholly() {
+        for workers in 1..=MAX_WORKERS {
+            let steering = steering(workers);
+            let shares: Vec<ClassSet> =
+                (0..workers).map(|worker| steering.classes_of(WorkerId(worker))).collect();
+            let counts = shares.iter().map(|share| share.count());
+            let (least, most) = (counts.clone().min().unwrap(), counts.clone().max().unwrap());
+            assert!(least >= 1 && most - least <= 1, "{workers} workers: {least} to {most}");
+            assert_eq!(counts.sum::<u32>(), 128);
+            assert_eq!(shares.iter().fold(0, |all, share| all | share.0), u128::MAX);
+            assert_eq!(steering.classes_of(WorkerId(workers)), ClassSet::NONE);
+        }
+    }
+
+    #[test]
+    fn a_power_of_two_of_workers_is_a_mask_of_the_port() {
+        let steering = steering(8);
+        for dport in [1_024, 40_001, 65_535] {
+            let key = FlowKey { dport, ..FlowKey::default() };
+            assert_eq!(steering.owner(Role::Lip, &key), WorkerId(dport & 7));
+        }
+    }
+
+    #[test]
+    fn conns_spread_evenly() {
+        for workers in [2, 3, 7, 16, 33, 128] {
+            for role in [Role::Vip, Role::VipPersistent { prefix_len: 32 }] {
+                let steering = steering(workers);
+                let mut counts = vec![0_u32; workers.into()];
+                let total = match role {
+                    Role::Vip => {
+                        keys().for_each(|key| {
+                            counts[usize::from(steering.owner(role, &key).0)] += 1;
+                        });
+                        100_000.0
+                    }
+                    _ => {
+                        for src in 0..50_000 {
+                            let key = FlowKey { src: 0x0a00_0000 + src, ..FlowKey::default() };
+                            counts[usize::from(steering.owner(role, &key).0)] += 1;
+                        }
+                        50_000.0
+                    }
+                };
+                let expected = total / f64::from(workers);
+                let chi_square: f64 = counts
+                    .iter()
+                    .map(|&count| (f64::from(count) - expected).powi(2) / expected)
+                    .sum();
+                // Mean n - 1, variance 2 (n - 1): five standard deviations.
+                let freedom = f64::from(workers) - 1.0;
+                let bound = freedom + 5.0 * (2.0 * freedom).sqrt();
+                assert!(chi_square < bound, "{workers} workers, {role:?}: {chi_square} > {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let (one, other) = (Steering::new(4, [1, 2]).unwrap(), Steering::new(4, [1, 3]).unwrap());
+        let same =
+            keys().filter(|key| one.owner(Role::Vip, key) == other.owner(Role::Vip, key)).count();
+        assert!((23_000..27_000).contains(&same), "{same} of 100000 keys alike");
+        let zero = Steering::new(4, [0, 0]).unwrap();
+        let owned = keys().filter(|key| zero.owner(Role::Vip, key) == WorkerId(0)).count();
+        assert!((24_000..26_000).contains(&owned), "a zero seed spreads too: {owned}");
+    }
+
+    fn any_key() -> impl Strategy<Value = FlowKey> {
+        any::<(u32, u32, u16, u16, u16, u8)>().prop_map(|(src, dst, sport, dport, zone, proto)| {
+            FlowKey { src, dst, sport, dport, zone, proto }
+        })
+    }
+
+    fn any_role() -> impl Strategy<Value = Role> {
+        prop_oneof![
+            Just(Role::Vip),
+            Just(Role::Lip),
+            any::<u8>().prop_map(|prefix_len| Role::VipPersistent { prefix_len }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn one_worker_owns_everything(key in any_key(), role in any_role()) {
+            prop_assert_eq!(steering(1).owner(role, &key), WorkerId(0));
+            prop_assert_eq!(steering(1).classes_of(WorkerId(0)), ClassSet::ALL);
+        }
+
+        #[test]
+        fn the_owner_is_one_of_the_workers_and_always_the_same(
+            key in any_key(), role in any_role(), workers in 1..=MAX_WORKERS, seed in any::<[u64; 2]>(),
+        ) {
+            let here = Steering::new(workers, seed).unwrap();
+            let there = Steering::new(workers, seed).unwrap();
+            prop_assert!(here.owner(role, &key).0 < workers);
+            prop_assert_eq!(here.owner(role, &key), there.owner(role, &key));
+        }
+
+        #[test]
+        fn a_reply_comes_home(key in any_key(), workers in 1..=MAX_WORKERS) {
+            let steering = steering(workers);
+            let owner = steering.owner(Role::Lip, &key);
+            prop_assert!(steering.classes_of(owner).contains_port(key.dport));
+        }
+
+        #[test]
+        fn a_prefix_stays_together(
+            key in any_key(), other in any_key(), prefix_len in 0_u8..=40, workers in 1..=MAX_WORKERS,
+        ) {
+            let host_bits = u64::from(32_u8.saturating_sub(prefix_len));
+            let hosts = ((1_u64 << host_bits) - 1) as u32;
+            let neighbour = FlowKey { src: key.src & !hosts | other.src & hosts, zone: key.zone, ..other };
+            let role = Role::VipPersistent { prefix_len };
+            let steering = steering(workers);
+            prop_assert_eq!(steering.owner(role, &key), steering.owner(role, &neighbour));
+        }
+    }
+}
