@@ -1,0 +1,130 @@
+//! What is counted besides verdicts.
+
+use std::fmt;
+
+macro_rules! names {
+    ($(#[$meta:meta])* $enum:ident { $($(#[doc = $doc:literal])+ $name:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $enum {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl $enum {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name of the counter.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// One sentence on what it means, for people.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)*
+                }
+            }
+        }
+
+        impl fmt::Display for $enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+names! {
+    /// Where packets begin: the left side of the ledger.
+    Source {
+        /// Packets taken from a NIC's receive queue.
+        Received = "received",
+        /// Packets that we made: replies, errors, resets, ARP requests.
+        Generated = "generated",
+        /// Packets that another worker handed over.
+        FromRing = "from-ring",
+    }
+}
+
+names! {
+    /// What may go down as well as up. Values of several workers add up; a difference keeps the later.
+    Gauge {
+        /// Packets held at the moment, waiting for a neighbour.
+        Held = "held",
+        /// Conns in the flow table.
+        Conns = "conns",
+        /// Conns that are not established yet.
+        HalfOpen = "conns-half-open",
+        /// Ports of LIPs taken or resting.
+        Leases = "leases",
+    }
+}
+
+names! {
+    /// What happens to packets and conns on the way, beside the verdict that ends a packet.
+    Event {
+        /// Conns opened.
+        Opened = "conn.opened",
+        /// Conns that ended by their protocol's own means.
+        Closed = "conn.closed",
+        /// Conns that ended by a timeout.
+        Expired = "conn.expired",
+        /// Conns that had to go because the table was full.
+        Evicted = "conn.evicted",
+        /// Conns that a newer SYN replaced.
+        Reopened = "conn.reopened",
+        /// Ports that rest because the server may still remember their last conn.
+        LeaseRested = "lease.rested",
+        /// Packets that got the client's address as a TCP option.
+        ToaInserted = "toa.inserted",
+        /// Packets that had no room for the client's address.
+        ToaLeftOut = "toa.left-out",
+        /// Packets that came with an option 254 of the client's own, which was blanked.
+        ToaStripped = "toa.stripped",
+        /// Packets whose MSS option was lowered.
+        MssLowered = "mss.lowered",
+        /// ICMP errors translated and passed on.
+        IcmpTranslated = "icmp.translated",
+        /// Packets whose headers had to be copied together or moved.
+        Copied = "packet.copied",
+        /// Packets that waited for a neighbour.
+        NeighbourHeld = "neighbour.held",
+        /// Times that control was asked to resolve a neighbour.
+        NeighbourAsked = "neighbour.asked",
+        /// ARP requests answered.
+        ArpAnswered = "answer.arp",
+        /// Echo requests answered.
+        EchoAnswered = "answer.echo",
+        /// TCP resets made.
+        ResetMade = "answer.reset",
+        /// ICMP errors made.
+        IcmpErrorMade = "answer.icmp-error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_explained() {
+        let names = [
+            Source::ALL.iter().map(|s| (s.name(), s.help())).collect::<Vec<_>>(),
+            Gauge::ALL.iter().map(|g| (g.name(), g.help())).collect(),
+            Event::ALL.iter().map(|e| (e.name(), e.help())).collect(),
+        ]
+        .concat();
+        let distinct: HashSet<_> = names.iter().map(|(name, _)| name).collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(names.iter().all(|(_, help)| help.ends_with('.')));
+    }
+}
