@@ -1,2 +1,28 @@
 //! The flow table: lookup, the conn slab, expiry, tracking and records.
+//!
+//! A worker owns one [`FlowTable`]. Time is an argument; nothing here knows a clock, a thread or
+//! a packet buffer. Nothing is allocated after [`FlowTable::new`].
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
+
+mod cold;
+mod flow;
+mod hash;
+mod index;
+mod state;
+mod table;
+
+pub use arch::{PageRequest, Pages};
+pub use cold::{Cold, LeaseKind, NewCold};
+pub use flow::{ConnId, Flow, FlowId, flags};
+pub use state::{State, TimeoutSet, Timeouts};
+pub use table::{FlowTable, InsertError, MemoryPlan, Removed, TableConfig, TableError};

@@ -1,0 +1,237 @@
+//! The states of a conn, and how long it may be idle in each.
+
+use arch::zeroable_enum;
+use serde::{Deserialize, Serialize};
+use types::Proto;
+
+zeroable_enum! {
+    /// What a conn has seen so far.
+    #[derive(
+        Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+    )]
+    #[serde(rename_all = "kebab-case")]
+    pub enum State {
+        /// Not a conn: a free place in the slab.
+        #[default]
+        Free,
+        /// TCP: the opener's SYN.
+        SynSent,
+        /// TCP: SYN of both sides, the opener's ACK is missing.
+        SynReceived,
+        /// TCP: data flows.
+        Established,
+        /// TCP: the opener has sent FIN.
+        ForwardFin,
+        /// TCP: the other side has sent FIN.
+        ReverseFin,
+        /// TCP: FIN of both sides, neither acknowledged.
+        BothFin,
+        /// TCP: FIN of both sides, the opener has still to acknowledge.
+        ForwardLastAck,
+        /// TCP: FIN of both sides, the other side has still to acknowledge.
+        ReverseLastAck,
+        /// TCP: closed by both sides or by RST.
+        Closed,
+        /// UDP: no reply yet.
+        UdpOneway,
+        /// UDP: packets of both sides.
+        Udp,
+        /// ICMP query: no reply yet.
+        IcmpOneway,
+        /// ICMP query: answered.
+        Icmp,
+    }
+}
+
+/// A FIFO that conns stand in until they are due, by state and timeout class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum List {
+    HalfOpen,
+    UdpOneway,
+    IcmpOneway,
+    Closing,
+    Closed,
+}
+
+impl List {
+    pub(crate) const COUNT: usize = 5;
+}
+
+impl State {
+    /// The state of a conn that its first packet opens.
+    #[inline]
+    pub const fn opening(proto: Proto) -> Self {
+        match proto {
+            Proto::Tcp => Self::SynSent,
+            Proto::Udp => Self::UdpOneway,
+            Proto::Icmp => Self::IcmpOneway,
+        }
+    }
+
+    /// The protocol whose state this is; `None` for [`State::Free`].
+    pub const fn proto(self) -> Option<Proto> {
+        match self {
+            Self::Free => None,
+            Self::UdpOneway | Self::Udp => Some(Proto::Udp),
+            Self::IcmpOneway | Self::Icmp => Some(Proto::Icmp),
+            _ => Some(Proto::Tcp),
+        }
+    }
+
+    /// True if both sides have spoken and none has ended: what a scheduler counts as active.
+    #[inline]
+    pub const fn is_established(self) -> bool {
+        matches!(self, Self::Established | Self::Udp | Self::Icmp)
+    }
+
+    /// True from the first FIN or RST on.
+    #[inline]
+    pub const fn is_closing(self) -> bool {
+        matches!(self.list(), Some(List::Closing | List::Closed))
+    }
+
+    /// The list that conns of this state stand in; established ones stand in none.
+    #[inline]
+    pub(crate) const fn list(self) -> Option<List> {
+        match self {
+            Self::Free | Self::Established | Self::Udp | Self::Icmp => None,
+            Self::SynSent | Self::SynReceived => Some(List::HalfOpen),
+            Self::UdpOneway => Some(List::UdpOneway),
+            Self::IcmpOneway => Some(List::IcmpOneway),
+            Self::ForwardFin
+            | Self::ReverseFin
+            | Self::BothFin
+            | Self::ForwardLastAck
+            | Self::ReverseLastAck => Some(List::Closing),
+            Self::Closed => Some(List::Closed),
+        }
+    }
+}
+
+/// How long conns of one class may be idle, by state. Milliseconds, at most
+/// [`TimeoutSet::MAX_MS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutSet {
+    /// TCP until the handshake is complete.
+    pub tcp_syn_ms: u32,
+    /// TCP while data flows.
+    pub tcp_established_ms: u32,
+    /// TCP from the first FIN on.
+    pub tcp_closing_ms: u32,
+    /// TCP after both FINs are acknowledged, or after RST.
+    pub tcp_closed_ms: u32,
+    /// UDP before a reply.
+    pub udp_oneway_ms: u32,
+    /// UDP.
+    pub udp_ms: u32,
+    /// ICMP queries.
+    pub icmp_ms: u32,
+}
+
+impl Default for TimeoutSet {
+    fn default() -> Self {
+        Self {
+            tcp_syn_ms: 30_000,
+            tcp_established_ms: 900_000,
+            tcp_closing_ms: 60_000,
+            tcp_closed_ms: 5_000,
+            udp_oneway_ms: 30_000,
+            udp_ms: 300_000,
+            icmp_ms: 60_000,
+        }
+    }
+}
+
+impl TimeoutSet {
+    /// About 12 days: half of what ticks of 32 bits can tell apart.
+    pub const MAX_MS: u32 = 1 << 30;
+
+    /// The timeout of a state; longer ones count as [`TimeoutSet::MAX_MS`].
+    #[inline]
+    pub fn of(&self, state: State) -> u32 {
+        let ms = match state {
+            State::Free => 0,
+            State::SynSent | State::SynReceived => self.tcp_syn_ms,
+            State::Established => self.tcp_established_ms,
+            State::ForwardFin
+            | State::ReverseFin
+            | State::BothFin
+            | State::ForwardLastAck
+            | State::ReverseLastAck => self.tcp_closing_ms,
+            State::Closed => self.tcp_closed_ms,
+            State::UdpOneway => self.udp_oneway_ms,
+            State::Udp => self.udp_ms,
+            State::IcmpOneway | State::Icmp => self.icmp_ms,
+        };
+        ms.min(Self::MAX_MS)
+    }
+}
+
+/// The timeouts of all 256 classes. A service with timeouts of its own has a class of its own.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    classes: Box<[TimeoutSet; 256]>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::new(TimeoutSet::default())
+    }
+}
+
+impl Timeouts {
+    /// The same for every class.
+    pub fn new(all: TimeoutSet) -> Self {
+        Self { classes: Box::new([all; 256]) }
+    }
+
+    /// Those of one class.
+    #[inline]
+    pub fn class(&self, class: u8) -> &TimeoutSet {
+        // A `u8` cannot miss 256 places; the first one stands in for what cannot happen.
+        let [first, ..] = &*self.classes;
+        self.classes.get(usize::from(class)).unwrap_or(first)
+    }
+
+    /// Changes those of one class.
+    pub fn set(&mut self, class: u8, timeouts: TimeoutSet) {
+        if let Some(each) = self.classes.get_mut(usize::from(class)) {
+            *each = timeouts;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_a_protocol_and_a_timeout_but_free() {
+        let set = TimeoutSet::default();
+        for &state in State::ALL {
+            assert_eq!(state.proto().is_none(), state == State::Free);
+            assert_eq!(set.of(state) == 0, state == State::Free);
+        }
+    }
+
+    #[test]
+    fn conns_in_one_list_have_one_timeout() {
+        let set = TimeoutSet { icmp_ms: 7, ..TimeoutSet::default() };
+        for &a in State::ALL {
+            for &b in State::ALL {
+                if a.list().is_some() && a.list() == b.list() {
+                    assert_eq!(set.of(a), set.of(b), "{a:?} {b:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_class_changes_alone() {
+        let mut timeouts = Timeouts::default();
+        timeouts.set(255, TimeoutSet { udp_ms: u32::MAX, ..TimeoutSet::default() });
+        assert_eq!(timeouts.class(255).of(State::Udp), TimeoutSet::MAX_MS);
+        assert_eq!(timeouts.class(254), &TimeoutSet::default());
+    }
+}

@@ -1,0 +1,391 @@
+//! The flow table of a worker: conns by key, in slabs whose size is fixed at the start.
+
+use arch::{HugeSlab, PageRequest, Pages, SlabError};
+use types::{BURST_MAX, FlowKey, Now};
+
+use crate::cold::{Cold, NewCold};
+use crate::flow::{ConnId, Flow, FlowId, flags};
+use crate::index::{Index, Probe};
+use crate::state::{State, Timeouts};
+
+/// No place of a slab.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What a table is made of.
+#[derive(Clone, Debug)]
+pub struct TableConfig {
+    /// How many conns it holds, 1 to [`TableConfig::MAX_CONNECTIONS`].
+    pub max_connections: u32,
+    /// Secret of the hash; random, another one in each process.
+    pub seed: [u64; 2],
+    /// How long conns may be idle.
+    pub timeouts: Timeouts,
+    /// The pages to ask for.
+    pub pages: PageRequest,
+}
+
+impl TableConfig {
+    /// The most conns of one table: indices have 32 bits, and two flows a conn.
+    pub const MAX_CONNECTIONS: u32 = 1 << 30;
+}
+
+/// A table that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The number is not within the bounds.
+    #[error("max_connections {0} is not within 1 to {max}", max = TableConfig::MAX_CONNECTIONS)]
+    MaxConnections(u32),
+    /// The kernel does not give the memory.
+    #[error(transparent)]
+    Memory(#[from] SlabError),
+}
+
+/// A conn that the table does not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InsertError {
+    /// It holds `max_connections` already.
+    #[error("the flow table is full")]
+    Full,
+    /// One of the keys is another conn's, or both are the same.
+    #[error("there is a conn with this key")]
+    Exists(Option<FlowId>),
+}
+
+/// The memory that a table reserves, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// The index from keys to flows.
+    pub index: u64,
+    /// Two flows a conn.
+    pub flows: u64,
+    /// The cold parts.
+    pub cold: u64,
+}
+
+impl MemoryPlan {
+    /// All of it.
+    pub const fn total(&self) -> u64 {
+        self.index + self.flows + self.cold
+    }
+}
+
+/// What is left of a conn that was removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Removed {
+    /// Its forward flow.
+    pub forward: Flow,
+    /// Its reverse flow.
+    pub reverse: Flow,
+    /// Its cold part.
+    pub cold: Cold,
+}
+
+/// All conns of a worker. A number of operations is fixed for each call; nothing is allocated.
+#[derive(Debug)]
+pub struct FlowTable {
+    pub(crate) index: Index,
+    pub(crate) flows: HugeSlab<Flow>,
+    pub(crate) cold: HugeSlab<Cold>,
+    pub(crate) timeouts: Timeouts,
+    /// Places that were used at least once.
+    pub(crate) fresh: u32,
+    free: u32,
+    live: u32,
+    max: u32,
+}
+
+impl FlowTable {
+    /// Reserves the memory of [`FlowTable::plan`].
+    ///
+    /// # Errors
+    /// The number of conns is out of bounds, or the kernel refuses the memory.
+    pub fn new(config: TableConfig) -> Result<Self, TableError> {
+        let max = config.max_connections;
+        if max == 0 || max > TableConfig::MAX_CONNECTIONS {
+            return Err(TableError::MaxConnections(max));
+        }
+        Ok(Self {
+            index: Index::new(u64::from(max) * 2, config.seed, config.pages)?,
+            flows: HugeSlab::new(max as usize * 2, config.pages)?,
+            cold: HugeSlab::new(max as usize, config.pages)?,
+            timeouts: config.timeouts,
+            fresh: 0,
+            free: NONE,
+            live: 0,
+            max,
+        })
+    }
+
+    /// The memory that a table for so many conns reserves.
+    pub fn plan(max_connections: u32) -> MemoryPlan {
+        let conns = u64::from(max_connections);
+        MemoryPlan {
+            index: Index::bytes_for(conns * 2),
+            flows: conns * 2 * size_of::<Flow>() as u64,
+            cold: conns * size_of::<Cold>() as u64,
+        }
+    }
+
+    /// The pages of index, flows and cold parts.
+    pub fn pages(&self) -> [Pages; 3] {
+        [self.index.pages(), self.flows.pages(), self.cold.pages()]
+    }
+
+    /// How many conns there are.
+    #[inline]
+    pub const fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// True if there is none.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// How many there can be.
+    #[inline]
+    pub const fn max_connections(&self) -> u32 {
+        self.max
+    }
+
+    /// How long conns may be idle.
+    pub const fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// The keyed hash of a key, which the calls below want.
+    #[inline(always)]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        self.index.hash(key)
+    }
+
+    /// Asks for the bucket of a hash.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for a flow.
+    #[inline(always)]
+    pub fn prefetch_flow(&self, id: FlowId) {
+        self.flows.prefetch_write(id.0 as usize);
+    }
+
+    /// Asks for the cold part of a conn.
+    #[inline(always)]
+    pub fn prefetch_cold(&self, conn: ConnId) {
+        self.cold.prefetch_write(conn.0 as usize);
+    }
+
+    /// A flow that may be the one, by its hash alone: right but for one in about 8000.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<FlowId> {
+        match self.index.probe(hash) {
+            Probe::Maybe(flow) => Some(FlowId(flow)),
+            Probe::Nothing => None,
+            Probe::Away => self.index.probe_away(hash).map(FlowId),
+        }
+    }
+
+    /// The flow with this key.
+    #[inline]
+    pub fn lookup(&self, key: &FlowKey, hash: u64) -> Option<FlowId> {
+        let is_it = |flow| self.flows.get(flow as usize).is_some_and(|flow| flow.is_of(key));
+        self.index.find(hash, is_it).map(FlowId)
+    }
+
+    /// A flow of a live conn.
+    #[inline(always)]
+    pub fn flow(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id.0 as usize).filter(|flow| flow.state != State::Free)
+    }
+
+    /// A flow of a live conn, to change it. Its key and its state are the table's.
+    #[inline(always)]
+    pub fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+        self.flows.get_mut(id.0 as usize).filter(|flow| flow.state != State::Free)
+    }
+
+    /// The cold part of a live conn.
+    #[inline]
+    pub fn cold(&self, conn: ConnId) -> Option<&Cold> {
+        self.flow(conn.forward())?;
+        self.cold.get(conn.0 as usize)
+    }
+
+    /// Looks up a burst: the keys and hashes of [`BURST_MAX`] packets at most, whose buckets were
+    /// asked for by [`FlowTable::prefetch_bucket`] some time before. Flows come prefetched.
+    #[inline]
+    pub fn lookup_burst(&self, keys: &[FlowKey], hashes: &[u64], out: &mut [Option<FlowId>]) {
+        let mut maybe = [NONE; BURST_MAX];
+        let mut away = 0u64;
+        for (n, (maybe, &hash)) in maybe.iter_mut().zip(hashes).enumerate() {
+            match self.index.probe(hash) {
+                Probe::Maybe(flow) => {
+                    self.prefetch_flow(FlowId(flow));
+                    *maybe = flow;
+                }
+                Probe::Nothing => {}
+                Probe::Away => {
+                    self.index.prefetch_away(hash);
+                    away |= 1 << n;
+                }
+            }
+        }
+        while away != 0 {
+            let n = away.trailing_zeros() as usize;
+            away &= away - 1;
+            if let (Some(maybe), Some(&hash)) = (maybe.get_mut(n), hashes.get(n))
+                && let Some(flow) = self.index.probe_away(hash)
+            {
+                self.prefetch_flow(FlowId(flow));
+                *maybe = flow;
+            }
+        }
+        let packets = keys.iter().zip(hashes).zip(maybe);
+        for (out, ((key, &hash), maybe)) in out.iter_mut().zip(packets) {
+            *out = if maybe == NONE {
+                None
+            } else if self.flows.get(maybe as usize).is_some_and(|flow| flow.is_of(key)) {
+                Some(FlowId(maybe))
+            } else {
+                self.lookup(key, hash)
+            };
+        }
+    }
+
+    /// Opens a conn in the state of `forward`. Counts, time, class (that of `forward`) and the
+    /// flag [`flags::REVERSE`] of both flows are set here.
+    ///
+    /// # Errors
+    /// [`InsertError::Full`] at `max_connections`, [`InsertError::Exists`] if a key is taken.
+    pub fn insert(
+        &mut self,
+        mut forward: Flow,
+        mut reverse: Flow,
+        cold: NewCold,
+        now: Now,
+    ) -> Result<ConnId, InsertError> {
+        let (key, reverse_key) = (forward.key(), reverse.key());
+        let (hash, reverse_hash) = (self.hash(&key), self.hash(&reverse_key));
+        self.prefetch_bucket(reverse_hash);
+        let taken = self.lookup(&key, hash).or_else(|| self.lookup(&reverse_key, reverse_hash));
+        if taken.is_some() || key == reverse_key {
+            return Err(InsertError::Exists(taken));
+        }
+        let conn = self.take_place().ok_or(InsertError::Full)?;
+        if !self.index.insert(hash, conn.forward().0) {
+            self.give_place(conn);
+            return Err(InsertError::Full);
+        }
+        if !self.index.insert(reverse_hash, conn.reverse().0) {
+            self.index.remove(hash, conn.forward().0);
+            self.give_place(conn);
+            return Err(InsertError::Full);
+        }
+        forward.flags &= !flags::REVERSE;
+        reverse.flags |= flags::REVERSE;
+        reverse.state = forward.state;
+        reverse.timeout_class = forward.timeout_class;
+        for (id, mut flow) in [(conn.forward(), forward), (conn.reverse(), reverse)] {
+            flow.last_seen = now.tick_ms;
+            if let Some(place) = self.flows.get_mut(id.0 as usize) {
+                *place = flow;
+            }
+        }
+        if let Some(place) = self.cold.get_mut(conn.0 as usize) {
+            place.open(cold, now);
+        }
+        self.live += 1;
+        Ok(conn)
+    }
+
+    /// Removes a conn; `None` if there is none.
+    pub fn remove(&mut self, conn: ConnId) -> Option<Removed> {
+        let forward = *self.flow(conn.forward())?;
+        let reverse = *self.flow(conn.reverse())?;
+        let cold = *self.cold.get(conn.0 as usize)?;
+        for (id, flow) in [(conn.forward(), &forward), (conn.reverse(), &reverse)] {
+            let found = self.index.remove(self.hash(&flow.key()), id.0);
+            debug_assert!(found, "a live flow is in the index");
+            if let Some(place) = self.flows.get_mut(id.0 as usize) {
+                place.state = State::Free;
+            }
+        }
+        self.give_place(conn);
+        self.live -= 1;
+        Some(Removed { forward, reverse, cold })
+    }
+
+    /// The place that was freed last, else one that was never used: few pages are touched.
+    fn take_place(&mut self) -> Option<ConnId> {
+        let place = self.free;
+        if place != NONE {
+            self.free = self.cold.get(place as usize)?.next;
+            return Some(ConnId(place));
+        }
+        (self.fresh < self.max).then(|| {
+            self.fresh += 1;
+            ConnId(self.fresh - 1)
+        })
+    }
+
+    fn give_place(&mut self, conn: ConnId) {
+        if let Some(cold) = self.cold.get_mut(conn.0 as usize) {
+            cold.next = self.free;
+            self.free = conn.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(n: u32) -> (Flow, Flow) {
+        let client = FlowKey {
+            src: 0x6440_0000 + n / 50_000,
+            dst: 0xcb00_710a,
+            sport: (1024 + n % 50_000) as u16,
+            dport: 80,
+            zone: 0,
+            proto: 6,
+        };
+        let server = FlowKey { src: 0xc612_0079, dst: 0xc612_0001 + n / 50_000, ..client };
+        let server = FlowKey { sport: 80, dport: client.sport, ..server };
+        let state = State::SynSent;
+        (Flow { state, ..Flow::with_key(client) }, Flow::with_key(server))
+    }
+
+    fn table(max_connections: u32, seed: u64) -> FlowTable {
+        let timeouts = Timeouts::default();
+        let config =
+            TableConfig { max_connections, seed: [seed, 7], timeouts, pages: PageRequest::Off };
+        FlowTable::new(config).unwrap()
+    }
+
+    #[test]
+    fn it_fills_to_the_last_slot_whatever_the_seed() {
+        for max in [1, 2, 3, 7, 10, 33, 100, 1000, 50_000] {
+            for seed in 0..if max < 1000 { 64 } else { 4 } {
+                let mut table = table(max, seed);
+                for n in 0..max {
+                    let (forward, reverse) = pair(n);
+                    table.insert(forward, reverse, NewCold::default(), Now::default()).unwrap();
+                }
+                let (forward, reverse) = pair(max);
+                let more = table.insert(forward, reverse, NewCold::default(), Now::default());
+                assert_eq!(more, Err(InsertError::Full));
+                for n in 0..max {
+                    let (forward, reverse) = pair(n);
+                    for flow in [forward, reverse] {
+                        let key = flow.key();
+                        let id = table.lookup(&key, table.hash(&key)).unwrap();
+                        assert_eq!(table.flow(id).unwrap().key(), key);
+                    }
+                }
+            }
+        }
+    }
+}
