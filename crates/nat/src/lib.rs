@@ -1,2 +1,21 @@
 //! What to rewrite, and how.
+//!
+//! `fullnat` decides once, when a conn opens, and writes its two flows; `rewrite` replays a flow on
+//! each packet. `toa` shows the real server its client, `icmp` carries errors back through the
+//! translation, `reuse` says when a LIP's port may serve the same real server again.
+//!
+//! Checksums are only ever changed by the difference (RFC 1624), so that a wrong one stays wrong.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod fullnat;
+pub mod icmp;
+mod options;
+pub mod reuse;
+pub mod rewrite;
+pub mod toa;
+
+pub use reuse::Secrets;

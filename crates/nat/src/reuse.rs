@@ -1,0 +1,141 @@
+//! When a LIP's port may serve the same real server again, without meeting its TIME-WAIT.
+//!
+//! A real server that closed first keeps the connection's addresses and ports in TIME-WAIT and takes
+//! a new SYN on them only if its timestamp or its sequence number is newer (RFC 9293 §3.10.7.4,
+//! RFC 7323 §5.2 and RFC 6191). Both come from clocks of ours, offset by a keyed hash (RFC 6528,
+//! RFC 7323 §5.4): so the usual reuse is newer, and the unusual one is seen here, at the close.
+
+use types::Now;
+
+/// The node's secrets for sequence numbers and timestamps: kept over a restart, shared with a peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secrets {
+    /// For initial sequence numbers.
+    pub isn: [u64; 2],
+    /// For timestamps.
+    pub timestamp: [u64; 2],
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+/// A LIP's port towards a real server's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The LIP.
+    pub lip: u32,
+    /// The port leased of it.
+    pub lport: u16,
+    /// The real server's address.
+    pub rs: u32,
+    /// The real server's port.
+    pub rport: u16,
+}
+
+impl Secrets {
+    /// The initial sequence number towards the real server: RFC 6528 with a clock of 64 ns.
+    #[inline]
+    pub fn initial_sequence(&self, pair: Pair, now: Now) -> u32 {
+        let addresses = u64::from(pair.lip) << 32 | u64::from(pair.rs);
+        let l4_ports = u64::from(pair.lport) << 16 | u64::from(pair.rport);
+        keyed(self.isn, addresses, l4_ports).wrapping_add(now.isn)
+    }
+
+    /// The first timestamp towards the real server: a clock of 1 ms, offset for each LIP and server.
+    #[inline]
+    pub fn initial_timestamp(&self, lip: u32, rs: u32, now: Now) -> u32 {
+        keyed(self.timestamp, u64::from(lip) << 32 | u64::from(rs), 0).wrapping_add(now.tick_ms)
+    }
+
+    /// Whether a SYN sent now would not be newer by its sequence number than `last_ack`, the last
+    /// that the real server acknowledged.
+    #[inline]
+    pub fn sequence_is_stale(&self, pair: Pair, last_ack: u32, now: Now) -> bool {
+        is_stale(self.initial_sequence(pair, now), last_ack)
+    }
+
+    /// Whether a SYN sent now would not be newer by its timestamp than `last_sent`.
+    #[inline]
+    pub fn timestamp_is_stale(&self, pair: Pair, last_sent: u32, now: Now) -> bool {
+        is_stale(self.initial_timestamp(pair.lip, pair.rs, now), last_sent)
+    }
+}
+
+/// Serial-number comparison (RFC 1982): `next` is not after `last`.
+#[inline]
+fn is_stale(next: u32, last: u32) -> bool {
+    next.wrapping_sub(last) as i32 <= 0
+}
+
+/// Two rounds of multiply and fold, keyed: an outsider who sees some results cannot tell others.
+#[inline]
+fn keyed(key: [u64; 2], a: u64, b: u64) -> u32 {
+    let [k0, k1] = key;
+    let fold = |x: u64, y: u64| {
+        let wide = u128::from(x) * u128::from(y);
+        wide as u64 ^ (wide >> 64) as u64
+    };
+    let first = fold(a ^ k0, b ^ k1 ^ 0x9e37_79b9_7f4a_7c15);
+    let second = fold(first ^ k1, k0 ^ 0xd1b5_4a32_d192_ed03);
+    second as u32 ^ (second >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRETS: Secrets = Secrets { isn: [11, 22], timestamp: [33, 44] };
+    const PAIR: Pair = Pair { lip: 0xc612_000a, lport: 1025, rs: 0xc612_0079, rport: 80 };
+
+    #[test]
+    fn a_short_conn_may_be_followed_at_once() {
+        let opened = Now::from_ms(1_000);
+        let isn = SECRETS.initial_sequence(PAIR, opened);
+        let closed = Now::from_ms(1_010);
+        // 100 kB in 10 ms is less than the clock's 156 kB.
+        assert!(!SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(100_000), closed));
+        let tsval = SECRETS.initial_timestamp(PAIR.lip, PAIR.rs, opened).wrapping_add(9);
+        assert!(!SECRETS.timestamp_is_stale(PAIR, tsval, closed));
+    }
+
+    #[test]
+    fn a_fast_upload_outruns_the_clock() {
+        let isn = SECRETS.initial_sequence(PAIR, Now::from_ms(1_000));
+        let last_ack = isn.wrapping_add(1_000_000_000);
+        assert!(SECRETS.sequence_is_stale(PAIR, last_ack, Now::from_ms(2_000)));
+        assert!(!SECRETS.sequence_is_stale(PAIR, last_ack, Now::from_ms(1_000 + 64_001)));
+    }
+
+    #[test]
+    fn a_long_idle_conn_is_overtaken_by_the_wrap() {
+        let isn = SECRETS.initial_sequence(PAIR, Now::from_ms(0));
+        // Half of the sequence space is 137 s of the clock.
+        assert!(SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(500), Now::from_ms(200_000)));
+    }
+
+    #[test]
+    fn microsecond_timestamps_outrun_ours() {
+        let opened = Now::from_ms(5_000);
+        let tsval = SECRETS.initial_timestamp(PAIR.lip, PAIR.rs, opened).wrapping_add(2_000_000);
+        assert!(SECRETS.timestamp_is_stale(PAIR, tsval, Now::from_ms(7_000)));
+    }
+
+    #[test]
+    fn numbers_depend_on_every_part() {
+        let now = Now::from_ms(1);
+        let base = SECRETS.initial_sequence(PAIR, now);
+        for other in [
+            Pair { lip: 1, ..PAIR },
+            Pair { lport: 1, ..PAIR },
+            Pair { rs: 1, ..PAIR },
+            Pair { rport: 1, ..PAIR },
+        ] {
+            assert_ne!(SECRETS.initial_sequence(other, now), base, "{other:?}");
+        }
+        let other = Secrets { isn: [12, 22], ..SECRETS };
+        assert_ne!(other.initial_sequence(PAIR, now), base);
+    }
+}

@@ -1,0 +1,175 @@
+//! Replays a flow's stored rewrite on a packet of it.
+
+use flow::{Flow, flags};
+use types::{FlowKey, Packet, Proto, Verdict};
+use wire::{checksum, chunk_at_mut};
+
+use crate::options::{self, Edits, Sum};
+use crate::toa;
+
+/// Where the headers of a packet stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Offset of the IPv4 header.
+    pub l3: usize,
+    /// Offset of the transport header.
+    pub l4: usize,
+    /// Length of the IPv4 packet in bytes, without Ethernet padding.
+    pub ip_len: usize,
+}
+
+/// The differences that exchanging addresses and ports makes to checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deltas {
+    /// To the IPv4 header's: the addresses.
+    pub l3: u16,
+    /// To TCP's or UDP's: addresses (in the pseudo-header) and ports.
+    pub l4: u16,
+}
+
+/// What turning packets of key `from` into packets of key `into` does to their checksums.
+pub fn deltas(from: FlowKey, into: FlowKey) -> Deltas {
+    let l3 = checksum::add(
+        checksum::delta_u32(from.src, into.src),
+        checksum::delta_u32(from.dst, into.dst),
+    );
+    let l4_ports = checksum::add(
+        checksum::delta_u16(from.sport, into.sport),
+        checksum::delta_u16(from.dport, into.dport),
+    );
+    Deltas { l3, l4: checksum::add(l3, l4_ports) }
+}
+
+/// What `apply` did besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What became of the client's address, if it was to be shown.
+    pub toa: Option<toa::Inserted>,
+}
+
+const TTL_MINUS_ONE: u16 = checksum::delta_u16(0x0100, 0x0000);
+const TCP_SYN: u8 = 0x02;
+const TCP_RST: u8 = 0x04;
+const TCP_ACK: u8 = 0x10;
+
+/// Translates a packet of `flow` in place: TTL, addresses, ports, and for TCP sequence numbers,
+/// timestamps, SACK edges, the MSS and the client's address. The payload is not touched.
+///
+/// `show_client` says that the packet is in the window in which the client's address is shown;
+/// `mtu` is that of the way out.
+///
+/// # Errors
+/// [`Verdict::TtlExceeded`] with the packet unchanged; [`Verdict::Internal`] if the layout is not
+/// this packet's.
+#[inline]
+pub fn apply<P: Packet>(
+    packet: &mut P,
+    layout: Layout,
+    flow: &Flow,
+    show_client: bool,
+    mtu: usize,
+) -> Result<Outcome, Verdict> {
+    let bytes = packet.bytes_mut();
+    translate_l3(bytes, layout.l3, flow)?;
+    if flow.proto != Proto::Tcp.number() {
+        translate_udp(bytes, layout.l4, flow)?;
+        return Ok(Outcome::default());
+    }
+    let tcp_flags = translate_tcp(bytes, layout.l4, flow, show_client)?;
+    if !show_client || tcp_flags & (TCP_SYN | TCP_RST) != 0 {
+        return Ok(Outcome::default());
+    }
+    let client = (flow.src, flow.sport);
+    Ok(Outcome { toa: Some(toa::insert(packet, layout, client, mtu)?) })
+}
+
+#[inline(always)]
+fn translate_l3(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
+    let ip = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;
+    if ip[8] <= 1 {
+        return Err(Verdict::TtlExceeded);
+    }
+    ip[8] -= 1;
+    let delta = checksum::add(flow.l3_delta, TTL_MINUS_ONE);
+    let sum = checksum::apply(u16::from_be_bytes([ip[10], ip[11]]), delta);
+    [ip[10], ip[11]] = sum.to_be_bytes();
+    [ip[12], ip[13], ip[14], ip[15]] = flow.new_src.to_be_bytes();
+    [ip[16], ip[17], ip[18], ip[19]] = flow.new_dst.to_be_bytes();
+    Ok(())
+}
+
+#[inline(always)]
+fn translate_udp(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
+    let udp = chunk_at_mut::<8>(bytes, at).ok_or(Verdict::Internal)?;
+    [udp[0], udp[1]] = flow.new_sport.to_be_bytes();
+    [udp[2], udp[3]] = flow.new_dport.to_be_bytes();
+    let sum = checksum::apply_udp(u16::from_be_bytes([udp[6], udp[7]]), flow.l4_delta);
+    [udp[6], udp[7]] = sum.to_be_bytes();
+    Ok(())
+}
+
+/// Returns the packet's TCP flags.
+#[inline(always)]
+fn translate_tcp(
+    bytes: &mut [u8],
+    at: usize,
+    flow: &Flow,
+    show_client: bool,
+) -> Result<u8, Verdict> {
+    let tcp = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;
+    [tcp[0], tcp[1]] = flow.new_sport.to_be_bytes();
+    [tcp[2], tcp[3]] = flow.new_dport.to_be_bytes();
+    let tcp_flags = tcp[13];
+    let header_len = usize::from(tcp[12] >> 4) * 4;
+    let mut sum = Sum::of(flow.l4_delta);
+    if flow.flags & flags::ADJUST_SEQ != 0 {
+        options::shift(tcp, 4, flow.seq_offset, &mut sum);
+    }
+    // The field means nothing without the flag (RFC 9293 §3.1).
+    if flow.flags & flags::ADJUST_ACK != 0 && tcp_flags & TCP_ACK != 0 {
+        options::shift(tcp, 8, flow.seq_offset.wrapping_neg(), &mut sum);
+    }
+    if header_len > 20 {
+        let edits = edits(flow, tcp_flags, show_client);
+        let options = bytes.get_mut(at + 20..at + header_len).ok_or(Verdict::Internal)?;
+        sum.add(options::edit(options, &edits).fold());
+    }
+    let tcp = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;
+    let changed = checksum::apply(u16::from_be_bytes([tcp[16], tcp[17]]), sum.fold());
+    [tcp[16], tcp[17]] = changed.to_be_bytes();
+    Ok(tcp_flags)
+}
+
+#[inline(always)]
+fn edits(flow: &Flow, tcp_flags: u8, show_client: bool) -> Edits {
+    let reverse = flow.flags & flags::REVERSE != 0;
+    let syn = tcp_flags & TCP_SYN != 0;
+    let timestamps = if flow.flags & flags::ADJUST_TS != 0 { flow.ts_offset } else { 0 };
+    if reverse {
+        Edits {
+            // TSecr means nothing without ACK (RFC 7323 §3.2).
+            tsecr: if tcp_flags & TCP_ACK != 0 { timestamps.wrapping_neg() } else { 0 },
+            sack: if flow.flags & flags::ADJUST_ACK != 0 {
+                flow.seq_offset.wrapping_neg()
+            } else {
+                0
+            },
+            mss_less: if syn && flow.flags & flags::TOA != 0 { toa::LEN as u16 } else { 0 },
+            ..Edits::default()
+        }
+    } else {
+        Edits { tsval: timestamps, strip_toa: syn || show_client, ..Edits::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_delta_is_one_off_the_high_byte() {
+        // RFC 1141's example: the checksum grows by 0x0100 as the TTL falls.
+        assert_eq!(checksum::apply(0x1234, TTL_MINUS_ONE), 0x1334);
+        assert_eq!(checksum::apply(0xff00, TTL_MINUS_ONE), 0x0001);
+    }
+}
