@@ -24,6 +24,7 @@ pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
 mod parse;
+pub mod reply;
 pub mod tcp;
 pub mod tcp_options;
 pub mod udp;

@@ -1,0 +1,39 @@
+//! Answers to ping.
+
+use crate::{Ethernet, Icmpv4, Ipv4, Kind, Parsed, checksum, icmpv4, ipv4};
+
+/// Turns an ICMP echo request into its reply (RFC 792; RFC 1122 §3.2.2.6: data and TOS come back).
+///
+/// The checksum is updated, not computed: a wrong one stays wrong. False if it is no echo request
+/// or was sent to an Ethernet group.
+#[inline]
+pub fn echo_reply(bytes: &mut [u8], parsed: &Parsed) -> bool {
+    turn_round(bytes, parsed).is_some()
+}
+
+fn turn_round(bytes: &mut [u8], parsed: &Parsed) -> Option<()> {
+    if parsed.kind != Kind::IcmpQuery {
+        return None;
+    }
+    let (destination, source) = super::answer_stations(bytes)?;
+    let mut message = Icmpv4::at_mut(bytes, usize::from(parsed.l4))?;
+    let code = u16::from(message.code());
+    let request = u16::from_be_bytes([icmpv4::ECHO_REQUEST, 0]) | code;
+    let reply = u16::from_be_bytes([icmpv4::ECHO_REPLY, 0]) | code;
+    message.set_icmp_type(icmpv4::ECHO_REPLY);
+    message.adjust_checksum(checksum::delta_u16(request, reply));
+
+    let mut ip = Ipv4::at_mut(bytes, usize::from(parsed.l3))?;
+    let (asker, asked) = (ip.source(), ip.destination());
+    let ttls = [ip.ttl(), ipv4::DEFAULT_TTL].map(|ttl| u16::from_be_bytes([ttl, 0]));
+    // The addresses change places, which their sum does not see.
+    ip.set_source(asked);
+    ip.set_destination(asker);
+    ip.set_ttl(ipv4::DEFAULT_TTL);
+    ip.adjust_checksum(checksum::delta_u16(ttls[0], ttls[1]));
+
+    let mut header = Ethernet::new_checked_mut(bytes)?;
+    header.set_destination(destination);
+    header.set_source(source);
+    Some(())
+}
