@@ -214,10 +214,10 @@ say "What the daemon says"
 run dpctl service list
 run dpctl conn list
 run dpctl stats
-check "its count is ours" 202 "dpctl --json stats | jq .conns.opened"
+check "its count is ours" 202 "dpctl --json stats | jq .connections.opened"
 check "nginx's count, too" 202 "cat $work/rs?-access.log | wc -l"
 check "peers that nginx saw" "198.18.0.10 198.18.0.11 198.18.0.12 198.18.0.13" "cut -d' ' -f1 $work/rs?-access.log | sort -u"
-check "every packet has its end" 0 "dpctl --json stats | jq .ledger.balance"
+check "every packet has its end" 0 "dpctl --json stats | jq .ledger.difference"
 
 say "It is the daemon: stopped, nothing passes"
 run kill -STOP "${pid[dpnatd]}"

@@ -39,7 +39,8 @@ fn injected_frames_arrive_as_they_are() {
         injector.send(&frame(len));
     }
     let lengths = capture.stop().fields("eth", &["frame.len", "eth.type"]);
-    let expected: Vec<_> = [14, 15, 59, 1514].map(|len| vec![len.to_string(), "0x88b5".to_owned()]).into();
+    let expected: Vec<_> =
+        [14, 15, 59, 1514].map(|len| vec![len.to_string(), "0x88b5".to_owned()]).into();
     assert_eq!(lengths, expected);
 }
 

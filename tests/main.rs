@@ -1,5 +1,19 @@
 //! End-to-end tests: real programs talk through a real `dpnatd` between network namespaces.
+//!
+//! The header of each file says what it proves. Nearly all of it needs root; without, each test says
+//! aloud that it is skipped.
 #![forbid(unsafe_code)]
 
 mod common;
+
+mod closing;
+mod control;
+mod errors;
+mod frames;
 mod lab;
+mod lifecycle;
+mod neighbours;
+mod reuse;
+mod samples;
+mod toa;
+mod traffic;

@@ -24,7 +24,20 @@ impl Capture {
         let name = format!("{}-{interface}", namespace.name());
         let file = lab.path(&format!("{name}.pcap"));
         let mut command = namespace.command("tcpdump");
-        command.args(["-i", interface, "-n", "-U", "--immediate-mode", "-B", "32768", "-s", "2048", "-Z", "root", "-w"]);
+        command.args([
+            "-i",
+            interface,
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-B",
+            "32768",
+            "-s",
+            "2048",
+            "-Z",
+            "root",
+            "-w",
+        ]);
         command.arg(&file).arg(filter);
         let mut process = Running::start(&mut command, &lab.dir, &format!("tcpdump-{name}"));
         process.wait_for_log("listening on", Duration::from_secs(5));
@@ -53,7 +66,15 @@ impl Captured {
     #[track_caller]
     pub fn fields(&self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
         let mut command = Command::new("tshark");
-        command.arg("-r").arg(&self.file).args(["-n", "-Y", filter, "-T", "fields", "-E", "separator=|"]);
+        command.arg("-r").arg(&self.file).args([
+            "-n",
+            "-Y",
+            filter,
+            "-T",
+            "fields",
+            "-E",
+            "separator=|",
+        ]);
         // The checksums that the kernel and we wrote are judged by neither of us.
         for protocol in ["ip", "tcp", "udp"] {
             command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);

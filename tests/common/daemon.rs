@@ -124,17 +124,30 @@ impl<'l> Daemon<'l> {
         &mut self.process
     }
 
-    /// A counter of `dpctl stats` by name; 0 if it is not listed.
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// A counter by its name.
     #[track_caller]
     pub fn counter(&self, name: &str) -> u64 {
-        let stats = self.ctl.json(&["stats"]);
-        stats["verdicts"][name].as_u64().unwrap_or(0)
+        let counters = self.ctl.json(&["counters"]);
+        let counters = counters.as_array().expect("a list of counters");
+        let counter = counters.iter().find(|counter| counter["name"] == name);
+        counter.unwrap_or_else(|| panic!("no counter {name}"))["value"].as_u64().unwrap()
     }
 
     /// Conns that the daemon holds now.
     #[track_caller]
     pub fn conns(&self) -> u64 {
-        self.ctl.json(&["stats"])["conns"]["active"].as_u64().expect("a count of conns")
+        self.ctl.json(&["stats"])["connections"]["current"].as_u64().expect("a count of conns")
+    }
+
+    /// Conns that it has opened since its start.
+    #[track_caller]
+    pub fn conns_opened(&self) -> u64 {
+        self.ctl.json(&["stats"])["connections"]["opened"].as_u64().expect("a count of conns")
     }
 
     /// Changes the configuration file and asks for it by SIGHUP.
@@ -164,7 +177,7 @@ impl<'l> Daemon<'l> {
         let limit = Duration::from_secs(3);
         wait_until("the ledger closes and all buffers are free", limit, || {
             let stats = self.ctl.json(&["stats"]);
-            stats["ledger"]["balance"] == 0
+            stats["ledger"]["difference"] == 0
                 && stats["buffers"]["free"].as_u64() == Some(self.buffers_free)
         });
     }

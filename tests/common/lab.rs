@@ -42,7 +42,6 @@ pub struct Lab {
     pub client: Namespace,
     pub balancer: Namespace,
     pub servers: [Namespace; 2],
-    #[expect(dead_code, reason = "the switch goes when the lab goes")]
     switch: Namespace,
     pub arm: Arm,
     pub dir: PathBuf,
@@ -114,7 +113,15 @@ impl Lab {
                 plug(&self.client, "eth0", "client");
                 self.client.ip(&["addr", "add", "198.18.0.254/24", "dev", "eth0"]);
                 self.client.ip(&["addr", "add", "192.0.2.100/32", "dev", "lo"]);
-                self.client.ip(&["route", "add", "198.18.0.100", "dev", "eth0", "src", "192.0.2.100"]);
+                self.client.ip(&[
+                    "route",
+                    "add",
+                    "198.18.0.100",
+                    "dev",
+                    "eth0",
+                    "src",
+                    "192.0.2.100",
+                ]);
             }
         }
     }

@@ -12,11 +12,13 @@ mod servers;
 mod sockets;
 mod tools;
 
-pub use capture::Capture;
+pub use capture::{Capture, Captured};
 pub use daemon::{Ctl, Daemon, api, dpnatd};
 pub use lab::{Arm, Lab, Load};
 pub use namespace::Namespace;
-pub use process::{Finished, Running, run, wait_until};
+pub use process::{run, wait_until};
 pub use servers::Nginx;
 pub use sockets::{abort, accept_one, connect, connect_from, listen};
-pub use tools::{Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute};
+pub use tools::{
+    Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute,
+};

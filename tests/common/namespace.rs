@@ -109,7 +109,17 @@ impl Namespace {
     #[track_caller]
     pub fn link(&self, here: &str, other: &Self, there: &str) {
         ip(&[
-            "link", "add", here, "netns", &self.name, "type", "veth", "peer", "name", there, "netns",
+            "link",
+            "add",
+            here,
+            "netns",
+            &self.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            there,
+            "netns",
             &other.name,
         ]);
         for (namespace, interface) in [(self, here), (other, there)] {

@@ -81,11 +81,6 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its process id. `ip netns exec` and `setpriv` are replaced by the program, so it is the program's.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The exit code, if it has ended.
     pub fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(code)

@@ -12,6 +12,7 @@ use super::process::{Running, wait_until};
 /// `/` answers `<name> <address and port of its peer>`, `/files/` gives what is in [`Nginx::files`], and
 /// PUT below `/uploads/` stores there.
 pub struct Nginx {
+    #[expect(dead_code, reason = "runs as long as this lives")]
     process: Running,
     /// Where it reads files from and writes uploads to.
     pub files: PathBuf,
@@ -30,8 +31,11 @@ impl Nginx {
         fs::create_dir_all(files.join("uploads")).unwrap();
         let access_log = dir.join("access.log");
         let conf = dir.join("nginx.conf");
-        fs::write(&conf, CONF.replace("@dir@", &dir.display().to_string()).replace("@name@", &name))
-            .unwrap();
+        fs::write(
+            &conf,
+            CONF.replace("@dir@", &dir.display().to_string()).replace("@name@", &name),
+        )
+        .unwrap();
         server.sysctl("net.core.somaxconn", "16384");
         server.sysctl("net.ipv4.tcp_max_syn_backlog", "16384");
         let mut command = server.command("nginx");
@@ -40,7 +44,8 @@ impl Nginx {
         let mut process = Running::start(&mut command, &lab.dir, &format!("nginx-{name}"));
         wait_until("nginx answers", Duration::from_secs(10), || {
             assert_eq!(process.ended(), None, "nginx: {}", process.log());
-            server.run("curl", &["-sf", "-o", "/dev/null", &format!("http://{address}/ready")]).code == 0
+            server.run("curl", &["-sf", "-o", "/dev/null", &format!("http://{address}/ready")]).code
+                == 0
         });
         fs::write(&access_log, "").unwrap();
         Self { process, files, access_log }
@@ -54,11 +59,6 @@ impl Nginx {
     /// Requests that it answered, as lines `<peer's address>:<port> <method> <path> <status>`.
     pub fn requests(&self) -> Vec<String> {
         fs::read_to_string(&self.access_log).unwrap().lines().map(str::to_owned).collect()
-    }
-
-    /// The process, to be stopped and continued.
-    pub fn process(&self) -> &Running {
-        &self.process
     }
 }
 

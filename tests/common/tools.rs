@@ -64,7 +64,8 @@ impl Wrk {
 pub fn iperf3_server(lab: &Lab, namespace: &Namespace) -> Running {
     let mut command = namespace.command("iperf3");
     command.args(["-s", "-1", "--forceflush"]);
-    let mut process = Running::start(&mut command, &lab.dir, &format!("iperf3-{}", namespace.name()));
+    let mut process =
+        Running::start(&mut command, &lab.dir, &format!("iperf3-{}", namespace.name()));
     process.wait_for_log("Server listening", Duration::from_secs(5));
     process
 }
@@ -117,7 +118,8 @@ impl Injector {
         let mut command = namespace.command("socat");
         command.args(["-u", "-b", "65536"]);
         command.arg(format!("UNIX-RECV:{}", path.display())).arg(format!("INTERFACE:{interface}"));
-        let process = Running::start(&mut command, &lab.dir, &format!("socat-{}", namespace.name()));
+        let process =
+            Running::start(&mut command, &lab.dir, &format!("socat-{}", namespace.name()));
         wait_until("socat listens", Duration::from_secs(5), || path.exists());
         Self { socket: UnixDatagram::unbound().unwrap(), path, process }
     }
