@@ -77,7 +77,7 @@ fn generate(flags: &[String]) {
         .allowlist_function("rte_eal_(init|cleanup|remote_launch|wait_lcore|get_lcore_state)")
         .allowlist_function("rte_(strerror|thread_register|thread_unregister)")
         .allowlist_function("rte_dev_(probe|remove)")
-        .allowlist_function("rte_pktmbuf_(pool_create|free_bulk)")
+        .allowlist_function("rte_pktmbuf_free_bulk")
         .allowlist_function("rte_mempool_(free|avail_count)")
         .allowlist_function("rte_eth_dev_(get_port_by_name|get_name_by_port|info_get|configure)")
         .allowlist_function("rte_eth_dev_(adjust_nb_rx_tx_desc|start|stop|close|socket_id)")

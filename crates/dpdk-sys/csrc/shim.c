@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include <rte_mbuf_pool_ops.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -14,6 +15,38 @@ uint16_t dpnat_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets
 uint16_t dpnat_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count)
 {
 	return rte_eth_tx_burst(port, queue, packets, count);
+}
+
+/* As rte_pktmbuf_pool_create, and `dense` lets an mbuf lie across two pages. Without huge pages DPDK
+ * would else put each mbuf into a 4 KiB page of its own: twice the memory, and the headers of all
+ * in the same few sets of the first-level cache. Only where device addresses are virtual ones. */
+struct rte_mempool *dpnat_pool_create(const char *name, unsigned int count, unsigned int cache,
+				      uint16_t room, int numa_node, int dense)
+{
+	struct rte_pktmbuf_pool_private priv = { .mbuf_data_room_size = room };
+	unsigned int size = sizeof(struct rte_mbuf) + room;
+	unsigned int flags = 0;
+	struct rte_mempool *pool;
+
+	if (dense && rte_eal_iova_mode() == RTE_IOVA_VA)
+		flags |= RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+	pool = rte_mempool_create_empty(name, count, size, cache, sizeof(priv), numa_node, flags);
+	if (pool == NULL)
+		return NULL;
+	rte_errno = -rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (rte_errno == 0) {
+		int populated;
+
+		rte_pktmbuf_pool_init(pool, &priv);
+		populated = rte_mempool_populate_default(pool);
+		if (populated >= 0) {
+			rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+			return pool;
+		}
+		rte_errno = -populated;
+	}
+	rte_mempool_free(pool);
+	return NULL;
 }
 
 struct rte_mbuf *dpnat_alloc(struct rte_mempool *pool)

@@ -59,6 +59,8 @@ typedef void (*dpnat_log_fn)(uint32_t level, const char *text, size_t len);
 
 uint16_t dpnat_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
 uint16_t dpnat_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
+struct rte_mempool *dpnat_pool_create(const char *name, unsigned int count, unsigned int cache,
+				      uint16_t room, int numa_node, int dense);
 struct rte_mbuf *dpnat_alloc(struct rte_mempool *pool);
 int dpnat_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **packets, unsigned int count);
 void dpnat_free(struct rte_mbuf *packet);

@@ -46,10 +46,10 @@ pub(crate) fn check(device: &str) -> Result<(), Error> {
             false => Err(Error::NoSuchPciDevice(name)),
         };
     }
-    if let Some((capability, number)) = needed_capability(&name) {
-        if !has_capability(number) {
-            return Err(Error::NotPrivileged { device: device.to_owned(), capability });
-        }
+    if let Some((capability, number)) = needed_capability(&name)
+        && !has_capability(number)
+    {
+        return Err(Error::NotPrivileged { device: device.to_owned(), capability });
     }
     // Of these the interface has to exist; of others, such as net_tap, `iface` is one to be made.
     if name.starts_with("net_af_packet") || name.starts_with("net_af_xdp") {

@@ -114,7 +114,11 @@ impl Eal {
         // SAFETY: EAL runs as long as `self`; the string is copied by DPDK.
         let code = unsafe { dpdk_sys::rte_dev_probe(arguments.as_ptr()) };
         if code != 0 {
-            return Err(failed(std::io::Error::from_raw_os_error(-code).to_string()));
+            return Err(failed(match code {
+                // Of this one the log says more than an error number does.
+                -1 => "DPDK refused it".to_owned(),
+                code => std::io::Error::from_raw_os_error(-code).to_string(),
+            }));
         }
         port_id(&name).map(|_| ()).ok_or_else(|| failed("DPDK made no interface of it".to_owned()))
     }

@@ -91,17 +91,10 @@ impl Mempool {
         };
         let name = c_string(&config.name);
         let node = config.numa_node.map_or(-1, i32::from);
+        let (mbufs, cache, dense) = (config.mbufs, config.cache, i32::from(!eal.uses_huge_pages()));
         // SAFETY: EAL runs, and `name` is terminated and copied.
-        let pool = unsafe {
-            dpdk_sys::rte_pktmbuf_pool_create(
-                name.as_ptr(),
-                config.mbufs,
-                config.cache,
-                0,
-                room,
-                node,
-            )
-        };
+        let pool =
+            unsafe { dpdk_sys::dpnat_pool_create(name.as_ptr(), mbufs, cache, room, node, dense) };
         let Some(pool) = NonNull::new(pool) else {
             let error = last_error();
             return Err(failed(match error.raw_os_error() {

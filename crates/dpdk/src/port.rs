@@ -317,7 +317,8 @@ impl EthPort {
         Ok(())
     }
 
-    /// Stops it. Refused while a queue is claimed, because its thread may be polling it.
+    /// Stops it. Refused while a queue is claimed, because its thread may be polling it. Not all
+    /// virtual devices can be started again: `net_af_packet` closes its sockets for good.
     pub fn stop(&mut self) -> Result<(), Error> {
         let mut state = self.shared.state();
         if !state.started {

@@ -242,6 +242,7 @@ fn null_device(eal: &Eal) {
     assert_eq!(pool.in_use(), before);
     let counted = port.statistics().unwrap();
     assert_eq!((counted.rx_packets, counted.tx_packets), (32, 20));
+    without_segments(&port, &pool, &mut tx);
     let extended = port.extended_statistics().unwrap();
     assert!(extended.contains(&("rx_good_packets".to_owned(), 32)), "{extended:?}");
     port.reset_statistics().unwrap();
@@ -250,6 +251,20 @@ fn null_device(eal: &Eal) {
     port.close().unwrap();
     assert_eq!(pool.in_use(), 0);
     assert!(matches!(eal.port("net_null0"), Err(Error::NoSuchPort(_))));
+}
+
+/// A device that sends one segment gets one, and what is too long for that comes back.
+fn without_segments(port: &EthPort, pool: &Mempool, tx: &mut TxQueue) {
+    assert!(!port.sends_segments());
+    let (bytes, before) = (pattern(1500), pool.in_use());
+    let short = |len: usize| Some(chained(pool, &[&bytes[..20], &bytes[20..len]]));
+    let long = || Some(chained(pool, &[&bytes, &bytes]));
+    let mut burst = [long(), short(100), Some(packet(pool, &bytes)), long(), short(200)];
+    assert_eq!(tx.transmit(&mut burst), 3);
+    let left: Vec<_> = burst.iter().map(|slot| slot.as_ref().map(Packet::total_len)).collect();
+    assert_eq!(left, [None, None, None, Some(3000), Some(3000)]);
+    drop(burst);
+    assert_eq!(pool.in_use(), before);
 }
 
 fn ring_device(eal: &Eal) {
