@@ -14,9 +14,13 @@ pub const fn add(a: u16, b: u16) -> u16 {
 /// Folds a sum of words of 16 or 32 bits into 16 bits.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
-    // 64 -> 33 -> 17 -> 16 bits: each step keeps the sum modulo 0xffff, and none makes 0 of a sum
-    // that is not.
-    let sum = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
+    fold_33((sum & 0xffff_ffff).wrapping_add(sum >> 32))
+}
+
+/// [`fold`] for sums that fit into 33 bits. 33 -> 17 -> 16 bits: each step keeps the sum modulo
+/// 0xffff, and none makes 0 of a sum that is not.
+#[inline(always)]
+const fn fold_33(sum: u64) -> u16 {
     let sum = (sum & 0xffff).wrapping_add(sum >> 16 & 0xffff).wrapping_add(sum >> 32);
     add(sum as u16, (sum >> 16) as u16)
 }
@@ -44,12 +48,13 @@ pub fn sum(bytes: &[u8]) -> u16 {
 #[inline(always)]
 pub const fn sum_20(header: &[u8; 20]) -> u16 {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
-    let total = (u32::from_ne_bytes([a, b, c, d]) as u64)
-        .wrapping_add(u32::from_ne_bytes([e, f, g, h]) as u64)
-        .wrapping_add(u32::from_ne_bytes([i, j, k, l]) as u64)
-        .wrapping_add(u32::from_ne_bytes([m, n, o, p]) as u64)
-        .wrapping_add(u32::from_ne_bytes([q, r, s, t]) as u64);
-    u16::from_be(fold(total))
+    let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let second = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
+    let third = u32::from_ne_bytes([q, r, s, t]);
+    let (sum, carry) = first.overflowing_add(second);
+    let (sum, carry_too) = sum.overflowing_add(third as u64);
+    let halves = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
+    u16::from_be(fold_33(halves.wrapping_add(carry as u64).wrapping_add(carry_too as u64)))
 }
 
 /// The checksum of bytes in which the checksum field is 0.

@@ -93,8 +93,11 @@ impl Repr {
 /// limited broadcast (RFC 1122 §3.2.1.3).
 #[inline(always)]
 pub const fn is_bad_source(address: u32) -> bool {
-    let first = address >> 24;
-    first == 0 || first == 127 || first & 0xf0 == 0xe0 || address == u32::MAX
+    !match address >> 24 {
+        1..=126 | 128..=223 => true,
+        240..=255 => address != u32::MAX,
+        _ => false,
+    }
 }
 
 /// True for multicast and the limited broadcast.
