@@ -10,11 +10,12 @@ use types::FlowKey;
 
 use crate::hash::KeyHasher;
 
-/// Entries of a bucket.
-const LANES: usize = 8;
-/// Share of places in use when the table is full: 17/20. Two buckets of eight work up to about
-/// 0.99; below 0.85 moving an entry once is enough nearly always.
-const FULL_LOAD: (u64, u64) = (17, 20);
+/// Entries of a bucket: what a cache line holds. One compare covers eight tags; two more are
+/// worth theirs, because with them one entry in 40 is away in a full table, without one in 12.
+const LANES: usize = 10;
+/// Share of lanes in use when the table is full: 17/25, or 18.8 bytes a conn. Two buckets of ten
+/// work up to about 0.99, but a look at the second costs more than the memory.
+const FULL_LOAD: (u64, u64) = (17, 25);
 /// Buckets above that share: a table for a handful of conns needs more room than the average says.
 const SPARE_BUCKETS: u64 = 4;
 /// Entries without a place in either bucket. At full load none is expected in 2^40 inserts.
@@ -26,12 +27,13 @@ zeroable_struct! {
     #[repr(C, align(64))]
     struct Bucket {
         /// 0 is a free lane.
-        tags: [u16; LANES],
+        tags: [u16; 8],
+        last_tags: [u16; 2],
         flows: [u32; LANES],
         /// Entries of this home that stand elsewhere. Sticks at its maximum.
         overflow: u16,
         /// Bit n: lane n holds an entry of another home.
-        away: u8,
+        away: u16,
     }
 }
 
@@ -43,15 +45,13 @@ struct Stashed {
     flow: u32,
 }
 
-/// What the first look at a hash's home tells.
+/// What a look at a hash's home tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probe {
-    /// A flow whose tag fits.
-    Maybe(u32),
-    /// Nothing, and nothing elsewhere.
-    Nothing,
-    /// Nothing here; it may be away.
-    Away,
+pub(crate) struct Probe {
+    /// A flow whose tag fits, else `u32::MAX`.
+    pub(crate) flow: u32,
+    /// No tag fits here, but the entry may be away.
+    pub(crate) away: bool,
 }
 
 /// The index.
@@ -76,7 +76,7 @@ const fn reduce(hash: u64, count: usize) -> usize {
 }
 
 /// The lanes of a mask.
-fn lanes(mut mask: u8) -> impl Iterator<Item = usize> {
+fn lanes(mut mask: u16) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lane = mask.trailing_zeros() as usize;
         mask &= mask.wrapping_sub(1);
@@ -85,32 +85,63 @@ fn lanes(mut mask: u8) -> impl Iterator<Item = usize> {
 }
 
 impl Bucket {
+    /// A mask of the lanes with this tag.
+    #[inline(always)]
+    fn tagged(&self, tag: u16) -> u16 {
+        let [ninth, tenth] = self.last_tags;
+        u16::from(tag_match(&self.tags, tag))
+            | u16::from(ninth == tag) << 8
+            | u16::from(tenth == tag) << 9
+    }
+
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.tagged(0) == 0
+    }
+
+    #[inline(always)]
+    fn tag_mut(&mut self, lane: usize) -> Option<&mut u16> {
+        self.tags.iter_mut().chain(&mut self.last_tags).nth(lane)
+    }
+
+    fn all_tags(&self) -> [u16; LANES] {
+        let [a, b, c, d, e, f, g, h] = self.tags;
+        let [i, j] = self.last_tags;
+        [a, b, c, d, e, f, g, h, i, j]
+    }
+
     #[inline(always)]
     fn flow(&self, lane: usize) -> u32 {
-        self.flows.get(lane & (LANES - 1)).copied().unwrap_or_default()
+        self.flows.get(lane).copied().unwrap_or(u32::MAX)
     }
 
-    fn free_lane(&self) -> Option<usize> {
-        lanes(tag_match(&self.tags, 0)).next()
+    /// The flow of the mask's first lane, else `u32::MAX`, without a branch.
+    #[inline(always)]
+    fn first_flow(&self, mask: u16) -> u32 {
+        let lane = (mask | 1 << (LANES - 1)).trailing_zeros() as usize;
+        self.flow(lane) | u32::from(mask == 0).wrapping_neg()
     }
 
-    fn put(&mut self, lane: usize, tag: u16, flow: u32, away: bool) {
-        if let (Some(t), Some(f)) = (self.tags.get_mut(lane), self.flows.get_mut(lane)) {
-            *t = tag;
-            *f = flow;
-            self.away = self.away & !(1 << lane) | u8::from(away) << lane;
+    fn put(&mut self, tag: u16, flow: u32, away: bool) -> bool {
+        let Some(lane) = lanes(self.tagged(0)).next() else { return false };
+        if let Some(place) = self.flows.get_mut(lane) {
+            *place = flow;
         }
+        if let Some(place) = self.tag_mut(lane) {
+            *place = tag;
+        }
+        self.away = self.away & !(1 << lane) | u16::from(away) << lane;
+        true
     }
 
     fn take(&mut self, lane: usize) -> Option<(u16, u32, bool)> {
-        let (tag, flow) = (self.tags.get_mut(lane)?, self.flows.get(lane)?);
-        let away = self.away & 1 << lane != 0;
-        self.away &= !(1 << lane);
-        Some((std::mem::take(tag), *flow, away))
+        let flow = *self.flows.get(lane)?;
+        let tag = std::mem::take(self.tag_mut(lane)?);
+        Some((tag, flow, self.away & 1 << lane != 0))
     }
 
     fn find(&self, tag: u16, flow: u32) -> Option<usize> {
-        lanes(tag_match(&self.tags, tag)).find(|&lane| self.flow(lane) == flow)
+        lanes(self.tagged(tag)).find(|&lane| self.flow(lane) == flow)
     }
 }
 
@@ -163,18 +194,15 @@ impl Index {
         self.buckets.prefetch(self.other(self.home(hash), tag_of(hash)));
     }
 
-    /// One look at the home.
+    /// One look at the home. No branch depends on what is there: a wrong guess would wait for the
+    /// memory.
     #[inline(always)]
     pub(crate) fn probe(&self, hash: u64) -> Probe {
-        let Some(home) = self.buckets.get(self.home(hash)) else { return Probe::Nothing };
-        let mask = tag_match(&home.tags, tag_of(hash));
-        if mask != 0 {
-            Probe::Maybe(home.flow(mask.trailing_zeros() as usize))
-        } else if home.overflow != 0 {
-            Probe::Away
-        } else {
-            Probe::Nothing
-        }
+        let Some(home) = self.buckets.get(self.home(hash)) else {
+            return Probe { flow: u32::MAX, away: false };
+        };
+        let mask = home.tagged(tag_of(hash));
+        Probe { flow: home.first_flow(mask), away: (mask == 0) & (home.overflow != 0) }
     }
 
     /// One look at the other bucket, then at the stash.
@@ -182,9 +210,9 @@ impl Index {
     pub(crate) fn probe_away(&self, hash: u64) -> Option<u32> {
         let tag = tag_of(hash);
         let bucket = self.buckets.get(self.other(self.home(hash), tag))?;
-        let mask = tag_match(&bucket.tags, tag);
+        let mask = bucket.tagged(tag);
         if mask != 0 {
-            return Some(bucket.flow(mask.trailing_zeros() as usize));
+            return Some(bucket.first_flow(mask));
         }
         self.stash.iter().find(|each| each.hash == hash).map(|each| each.flow)
     }
@@ -195,7 +223,7 @@ impl Index {
         let tag = tag_of(hash);
         let first = self.home(hash);
         let home = self.buckets.get(first)?;
-        for lane in lanes(tag_match(&home.tags, tag)) {
+        for lane in lanes(home.tagged(tag)) {
             if is_it(home.flow(lane)) {
                 return Some(home.flow(lane));
             }
@@ -204,7 +232,7 @@ impl Index {
             return None;
         }
         let bucket = self.buckets.get(self.other(first, tag))?;
-        for lane in lanes(tag_match(&bucket.tags, tag)) {
+        for lane in lanes(bucket.tagged(tag)) {
             if is_it(bucket.flow(lane)) {
                 return Some(bucket.flow(lane));
             }
@@ -271,10 +299,7 @@ impl Index {
     }
 
     fn put(&mut self, bucket: usize, tag: u16, flow: u32, away: bool) -> bool {
-        let Some(bucket) = self.buckets.get_mut(bucket) else { return false };
-        let Some(lane) = bucket.free_lane() else { return false };
-        bucket.put(lane, tag, flow, away);
-        true
+        self.buckets.get_mut(bucket).is_some_and(|bucket| bucket.put(tag, flow, away))
     }
 
     fn take(&mut self, bucket: usize, tag: u16, flow: u32) -> bool {
@@ -299,11 +324,11 @@ impl Index {
 
     /// The tags of a bucket, if all its lanes are in use.
     fn full(&self, bucket: usize) -> Option<[u16; LANES]> {
-        self.buckets.get(bucket).map(|b| b.tags).filter(|tags| tag_match(tags, 0) == 0)
+        self.buckets.get(bucket).filter(|bucket| bucket.is_full()).map(Bucket::all_tags)
     }
 
     /// Frees a lane of a full bucket: an entry moves to its other bucket, if need be after an
-    /// entry there has moved to its own. Looks at 8 + 64 buckets at most.
+    /// entry there has moved to its own. Looks at 10 + 100 buckets at most.
     fn make_room(&mut self, bucket: usize) -> bool {
         let Some(tags) = self.full(bucket) else { return true };
         let others = tags.map(|tag| self.other(bucket, tag));

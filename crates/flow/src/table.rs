@@ -5,11 +5,20 @@ use types::{BURST_MAX, FlowKey, Now};
 
 use crate::cold::{Cold, NewCold};
 use crate::flow::{ConnId, Flow, FlowId, flags};
-use crate::index::{Index, Probe};
+use crate::index::Index;
 use crate::state::{State, Timeouts};
 
 /// No place of a slab.
 pub(crate) const NONE: u32 = u32::MAX;
+
+/// The numbers of the bits that are set.
+fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = mask.trailing_zeros() as usize;
+        mask &= mask.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
+}
 
 /// What a table is made of.
 #[derive(Clone, Debug)]
@@ -181,11 +190,9 @@ impl FlowTable {
     /// A flow that may be the one, by its hash alone: right but for one in about 8000.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<FlowId> {
-        match self.index.probe(hash) {
-            Probe::Maybe(flow) => Some(FlowId(flow)),
-            Probe::Nothing => None,
-            Probe::Away => self.index.probe_away(hash).map(FlowId),
-        }
+        let probe = self.index.probe(hash);
+        let flow = if probe.away { self.index.probe_away(hash) } else { Some(probe.flow) };
+        flow.filter(|&flow| flow != NONE).map(FlowId)
     }
 
     /// The flow with this key.
@@ -221,37 +228,38 @@ impl FlowTable {
         let mut maybe = [NONE; BURST_MAX];
         let mut away = 0u64;
         for (n, (maybe, &hash)) in maybe.iter_mut().zip(hashes).enumerate() {
-            match self.index.probe(hash) {
-                Probe::Maybe(flow) => {
-                    self.prefetch_flow(FlowId(flow));
-                    *maybe = flow;
-                }
-                Probe::Nothing => {}
-                Probe::Away => {
-                    self.index.prefetch_away(hash);
-                    away |= 1 << n;
-                }
+            let probe = self.index.probe(hash);
+            self.prefetch_flow(FlowId(probe.flow));
+            *maybe = probe.flow;
+            away |= u64::from(probe.away) << n;
+        }
+        self.candidates_away(away, hashes, &mut maybe);
+        let packets = keys.iter().zip(hashes).zip(&maybe);
+        for (out, ((key, &hash), &flow)) in out.iter_mut().zip(packets) {
+            *out = match self.flows.get(flow as usize) {
+                Some(found) if found.is_of(key) => Some(FlowId(flow)),
+                // Another flow with the same tag stood first.
+                Some(_) => self.lookup(key, hash),
+                None => None,
+            };
+        }
+    }
+
+    /// Asks for the other buckets of those whose bits are set, then for the flows found there.
+    #[inline]
+    fn candidates_away(&self, away: u64, hashes: &[u64], maybe: &mut [u32; BURST_MAX]) {
+        for n in bits(away) {
+            if let Some(&hash) = hashes.get(n) {
+                self.index.prefetch_away(hash);
             }
         }
-        while away != 0 {
-            let n = away.trailing_zeros() as usize;
-            away &= away - 1;
+        for n in bits(away) {
             if let (Some(maybe), Some(&hash)) = (maybe.get_mut(n), hashes.get(n))
                 && let Some(flow) = self.index.probe_away(hash)
             {
                 self.prefetch_flow(FlowId(flow));
                 *maybe = flow;
             }
-        }
-        let packets = keys.iter().zip(hashes).zip(maybe);
-        for (out, ((key, &hash), maybe)) in out.iter_mut().zip(packets) {
-            *out = if maybe == NONE {
-                None
-            } else if self.flows.get(maybe as usize).is_some_and(|flow| flow.is_of(key)) {
-                Some(FlowId(maybe))
-            } else {
-                self.lookup(key, hash)
-            };
         }
     }
 
