@@ -41,7 +41,7 @@ lint: setup ## formatting, clippy with warnings denied, licences and banned crat
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked check licenses bans sources
 
-docs: ## build the book into docs/book and the API documentation into target/doc
+docs: ## build the book into target/book and the API documentation into target/doc
 	@command -v mdbook >/dev/null || $(CARGO) install mdbook --locked
 	mdbook build docs
 	$(CARGO) doc --workspace --no-deps --locked
@@ -57,4 +57,3 @@ install: build ## install under PREFIX (default /usr/local): binaries, unit, sam
 
 clean: ## remove all that was built
 	$(CARGO) clean
-	rm -rf docs/book
