@@ -2,11 +2,17 @@
 #![forbid(unsafe_code)]
 
 mod defaults;
+mod diff;
+mod error;
+mod explain;
 mod named;
 mod schema;
 mod service;
 mod text;
 
+pub use diff::{Change, ChangeKind};
+pub use error::{ConfigError, ErrorKind, FileErrors, Location, Path, Warning};
+pub use explain::{Explained, explain_serde};
 pub use schema::{
     Active, Address, Config, Conntrack, HugePages, Idle, Interface, LocalPool, Log, LogFormat,
     LogLevel, Neighbour, Queues, Route, ServerGroup, Shutdown, Timeouts, Workers,

@@ -1,0 +1,149 @@
+//! Services, their real servers and local addresses as they run.
+
+use std::net::IpAddr;
+
+use config::{AddressRange, Admin, Server, ServerLimits, Service};
+use serde::{Deserialize, Serialize};
+use types::Endpoint;
+use utoipa::{IntoParams, ToSchema};
+
+/// What passed a service or a real server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    /// Conns now that count as active: established TCP, UDP with a reply.
+    pub active: u64,
+    /// The other conns now.
+    pub inactive: u64,
+    /// Conns opened since it was configured.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Bytes of their IP packets.
+    pub in_bytes: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes of their IP packets.
+    pub out_bytes: u64,
+    /// New conns that were refused: no real server, a limit, no LIP port.
+    pub refused: u64,
+}
+
+/// A service as it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceInfo {
+    /// Its name.
+    pub name: String,
+    /// How it is configured.
+    pub config: Service,
+    /// Its real servers, also those of its group.
+    pub servers: Vec<ServerInfo>,
+    /// Its local addresses, also those of its pool.
+    pub lips: Vec<LipInfo>,
+    /// What passed.
+    pub traffic: Traffic,
+}
+
+/// A real server of a service as it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServerInfo {
+    /// Its address and port.
+    #[schema(value_type = String, example = "198.18.0.121:80")]
+    pub address: Endpoint,
+    /// The configured share of new conns.
+    pub weight: u16,
+    /// The share that it gets now: after slow start and what the operator wants.
+    pub effective_weight: u16,
+    /// What the operator wants of it.
+    pub admin: Admin,
+    /// The most conns that it may have.
+    pub limits: ServerLimits,
+    /// The group that it belongs to, if it is not the service's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// True if it is no longer configured, and only its old conns go on.
+    pub leaving: bool,
+    /// What passed.
+    pub traffic: Traffic,
+}
+
+/// What is set of a real server; its address is in the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Its share of new conns; 1 if not given.
+    #[serde(default = "one")]
+    #[schema(default = 1)]
+    pub weight: u16,
+    /// What the operator wants of it.
+    #[serde(default)]
+    pub admin: Admin,
+    /// The most conns that it may have.
+    #[serde(default)]
+    pub limits: ServerLimits,
+}
+
+const fn one() -> u16 {
+    1
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self { weight: one(), admin: Admin::default(), limits: ServerLimits::default() }
+    }
+}
+
+impl ServerSettings {
+    /// The server that has them at `address`.
+    pub fn at(self, address: Endpoint) -> Server {
+        Server { address, weight: self.weight, admin: self.admin, limits: self.limits }
+    }
+}
+
+/// A local address of a service as it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LipInfo {
+    /// The address.
+    #[schema(value_type = String, example = "198.18.0.10")]
+    pub address: IpAddr,
+    /// The interface that answers for it.
+    pub dev: String,
+    /// The pool that it belongs to, if it is not the service's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Conns that use it now, of all services.
+    pub connections: u64,
+}
+
+/// Local addresses that a service gets besides those it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLip {
+    /// An address, a range or a prefix.
+    pub addresses: AddressRange,
+    /// The interface that answers for them: that of the LIPs which the service has, or that in whose
+    /// subnet they are, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+}
+
+/// What becomes of the conns of a service or real server that is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RemovedConns {
+    /// They go on until they end; there are no new ones.
+    #[default]
+    Drain,
+    /// They end at once; both ends of an established TCP conn get a reset.
+    Reset,
+}
+
+/// How a service or real server is removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Removal {
+    /// What becomes of its conns.
+    #[serde(default)]
+    #[param(inline)]
+    pub connections: RemovedConns,
+}
