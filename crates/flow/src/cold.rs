@@ -1,13 +1,15 @@
 //! What of a conn its packets do not need.
 
 use arch::{zeroable_enum, zeroable_struct};
+use serde::{Deserialize, Serialize};
 use types::{Now, Slot};
 
 use crate::state::List;
 
 zeroable_enum! {
     /// What is leased for a conn, to be given back when it closes.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
     pub enum LeaseKind {
         /// Nothing.
         #[default]
@@ -113,9 +115,10 @@ impl Cold {
         self.marks = self.marks & !DIRTY | if dirty { DIRTY } else { 0 };
     }
 
-    /// True while it stands in `list`.
-    pub(crate) const fn is_in(&self, list: List) -> bool {
-        self.marks & LIST_MASK == list as u8 + 1
+    /// The list that it stands in.
+    pub(crate) fn list(&self) -> Option<List> {
+        let number = usize::from(self.marks & LIST_MASK);
+        number.checked_sub(1).and_then(|number| List::ALL.get(number).copied())
     }
 
     pub(crate) fn set_list(&mut self, list: Option<List>) {

@@ -67,6 +67,9 @@ pub mod flags {
     pub const REDIRECT: u8 = 1 << 5;
     /// The conn has an extension, and takes the slower body.
     pub const EXT: u8 = 1 << 6;
+    /// How the conn ended, as far as its lease is concerned. Forward: by a RST, so that the other
+    /// side remembers nothing. Reverse: with a timestamp ahead of our clock.
+    pub const ENDED: u8 = 1 << 7;
 }
 
 zeroable_struct! {

@@ -15,14 +15,22 @@
 )]
 
 mod cold;
+mod dirty;
+mod expire;
 mod flow;
 mod hash;
 mod index;
+mod lists;
+mod record;
 mod state;
 mod table;
+mod track;
 
 pub use arch::{PageRequest, Pages};
 pub use cold::{Cold, LeaseKind, NewCold};
+pub use expire::{Budget, Due};
 pub use flow::{ConnId, Flow, FlowId, flags};
+pub use record::{ImportError, Local, Record, RecordFlow};
 pub use state::{State, TimeoutSet, Timeouts};
-pub use table::{FlowTable, InsertError, MemoryPlan, Removed, TableConfig, TableError};
+pub use table::{Cursor, FlowTable, InsertError, MemoryPlan, Removed, TableConfig, TableError};
+pub use track::{Track, icmp, tcp, udp};

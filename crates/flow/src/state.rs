@@ -55,7 +55,19 @@ pub(crate) enum List {
 }
 
 impl List {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const ALL: [Self; 5] =
+        [Self::HalfOpen, Self::UdpOneway, Self::IcmpOneway, Self::Closing, Self::Closed];
+
+    /// One of the states whose conns stand in it; all of them have the same timeout.
+    pub(crate) const fn state(self) -> State {
+        match self {
+            Self::HalfOpen => State::SynSent,
+            Self::UdpOneway => State::UdpOneway,
+            Self::IcmpOneway => State::IcmpOneway,
+            Self::Closing => State::BothFin,
+            Self::Closed => State::Closed,
+        }
+    }
 }
 
 impl State {
@@ -225,6 +237,7 @@ mod tests {
                 }
             }
         }
+        assert!(List::ALL.iter().all(|&list| list.state().list() == Some(list)));
     }
 
     #[test]

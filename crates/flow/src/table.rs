@@ -4,8 +4,11 @@ use arch::{HugeSlab, PageRequest, Pages, SlabError};
 use types::{BURST_MAX, FlowKey, Now};
 
 use crate::cold::{Cold, NewCold};
+use crate::dirty::Dirty;
+use crate::expire::Sweep;
 use crate::flow::{ConnId, Flow, FlowId, flags};
 use crate::index::Index;
+use crate::lists::Lists;
 use crate::state::{State, Timeouts};
 
 /// No place of a slab.
@@ -89,6 +92,10 @@ pub struct Removed {
     pub cold: Cold,
 }
 
+/// A walk through the conns in slab order. Conns that are opened meanwhile may be missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(u32);
+
 /// All conns of a worker. A number of operations is fixed for each call; nothing is allocated.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -96,6 +103,9 @@ pub struct FlowTable {
     pub(crate) flows: HugeSlab<Flow>,
     pub(crate) cold: HugeSlab<Cold>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) lists: Lists,
+    pub(crate) dirty: Dirty,
+    pub(crate) sweep: Sweep,
     /// Places that were used at least once.
     pub(crate) fresh: u32,
     free: u32,
@@ -118,6 +128,9 @@ impl FlowTable {
             flows: HugeSlab::new(max as usize * 2, config.pages)?,
             cold: HugeSlab::new(max as usize, config.pages)?,
             timeouts: config.timeouts,
+            lists: Lists::new(),
+            dirty: Dirty::new(),
+            sweep: Sweep::default(),
             fresh: 0,
             free: NONE,
             live: 0,
@@ -156,11 +169,6 @@ impl FlowTable {
     #[inline]
     pub const fn max_connections(&self) -> u32 {
         self.max
-    }
-
-    /// How long conns may be idle.
-    pub const fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
     }
 
     /// The keyed hash of a key, which the calls below want.
@@ -263,8 +271,8 @@ impl FlowTable {
         }
     }
 
-    /// Opens a conn in the state of `forward`. Counts, time, class (that of `forward`) and the
-    /// flag [`flags::REVERSE`] of both flows are set here.
+    /// Opens a conn. Both flows get the state and class of `forward`, the time, and
+    /// [`flags::REVERSE`] as is right for each.
     ///
     /// # Errors
     /// [`InsertError::Full`] at `max_connections`, [`InsertError::Exists`] if a key is taken.
@@ -306,6 +314,8 @@ impl FlowTable {
             place.open(cold, now);
         }
         self.live += 1;
+        self.enlist(conn, forward.state.list(), now);
+        self.mark_dirty(conn);
         Ok(conn)
     }
 
@@ -314,6 +324,7 @@ impl FlowTable {
         let forward = *self.flow(conn.forward())?;
         let reverse = *self.flow(conn.reverse())?;
         let cold = *self.cold.get(conn.0 as usize)?;
+        self.delist(conn);
         for (id, flow) in [(conn.forward(), &forward), (conn.reverse(), &reverse)] {
             let found = self.index.remove(self.hash(&flow.key()), id.0);
             debug_assert!(found, "a live flow is in the index");
@@ -324,6 +335,42 @@ impl FlowTable {
         self.give_place(conn);
         self.live -= 1;
         Some(Removed { forward, reverse, cold })
+    }
+
+    /// Puts a conn into a state: both flows, its list, its version and the dirty FIFO.
+    pub fn set_state(&mut self, conn: ConnId, state: State, now: Now) {
+        let Some(from) = self.flow(conn.forward()).map(|flow| flow.state) else { return };
+        if from == state || state == State::Free {
+            return;
+        }
+        for id in [conn.forward(), conn.reverse()] {
+            if let Some(flow) = self.flow_mut(id) {
+                flow.state = state;
+            }
+        }
+        if from.list() != state.list() {
+            self.enlist(conn, state.list(), now);
+        }
+        self.mark_dirty(conn);
+    }
+
+    /// The next conn in slab order from the cursor on; `None` when `budget` places were looked
+    /// at, which counts down, or at the end, see [`FlowTable::is_end`].
+    pub fn next_conn(&self, cursor: &mut Cursor, budget: &mut u32) -> Option<ConnId> {
+        while *budget > 0 && cursor.0 < self.fresh {
+            *budget -= 1;
+            let conn = ConnId(cursor.0);
+            cursor.0 += 1;
+            if self.flow(conn.forward()).is_some() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// True if no conn comes after the cursor.
+    pub const fn is_end(&self, cursor: &Cursor) -> bool {
+        cursor.0 >= self.fresh
     }
 
     /// The place that was freed last, else one that was never used: few pages are touched.

@@ -1,0 +1,139 @@
+//! Which conns are due, and which one goes when the table is full.
+
+use types::{Now, Slot};
+
+use crate::flow::ConnId;
+use crate::state::{List, State, TimeoutSet};
+use crate::table::FlowTable;
+
+/// The time in which the sweep goes once through the slab, at the fastest.
+const SWEEP_MS: u64 = 4_000;
+/// Established conns looked at to find one that has been idle for long.
+const VICTIM_PROBES: u32 = 32;
+
+/// How much one turn of the worker may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Heads of lists.
+    pub heads: u32,
+    /// Places of the slab.
+    pub places: u32,
+}
+
+/// What [`FlowTable::next_due`] comes upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Idle for its timeout: to be removed.
+    Expired(ConnId),
+    /// Alive, and packets were counted since [`Flow::take_counts`](crate::Flow::take_counts).
+    Counted(ConnId),
+}
+
+/// Where the sweep is.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    next: u32,
+    /// Places that may be looked at now, times [`SWEEP_MS`].
+    credit: u64,
+    tick_ms: u32,
+    victim_next: u32,
+}
+
+impl FlowTable {
+    /// The next conn that is due, or whose counts can be taken. To be called until `None`, once
+    /// a turn; an expired conn has to be removed before the next call.
+    pub fn next_due(&mut self, now: Now, budget: &mut Budget) -> Option<Due> {
+        if let Some(conn) = self.next_due_in_lists(now, &mut budget.heads) {
+            return Some(Due::Expired(conn));
+        }
+        self.sweep(now, &mut budget.places)
+    }
+
+    /// Goes on through the slab: the whole of it in [`SWEEP_MS`] or more.
+    fn sweep(&mut self, now: Now, budget: &mut u32) -> Option<Due> {
+        let places = u64::from(self.fresh);
+        let elapsed_ms = u64::from(now.since(self.sweep.tick_ms)).min(SWEEP_MS);
+        self.sweep.tick_ms = now.tick_ms;
+        self.sweep.credit = (self.sweep.credit + elapsed_ms * places).min(SWEEP_MS * places);
+        while *budget > 0 && self.sweep.credit >= SWEEP_MS {
+            *budget -= 1;
+            self.sweep.credit -= SWEEP_MS;
+            let conn = ConnId(self.sweep.next);
+            self.sweep.next = (conn.0 + 1) % self.fresh.max(1);
+            let (Some(forward), Some(reverse)) =
+                (self.flow(conn.forward()), self.flow(conn.reverse()))
+            else {
+                continue;
+            };
+            let counted = forward.packets | reverse.packets != 0;
+            if forward.state.list().is_none() && self.is_due(conn, now) {
+                return Some(Due::Expired(conn));
+            }
+            if counted {
+                return Some(Due::Counted(conn));
+            }
+        }
+        None
+    }
+
+    /// Milliseconds since the last packet of either direction.
+    #[inline]
+    pub fn idle_ms(&self, conn: ConnId, now: Now) -> u32 {
+        let since = |id| self.flow(id).map_or(u32::MAX, |flow| now.since(flow.last_seen));
+        since(conn.forward()).min(since(conn.reverse()))
+    }
+
+    /// How long a conn may be idle in its state; 0 if there is none.
+    #[inline]
+    pub fn timeout_ms(&self, conn: ConnId) -> u32 {
+        let timeout = |flow: &crate::Flow| self.timeouts.class(flow.timeout_class).of(flow.state);
+        self.flow(conn.forward()).map_or(0, timeout)
+    }
+
+    /// True if a conn has been idle for its timeout.
+    #[inline]
+    pub fn is_due(&self, conn: ConnId, now: Now) -> bool {
+        self.idle_ms(conn, now) >= self.timeout_ms(conn)
+    }
+
+    /// How long conns of a class may be idle.
+    pub fn timeouts(&self, class: u8) -> &TimeoutSet {
+        self.timeouts.class(class)
+    }
+
+    /// Changes how long conns of a class may be idle, those that are open too.
+    pub fn set_timeouts(&mut self, class: u8, timeouts: TimeoutSet) {
+        self.timeouts.set(class, timeouts);
+        self.reset_due(class);
+    }
+
+    /// The conn to remove so that another finds room: one that is half-open or has no reply yet,
+    /// else one that is closed or closing, else an established one of a service that allows it
+    /// and that has been idle for a quarter of its timeout at least.
+    pub fn victim(&mut self, now: Now, may_evict_idle: impl Fn(Slot) -> bool) -> Option<ConnId> {
+        const ORDER: [List; 5] =
+            [List::HalfOpen, List::UdpOneway, List::IcmpOneway, List::Closed, List::Closing];
+        ORDER
+            .into_iter()
+            .find_map(|list| self.lists.first_due(list, now))
+            .or_else(|| self.idle_victim(now, may_evict_idle))
+    }
+
+    fn idle_victim(&mut self, now: Now, may_evict_idle: impl Fn(Slot) -> bool) -> Option<ConnId> {
+        let mut best = None;
+        for _ in 0..VICTIM_PROBES.min(self.fresh) {
+            let conn = ConnId(self.sweep.victim_next);
+            self.sweep.victim_next = (conn.0 + 1) % self.fresh;
+            let Some(state) = self.flow(conn.forward()).map(|flow| flow.state) else { continue };
+            let idle_ms = self.idle_ms(conn, now);
+            let long = state.list().is_none()
+                && state != State::Free
+                && idle_ms >= self.timeout_ms(conn) / 4
+                && best.is_none_or(|(best_ms, _)| idle_ms > best_ms);
+            if long && self.cold(conn).is_some_and(|cold| may_evict_idle(cold.service())) {
+                best = Some((idle_ms, conn));
+            }
+        }
+        best.map(|(_, conn)| conn)
+    }
+}

@@ -1,0 +1,214 @@
+//! A conn as a record that means the same on every node: addresses and durations, no index, hash,
+//! tick or slot.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use types::{Endpoint, FlowKey, Now, Proto, Slot};
+
+use crate::cold::{LeaseKind, NewCold};
+use crate::flow::{ConnId, Flow, FlowId, flags};
+use crate::state::State;
+use crate::table::{FlowTable, InsertError};
+
+/// The flags that mean something on another node.
+const PORTABLE_FLAGS: u8 =
+    flags::TOA | flags::ADJUST_SEQ | flags::ADJUST_ACK | flags::ADJUST_TS | flags::ENDED;
+
+/// A conn, self-contained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Protocol.
+    pub proto: Proto,
+    /// VLAN or tenant.
+    pub zone: u16,
+    /// State, of this protocol.
+    pub state: State,
+    /// Counts the transitions of the conn; wraps, so that only nearby ones compare.
+    pub version: u16,
+    /// Since it was opened, milliseconds.
+    pub age_ms: u32,
+    /// Until it expires if no packet comes, milliseconds.
+    pub timeout_left_ms: u32,
+    /// The VIP of its service, if it has one.
+    pub vip: Option<Endpoint>,
+    /// Its real server, if it has one.
+    pub rs: Option<Endpoint>,
+    /// What is leased for it.
+    pub lease: LeaseKind,
+    /// The opener's packets.
+    pub forward: RecordFlow,
+    /// The packets to the opener.
+    pub reverse: RecordFlow,
+}
+
+/// One direction of a [`Record`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordFlow {
+    /// Where packets come from, as they arrive.
+    pub source: Endpoint,
+    /// Where packets go, as they arrive.
+    pub destination: Endpoint,
+    /// Where they come from, as they leave.
+    pub new_source: Endpoint,
+    /// Where they go, as they leave.
+    pub new_destination: Endpoint,
+    /// See [`Flow::l3_delta`].
+    pub l3_delta: u16,
+    /// See [`Flow::l4_delta`].
+    pub l4_delta: u16,
+    /// See [`Flow::seq_offset`].
+    pub seq_offset: u32,
+    /// See [`Flow::ts_offset`].
+    pub ts_offset: u32,
+    /// See [`Flow::last_ack`].
+    pub last_ack: u32,
+    /// Packets not yet summed up elsewhere.
+    pub packets: u32,
+    /// Bytes not yet summed up elsewhere.
+    pub bytes: u64,
+    /// [`flags`] that are not of one node only.
+    pub flags: u8,
+}
+
+/// What a record's addresses mean on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The service of [`Record::vip`].
+    pub service: Slot,
+    /// The real server of [`Record::rs`].
+    pub rs: Slot,
+    /// The class of the service's timeouts.
+    pub timeout_class: u8,
+}
+
+/// A record that cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// The table does not take it.
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    /// The state is not one of the protocol.
+    #[error("a {proto} conn cannot be in state {state:?}")]
+    State {
+        /// The record's protocol.
+        proto: Proto,
+        /// The record's state.
+        state: State,
+    },
+    /// An address of a family that this table does not hold.
+    #[error("{0} is not an IPv4 endpoint")]
+    Family(Endpoint),
+}
+
+impl RecordFlow {
+    fn of(flow: &Flow) -> Self {
+        Self {
+            source: Endpoint::v4(flow.src, flow.sport),
+            destination: Endpoint::v4(flow.dst, flow.dport),
+            new_source: Endpoint::v4(flow.new_src, flow.new_sport),
+            new_destination: Endpoint::v4(flow.new_dst, flow.new_dport),
+            l3_delta: flow.l3_delta,
+            l4_delta: flow.l4_delta,
+            seq_offset: flow.seq_offset,
+            ts_offset: flow.ts_offset,
+            last_ack: flow.last_ack,
+            packets: flow.packets,
+            bytes: flow.bytes(),
+            flags: flow.flags & PORTABLE_FLAGS,
+        }
+    }
+
+    fn to_flow(&self, record: &Record, timeout_class: u8) -> Result<Flow, ImportError> {
+        let ((src, sport), (dst, dport)) = (v4(self.source)?, v4(self.destination)?);
+        let (new_src, new_sport) = v4(self.new_source)?;
+        let (new_dst, new_dport) = v4(self.new_destination)?;
+        let (zone, proto) = (record.zone, record.proto.number());
+        Ok(Flow {
+            state: record.state,
+            new_src,
+            new_dst,
+            new_sport,
+            new_dport,
+            l3_delta: self.l3_delta,
+            l4_delta: self.l4_delta,
+            seq_offset: self.seq_offset,
+            ts_offset: self.ts_offset,
+            last_ack: self.last_ack,
+            packets: self.packets,
+            bytes_low: self.bytes as u32,
+            bytes_high: (self.bytes >> 32) as u16,
+            flags: self.flags & PORTABLE_FLAGS,
+            timeout_class,
+            ..Flow::with_key(FlowKey { src, dst, sport, dport, zone, proto })
+        })
+    }
+}
+
+fn v4(endpoint: Endpoint) -> Result<(u32, u16), ImportError> {
+    match endpoint.address {
+        IpAddr::V4(address) => Ok((u32::from(address), endpoint.l4_port.0)),
+        IpAddr::V6(_) => Err(ImportError::Family(endpoint)),
+    }
+}
+
+impl FlowTable {
+    /// The record of a conn; `None` if there is none.
+    pub fn export(&self, conn: ConnId, now: Now) -> Option<Record> {
+        let (forward, reverse) = (self.flow(conn.forward())?, self.flow(conn.reverse())?);
+        let cold = self.cold(conn)?;
+        let named =
+            |slot: Slot, address, port| (!slot.is_none()).then(|| Endpoint::v4(address, port));
+        Some(Record {
+            proto: forward.state.proto()?,
+            zone: forward.zone,
+            state: forward.state,
+            version: cold.version(),
+            age_ms: now.since(cold.created_ms()),
+            timeout_left_ms: self.timeout_ms(conn).saturating_sub(self.idle_ms(conn, now)),
+            vip: named(cold.service(), reverse.new_src, reverse.new_sport),
+            rs: named(cold.rs(), forward.new_dst, forward.new_dport),
+            lease: cold.lease(),
+            forward: RecordFlow::of(forward),
+            reverse: RecordFlow::of(reverse),
+        })
+    }
+
+    /// Opens the conn of a record. It has no next hop yet (fib generation 0), and as long to live
+    /// as the record says, but not longer than conns of its class here.
+    ///
+    /// # Errors
+    /// The record contradicts itself, is of another family, or the table does not take it.
+    pub fn import(
+        &mut self,
+        record: &Record,
+        local: Local,
+        now: Now,
+    ) -> Result<ConnId, ImportError> {
+        let (proto, state) = (record.proto, record.state);
+        if state.proto() != Some(proto) {
+            return Err(ImportError::State { proto, state });
+        }
+        let forward = record.forward.to_flow(record, local.timeout_class)?;
+        let reverse = record.reverse.to_flow(record, local.timeout_class)?;
+        let new = NewCold { service: local.service, rs: local.rs, lease: record.lease };
+        let conn = self.insert(forward, reverse, new, now)?;
+        let timeout_ms = self.timeout_ms(conn);
+        let idle_ms = timeout_ms - record.timeout_left_ms.min(timeout_ms);
+        for id in [conn.forward(), conn.reverse()] {
+            self.set_last_seen(id, now.tick_ms.wrapping_sub(idle_ms));
+        }
+        if let Some(cold) = self.cold.get_mut(conn.0 as usize) {
+            cold.restore(record.version, now.tick_ms.wrapping_sub(record.age_ms));
+        }
+        Ok(conn)
+    }
+
+    fn set_last_seen(&mut self, id: FlowId, tick_ms: u32) {
+        if let Some(flow) = self.flow_mut(id) {
+            flow.last_seen = tick_ms;
+        }
+    }
+}

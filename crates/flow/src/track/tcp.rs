@@ -1,0 +1,272 @@
+//! TCP: the handshake, both halves of the close, resets and reuse.
+//!
+//! A middle box sees less than the ends do: what is not plausible is passed on for them to judge,
+//! but changes nothing here (in the spirit of RFC 5961). The ACK number of the twin says how far
+//! the receiver is; from a SYN or FIN on it is the number that acknowledges it, so that the ACK of
+//! a FIN is known exactly without a field for it.
+
+use types::{Dir, Now};
+
+use super::Track;
+use crate::flow::{Flow, FlowId, flags};
+use crate::state::{List, State};
+use crate::table::FlowTable;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// How far ahead of the last ACK the sequence number of a RST or FIN may be: the receive window
+/// that Linux grows to by default is not larger. A blind RST hits it once in 1024 tries.
+const AHEAD_MAX: i32 = 4 << 20;
+/// How far behind: ACKs overtake each other, and a closed side resets with an old number.
+const BEHIND_MAX: i32 = 64 << 10;
+/// What a SYN may carry (RFC 7413), and the SYN|ACK acknowledge.
+const SYN_DATA_MAX: u32 = 64 << 10;
+
+/// What tracking needs of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpView {
+    /// Control bits as in the header (RFC 9293 §3.1).
+    pub flags: u8,
+    /// Sequence number as it arrived.
+    pub seq: u32,
+    /// ACK number as it arrived.
+    pub ack: u32,
+    /// Bytes of payload.
+    pub payload_len: u16,
+    /// Bytes of the packet from the IP header on.
+    pub ip_len: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Syn,
+    SynAck,
+    Ack,
+    Fin,
+    Rst,
+}
+
+impl TcpView {
+    /// Combinations that no TCP sends have no kind: RFC 9293 §3.10.7 drops what has neither ACK,
+    /// SYN nor RST, and SYN goes with neither RST nor FIN.
+    const fn kind(&self) -> Option<Kind> {
+        match (self.flags & SYN != 0, self.flags & (FIN | RST), self.flags & ACK != 0) {
+            (true, 0, false) => Some(Kind::Syn),
+            (true, 0, true) => Some(Kind::SynAck),
+            (true, _, _) => None,
+            (false, RST, _) => Some(Kind::Rst),
+            (false, FIN, true) => Some(Kind::Fin),
+            (false, 0, true) => Some(Kind::Ack),
+            (false, _, _) => None,
+        }
+    }
+}
+
+/// Takes note of a segment.
+#[inline]
+pub fn on_packet(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Track {
+    let Some(flow) = table.flow_mut(id) else { return Track::Bad };
+    if flow.state == State::Established && view.flags & (SYN | FIN | RST | ACK) == ACK {
+        flow.count(view.ip_len, now);
+        note_ack(flow, view.ack);
+        return Track::Pass;
+    }
+    on_event(table, id, view, now)
+}
+
+/// The highest ACK number stays. A higher one than the handshake's ends the window of TOA: the
+/// server's first data is acknowledged.
+#[inline(always)]
+fn note_ack(flow: &mut Flow, ack: u32) {
+    let newer = distance(ack, flow.last_ack) > 0;
+    flow.last_ack = if newer { ack } else { flow.last_ack };
+    flow.flags &= !(u8::from(newer) * flags::TOA);
+}
+
+/// How far `to` is ahead of `from` in sequence space.
+#[inline(always)]
+const fn distance(to: u32, from: u32) -> i32 {
+    to.wrapping_sub(from) as i32
+}
+
+/// All but data on an established conn.
+fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Track {
+    let (Some(own), Some(twin)) = (table.flow(id), table.flow(id.twin())) else {
+        return Track::Bad;
+    };
+    let Some(kind) = view.kind() else { return Track::Bad };
+    let segment = Segment { own, twin, view, kind, dir: id.dir() };
+    let from = own.state;
+    if segment.reopens(table.is_due(id.conn(), now)) {
+        return Track::Reopen;
+    }
+    let Some(to) = segment.next(from) else { return Track::Bad };
+    let expected = segment.expected_ack(from, to);
+    // Before the handshake is proven a wrong number would keep the right one out.
+    let trusted = from != to || from.list() != Some(List::HalfOpen);
+    if let Some(own) = table.flow_mut(id) {
+        own.count(view.ip_len, now);
+        if trusted && matches!(kind, Kind::SynAck | Kind::Ack | Kind::Fin) {
+            note_ack(own, view.ack);
+        }
+    }
+    if let (Some(expected), Some(twin)) = (expected, table.flow_mut(id.twin())) {
+        twin.last_ack = expected;
+        if kind == Kind::Fin {
+            twin.flags &= !flags::TOA;
+        }
+    }
+    if from == to {
+        return Track::Pass;
+    }
+    table.set_state(id.conn(), to, now);
+    Track::Moved { from, to }
+}
+
+/// A segment and what is known of its conn.
+struct Segment<'a> {
+    own: &'a Flow,
+    twin: &'a Flow,
+    view: &'a TcpView,
+    kind: Kind,
+    dir: Dir,
+}
+
+impl Segment<'_> {
+    /// Its sequence number as the receiver sees it, ahead of what the receiver acknowledged.
+    fn ahead(&self) -> i32 {
+        distance(self.own.translated_seq(self.view.seq), self.twin.last_ack)
+    }
+
+    /// True if the receiver may take a RST or FIN with this sequence number.
+    fn is_plausible(&self) -> bool {
+        (-BEHIND_MAX..=AHEAD_MAX).contains(&self.ahead())
+    }
+
+    /// True if it acknowledges the other side's SYN or FIN, see [`Flow::last_ack`].
+    fn acks_all(&self) -> bool {
+        self.view.flags & ACK != 0 && distance(self.view.ack, self.own.last_ack) >= 0
+    }
+
+    /// True if it acknowledges the opener's SYN, and not more than that can carry.
+    fn acks_syn(&self) -> bool {
+        let acked = self.view.ack.wrapping_sub(self.own.last_ack);
+        self.view.flags & ACK != 0 && (1..=1 + SYN_DATA_MAX).contains(&acked)
+    }
+
+    /// A SYN of the opener begins anew where nothing is left to say: RFC 9293 §3.10.7.4 allows it
+    /// in TIME-WAIT if the sequence number is newer; a closed or overdue conn minds no number.
+    fn reopens(&self, due: bool) -> bool {
+        let over = match self.own.state {
+            State::BothFin | State::ForwardLastAck | State::ReverseLastAck => self.ahead() >= 0,
+            State::Closed => true,
+            _ => false,
+        };
+        self.kind == Kind::Syn && self.dir == Dir::Forward && (over || due)
+    }
+
+    /// The state after it; `None` if it can never be valid.
+    fn next(&self, state: State) -> Option<State> {
+        Some(match state {
+            State::SynSent => self.in_syn_sent()?,
+            State::SynReceived => self.in_syn_received(),
+            _ if self.kind == Kind::Rst => {
+                if self.is_plausible() {
+                    State::Closed
+                } else {
+                    state
+                }
+            }
+            State::Established | State::ForwardFin | State::ReverseFin => self.in_open(state),
+            State::BothFin | State::ForwardLastAck | State::ReverseLastAck => {
+                self.in_closing(state)
+            }
+            _ => state,
+        })
+    }
+
+    fn in_syn_sent(&self) -> Option<State> {
+        let to = match (self.dir, self.kind) {
+            // Only SYN of both sides can be answered so, and then the state is another.
+            (Dir::Forward, Kind::SynAck) => return None,
+            (Dir::Forward, Kind::Rst) if self.is_plausible() => State::Closed,
+            (Dir::Reverse, Kind::SynAck) if self.acks_syn() => State::SynReceived,
+            // Simultaneous open (RFC 9293 §3.5).
+            (Dir::Reverse, Kind::Syn) => State::SynReceived,
+            // Refused (RFC 9293 §3.10.7.3); a RST that does not acknowledge the SYN is forged.
+            (Dir::Reverse, Kind::Rst) if self.acks_syn() => State::Closed,
+            _ => State::SynSent,
+        };
+        Some(to)
+    }
+
+    fn in_syn_received(&self) -> State {
+        // The opener proves that it saw the SYN of the other side. The other side speaks without
+        // SYN only when it is established; its bare ACK of the SYN may be a challenge.
+        let proven = match self.dir {
+            Dir::Forward => self.acks_all() && self.ack_ahead() <= AHEAD_MAX,
+            Dir::Reverse => self.view.payload_len > 0 || self.ack_ahead() > 0,
+        };
+        match (self.kind, self.dir) {
+            (Kind::Rst, _) if self.is_plausible() => State::Closed,
+            (Kind::Ack, _) if proven => State::Established,
+            (Kind::Fin, Dir::Forward) if proven && self.is_plausible() => State::ForwardFin,
+            (Kind::Fin, Dir::Reverse) if self.is_plausible() => State::ReverseFin,
+            _ => State::SynReceived,
+        }
+    }
+
+    fn ack_ahead(&self) -> i32 {
+        distance(self.view.ack, self.own.last_ack)
+    }
+
+    fn in_open(&self, state: State) -> State {
+        if self.kind != Kind::Fin || !self.is_plausible() {
+            return state;
+        }
+        match (state, self.dir) {
+            (State::Established, Dir::Forward) => State::ForwardFin,
+            (State::Established, Dir::Reverse) => State::ReverseFin,
+            (State::ForwardFin, Dir::Reverse) if self.acks_all() => State::ForwardLastAck,
+            (State::ReverseFin, Dir::Forward) if self.acks_all() => State::ReverseLastAck,
+            (State::ForwardFin, Dir::Reverse) | (State::ReverseFin, Dir::Forward) => State::BothFin,
+            _ => state,
+        }
+    }
+
+    fn in_closing(&self, state: State) -> State {
+        if !matches!(self.kind, Kind::Ack | Kind::Fin) || !self.acks_all() {
+            return state;
+        }
+        match (state, self.dir) {
+            (State::BothFin, Dir::Forward) => State::ReverseLastAck,
+            (State::BothFin, Dir::Reverse) => State::ForwardLastAck,
+            (State::ForwardLastAck, Dir::Forward) | (State::ReverseLastAck, Dir::Reverse) => {
+                State::Closed
+            }
+            _ => state,
+        }
+    }
+
+    /// What will acknowledge this SYN or FIN, for the twin's [`Flow::last_ack`].
+    fn expected_ack(&self, from: State, to: State) -> Option<u32> {
+        let seq = self.own.translated_seq(self.view.seq);
+        let half_open = matches!(from, State::SynSent | State::SynReceived);
+        let ended = matches!(from, State::BothFin | State::ForwardLastAck | State::ReverseLastAck);
+        match (self.kind, self.dir) {
+            // The number before the one that acknowledges it: `acks_syn` tells how much more.
+            (Kind::Syn, Dir::Forward) if from == State::SynSent => Some(seq),
+            // A SYN cookie may be another one each time; the last is the one that counts.
+            (Kind::Syn | Kind::SynAck, Dir::Reverse) if half_open && to != State::SynSent => {
+                Some(seq.wrapping_add(1))
+            }
+            (Kind::Fin, _) if from != to && !ended => {
+                Some(seq.wrapping_add(u32::from(self.view.payload_len)).wrapping_add(1))
+            }
+            _ => None,
+        }
+    }
+}
