@@ -13,6 +13,7 @@ mod frames;
 mod lab;
 mod lifecycle;
 mod neighbours;
+mod repository;
 mod reuse;
 mod samples;
 mod toa;

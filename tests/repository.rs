@@ -1,0 +1,152 @@
+//! Proves of the tree itself that
+//! - the arrows between crates point one way, as `docs/architecture.md` says;
+//! - `unsafe` is forbidden everywhere but in the crates that are there for it;
+//! - no file has more than 500 lines before its tests;
+//! - the tables of the book that list what the code has are what the code has.
+//!
+//! `UPDATE_BOOK=1 cargo test --test e2e repository` writes those tables anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use counters::{Event, Gauge, Source};
+use types::Verdict;
+
+use crate::common::run;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What each crate of ours may stand on.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("arch", &["types"]),
+    ("wire", &["types"]),
+    ("flow", &["types", "arch", "wire"]),
+    ("pool", &["types", "arch", "wire"]),
+    ("steer", &["types", "arch", "wire"]),
+    ("balance", &["types", "arch", "wire"]),
+    ("fib", &["types", "arch", "wire"]),
+    ("counters", &["types", "arch", "wire"]),
+    ("nat", &["types", "arch", "wire", "flow", "pool", "steer", "balance", "fib", "counters"]),
+    ("testkit", &["types", "wire"]),
+    ("config", &["types"]),
+    ("api", &["types", "config"]),
+    ("ctl", &["types", "config", "api"]),
+    ("dpdk-sys", &[]),
+    ("dpdk", &["types", "dpdk-sys"]),
+    ("kni", &["types", "dpdk"]),
+    (
+        "dataplane",
+        &[
+            "types", "arch", "wire", "flow", "pool", "steer", "balance", "fib", "counters", "nat",
+            "config", "api", "dpdk", "kni",
+        ],
+    ),
+    ("dpnat", &["dataplane", "ctl"]),
+];
+
+/// The crates with `unsafe`, and why.
+const UNSAFE: &[(&str, &str)] = &[
+    ("arch", "prefetch, SIMD and memory maps"),
+    ("dpdk-sys", "bindings of C"),
+    ("dpdk", "calls them"),
+    ("kni", "kernel devices"),
+];
+
+fn metadata() -> serde_json::Value {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let out = run(command.current_dir(root())).ok().stdout;
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let allowed = allowed.get(name).unwrap_or_else(|| panic!("{name} is new: give it arrows"));
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let on = dependency["name"].as_str().unwrap();
+            let ours = ARROWS.iter().any(|(known, _)| *known == on);
+            let wanted = dependency["kind"].is_null();
+            assert!(!wanted || !ours || allowed.contains(&on), "{name} must not stand on {on}");
+        }
+    }
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_where_it_belongs() {
+    for (name, _) in ARROWS.iter().filter(|(name, _)| *name != "dpnat") {
+        let folders = [root().join(name), root().join("crates").join(name)];
+        let folder = folders.iter().find(|folder| folder.exists()).expect("a crate's folder");
+        let library = folder.join("src/lib.rs");
+        let text = fs::read_to_string(&library).unwrap();
+        let forbidden = text.contains("#![forbid(unsafe_code)]");
+        let expected = !UNSAFE.iter().any(|(known, _)| known == name);
+        assert!(forbidden || !expected, "{}: forbid(unsafe_code) is missing", library.display());
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut files = Vec::new();
+    for folder in ["crates", "dataplane", "ctl", "kni", "tests", "benches"] {
+        sources(&root().join(folder), &mut files);
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
+        assert!(lines <= 500, "{} has {lines} lines before its tests", file.display());
+    }
+}
+
+/// Compares the part of a page between `<!-- name -->` and `<!-- end -->` with `text`; with
+/// `UPDATE_BOOK` in the environment it writes it there.
+fn same_in_book(page: &str, name: &str, text: &str) {
+    let file = root().join("docs").join(page);
+    let old = fs::read_to_string(&file).unwrap();
+    let begin = format!("<!-- {name} -->\n");
+    let (head, rest) = old.split_once(&begin).unwrap_or_else(|| panic!("{page}: no {begin}"));
+    let (table, tail) = rest.split_once("<!-- end -->").expect("an end");
+    if std::env::var_os("UPDATE_BOOK").is_some() {
+        fs::write(&file, format!("{head}{begin}{text}<!-- end -->{tail}")).unwrap();
+    } else {
+        assert_eq!(table, text, "{page} is old; see the head of tests/repository.rs");
+    }
+}
+
+fn table(rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {
+    let mut text = "| counter | what it counts |\n|---|---|\n".to_owned();
+    rows.for_each(|(name, help)| writeln!(text, "| `{name}` | {help} |").unwrap());
+    text
+}
+
+#[test]
+fn the_book_lists_every_counter() {
+    let verdicts = || Verdict::ALL.iter().map(|verdict| (verdict.name(), verdict.help(), *verdict));
+    let ends = verdicts().filter(|(.., verdict)| !verdict.is_drop()).map(|(n, h, _)| (n, h));
+    let drops = verdicts().filter(|(.., verdict)| verdict.is_drop()).map(|(n, h, _)| (n, h));
+    same_in_book("counters.md", "ends", &table(ends));
+    same_in_book("counters.md", "drops", &table(drops));
+    same_in_book("counters.md", "sources", &table(Source::ALL.iter().map(|s| (s.name(), s.help()))));
+    same_in_book("counters.md", "gauges", &table(Gauge::ALL.iter().map(|g| (g.name(), g.help()))));
+    same_in_book("counters.md", "events", &table(Event::ALL.iter().map(|e| (e.name(), e.help()))));
+}
