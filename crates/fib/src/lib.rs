@@ -12,14 +12,22 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod announce;
 mod compile;
 mod config;
+mod neighbour;
+mod neighbours;
 mod next_hop;
 mod owners;
 mod snapshot;
 mod trie;
 
+pub use announce::Announcements;
 pub use config::{Address, FibConfig, FibError, Interface, Role, Route, RouteKind};
+pub use neighbour::{
+    ArpKind, Learned, Neighbour, NeighbourAction, NeighbourConfig, NeighbourError, NeighbourState,
+};
+pub use neighbours::Neighbours;
 pub use next_hop::{NextHop, NextHopError, NextHopId, NextHopState, NextHops, NextHopsWriter};
 pub use owners::Owner;
 pub use snapshot::{Fib, RouteEntry, next_generation};

@@ -236,6 +236,11 @@ impl NextHopsWriter {
         Arc::clone(&self.table)
     }
 
+    /// The slot that a neighbour has; [`NextHopId::NONE`] without one.
+    pub fn find(&self, iface: EthPortId, address: u32) -> NextHopId {
+        self.table.find(iface, address)
+    }
+
     /// The slot of a neighbour: the one it has, or a new one, unresolved.
     ///
     /// # Errors
@@ -401,6 +406,36 @@ mod tests {
         for host in 0..u32::from(u16::MAX) {
             assert!(!reader.find(WAN, 0x0a00_0000 | host).is_none());
         }
+    }
+
+    #[test]
+    fn readers_find_what_stays_while_others_come_and_go() {
+        let mut writer = NextHopsWriter::new(64);
+        let stays: Vec<_> = (0..16).map(|n| (n * 7, writer.insert(WAN, n * 7).unwrap())).collect();
+        for (address, id) in &stays {
+            writer.set(*id, WAN, NextHopState::Resolved, MacAddr::from_bits(u64::from(*address)));
+        }
+        let reader = writer.shared();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                for _ in 0..20_000 {
+                    for (address, id) in &stays {
+                        assert_eq!(reader.find(WAN, *address), *id);
+                        assert_eq!(reader.read(*id).mac.to_bits(), u64::from(*address));
+                    }
+                }
+            });
+            let mut generation = 1;
+            while !reading.is_finished() {
+                generation = crate::next_generation(generation);
+                let address = 1000 + u32::from(generation) * 13 % 31;
+                if writer.remove(LAN, address).is_none() {
+                    writer.insert(LAN, address).unwrap();
+                }
+                writer.publish(generation);
+                writer.confirm(generation);
+            }
+        });
     }
 
     proptest! {
