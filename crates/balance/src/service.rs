@@ -1,0 +1,350 @@
+//! A service as workers see it: immutable, compiled by control, shared by all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use types::{FlowKey, Now, Proto, Slot};
+
+use crate::quota::{Limits, Quota};
+use crate::scheduler::{HashBy, Scheduler};
+use crate::table::{Member, Table, TableCache};
+
+/// Real servers that a service can have: the hash tables name them in 16 bits.
+pub const SERVERS_MAX: usize = 65_535;
+
+/// What the operator wants of a server, kept apart from its weight and health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Admin {
+    /// It serves.
+    #[default]
+    Enabled,
+    /// No new conns; those it has go on.
+    Drain,
+    /// No new conns; those it has are ended by who compiles the service.
+    Disabled,
+}
+
+/// A server that came up takes its full share only after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// When it was added or came up, in [`Now::tick_ms`].
+    pub from_tick_ms: u32,
+    /// How long its share grows, in milliseconds.
+    pub duration_ms: u32,
+}
+
+/// A real server of one service.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its own place among all servers; two services never share one.
+    pub slot: Slot,
+    /// IPv4 address in host order.
+    pub address: u32,
+    /// Its port.
+    pub l4_port: u16,
+    /// Configured weight; 0 takes no new conns.
+    pub weight: u16,
+    /// The operator's wish.
+    pub admin: Admin,
+    /// What the health checks say.
+    pub healthy: bool,
+    /// Bounds of its conns over all workers.
+    pub limits: Limits,
+    /// Counts its conns against `limits`; one for the life of the slot.
+    pub quota: Arc<Quota>,
+    /// Set while its share grows, `None` otherwise.
+    pub slow_start: Option<SlowStart>,
+}
+
+impl Server {
+    /// An enabled, healthy server of weight 1 without limits.
+    pub fn new(slot: Slot, address: u32, l4_port: u16) -> Self {
+        Self {
+            slot,
+            address,
+            l4_port,
+            weight: 1,
+            admin: Admin::Enabled,
+            healthy: true,
+            limits: Limits::NONE,
+            quota: Arc::default(),
+            slow_start: None,
+        }
+    }
+
+    /// Does it take new conns, limits aside?
+    #[inline]
+    pub fn takes_new(&self) -> bool {
+        self.weight > 0 && self.admin == Admin::Enabled && self.healthy
+    }
+
+    /// Milliseconds of slow start that are over and that there are; `None` once it is through.
+    /// `warm` is the start that is known to be over, as the tick wraps after weeks.
+    #[inline]
+    pub(crate) fn warming(&self, warm: Option<u32>, now: Now) -> Option<(u32, u32)> {
+        let start = self.slow_start?;
+        let elapsed = now.since(start.from_tick_ms);
+        (elapsed < start.duration_ms && warm != Some(start.from_tick_ms))
+            .then_some((elapsed, start.duration_ms))
+    }
+
+    /// `weight` as far as slow start lets it have it; at least 1.
+    #[inline]
+    pub(crate) fn warmed(&self, weight: u32, warm: Option<u32>, now: Now) -> u32 {
+        match self.warming(warm, now) {
+            None => weight,
+            Some((elapsed, duration)) => {
+                ((u64::from(weight) * u64::from(elapsed) / u64::from(duration)) as u32).max(1)
+            }
+        }
+    }
+}
+
+/// What a first TCP packet that is no SYN gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnNotSyn {
+    /// Nothing.
+    #[default]
+    Drop,
+    /// A reset.
+    Reset,
+}
+
+/// What a client gets that cannot be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing.
+    #[default]
+    Drop,
+    /// A TCP reset.
+    Reset,
+    /// An ICMP error: port unreachable.
+    Unreachable,
+}
+
+/// How a real server learns the client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// By TCP option 254.
+    #[default]
+    Toa,
+    /// Not at all.
+    None,
+}
+
+/// A client comes back to the server that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// Sources that are equal in so many bits are one client.
+    pub prefix_len: u8,
+    /// For how long after its last conn began or ended, in milliseconds.
+    pub timeout_ms: u32,
+    /// Clients remembered by each worker; the longest idle one is forgotten for a new one.
+    pub capacity: u32,
+}
+
+/// All that is configured of a service but its servers.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Its place among all services.
+    pub slot: Slot,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its protocol.
+    pub proto: Proto,
+    /// How it picks servers.
+    pub scheduler: Scheduler,
+    /// What hashing schedulers look at.
+    pub hash_by: HashBy,
+    /// IPv4 LIPs in host order.
+    pub lips: Arc<[u32]>,
+    /// What a first packet that is no SYN gets.
+    pub on_not_syn: OnNotSyn,
+    /// What a client gets while no server takes new conns.
+    pub on_no_server: Refusal,
+    /// What a client gets while a limit is reached.
+    pub on_limit: Refusal,
+    /// How servers learn the client's address.
+    pub client_address: ClientAddress,
+    /// The service's class in the table of timeouts.
+    pub timeout_class: u8,
+    /// Set if clients come back to their servers.
+    pub persistence: Option<Persistence>,
+    /// Each UDP packet is scheduled on its own.
+    pub one_packet: bool,
+    /// Both ends get a reset when an established conn expires.
+    pub reset_on_expiry: bool,
+    /// Both ends get a reset when a conn's server is removed.
+    pub reset_on_removal: bool,
+    /// Long idle conns may be ended to make room.
+    pub evict_idle: bool,
+    /// Conns at most over all workers; 0 is no limit.
+    pub max_connections: u32,
+    /// Counts against `max_connections`; one for the life of the slot.
+    pub quota: Arc<Quota>,
+}
+
+impl ServiceSpec {
+    /// A service with defaults and without LIPs.
+    pub fn new(slot: Slot, name: impl Into<Arc<str>>, proto: Proto) -> Self {
+        Self {
+            slot,
+            name: name.into(),
+            proto,
+            scheduler: Scheduler::default(),
+            hash_by: HashBy::default(),
+            lips: Arc::default(),
+            on_not_syn: OnNotSyn::default(),
+            on_no_server: Refusal::default(),
+            on_limit: Refusal::default(),
+            client_address: ClientAddress::default(),
+            timeout_class: 0,
+            persistence: None,
+            one_packet: false,
+            reset_on_expiry: true,
+            reset_on_removal: false,
+            evict_idle: false,
+            max_connections: 0,
+            quota: Arc::default(),
+        }
+    }
+}
+
+/// Why a service cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// More than [`SERVERS_MAX`].
+    #[error("service `{service}` has {count} servers; {SERVERS_MAX} are the most")]
+    TooManyServers {
+        /// The service's name.
+        service: Arc<str>,
+        /// Its servers.
+        count: usize,
+    },
+    /// A prefix longer than an IPv4 address.
+    #[error("service `{service}`: persistence by a prefix of {prefix_len} bits; 32 are the most")]
+    PrefixLen {
+        /// The service's name.
+        service: Arc<str>,
+        /// The length.
+        prefix_len: u8,
+    },
+}
+
+/// What a worker's cell of a service has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CellShape {
+    /// Servers that can be ranked; 0 for schedulers that rank none.
+    pub ranked: u32,
+    /// Clients that can be remembered.
+    pub clients: u32,
+    /// By which prefix.
+    pub prefix_len: u8,
+}
+
+/// A compiled service.
+#[derive(Debug)]
+pub struct Service {
+    spec: ServiceSpec,
+    servers: Box<[Server]>,
+    /// Indices of the servers that take new conns.
+    usable: Box<[u32]>,
+    /// The table's rank of a server to its index.
+    order: Box<[u16]>,
+    table: Option<Arc<Table>>,
+    revision: u64,
+}
+
+impl Service {
+    /// Compiles a service; hash tables come from `tables` if an equal set of servers has one.
+    ///
+    /// # Errors
+    /// If there are too many servers or the persistence prefix is no IPv4 prefix.
+    pub fn new(
+        spec: ServiceSpec,
+        servers: Vec<Server>,
+        tables: &mut TableCache,
+    ) -> Result<Self, BuildError> {
+        // 0 is the revision of a cell that has seen none.
+        static REVISION: AtomicU64 = AtomicU64::new(1);
+        if servers.len() > SERVERS_MAX {
+            let count = servers.len();
+            return Err(BuildError::TooManyServers { service: spec.name, count });
+        }
+        if let Some(Persistence { prefix_len: prefix_len @ 33.., .. }) = spec.persistence {
+            return Err(BuildError::PrefixLen { service: spec.name, prefix_len });
+        }
+        let usable = (0u32..).zip(&servers).filter(|(_, s)| s.takes_new()).map(|(i, _)| i);
+        let usable = usable.collect();
+        let (order, table) = if spec.scheduler.is_hash() {
+            let (order, members) = members(&servers);
+            (order, tables.table(spec.scheduler, members))
+        } else {
+            (Box::default(), None)
+        };
+        let revision = REVISION.fetch_add(1, Relaxed);
+        Ok(Self { spec, servers: servers.into(), usable, order, table, revision })
+    }
+
+    /// What is configured.
+    #[inline]
+    pub fn spec(&self) -> &ServiceSpec {
+        &self.spec
+    }
+
+    /// The real servers; [`crate::Cells::choose`] gives an index of these.
+    #[inline]
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Indices of the servers that take new conns, limits aside.
+    #[inline]
+    pub fn usable(&self) -> &[u32] {
+        &self.usable
+    }
+
+    /// What a worker's cell for it must have room for.
+    pub fn shape(&self) -> CellShape {
+        let ranked = match self.spec.scheduler.is_ranked() {
+            true => self.servers.len().next_power_of_two().max(8) as u32,
+            false => 0,
+        };
+        let (clients, prefix_len) =
+            self.spec.persistence.map_or((0, 0), |p| (p.capacity, p.prefix_len));
+        CellShape { ranked, clients, prefix_len }
+    }
+
+    /// Another number for each compiled service.
+    #[inline]
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The servers to try for a client, best first, without end, with the hash that ranks them.
+    #[inline]
+    pub(crate) fn hashed(&self, key: &FlowKey) -> Option<(u64, impl Iterator<Item = usize> + '_)> {
+        let client = match self.spec.hash_by {
+            HashBy::Source => u64::from(key.src),
+            HashBy::SourceAndPort => u64::from(key.src) << 16 | u64::from(key.sport),
+        };
+        let (hash, ranks) = self.table.as_deref()?.ranks(client);
+        let index = |rank| self.order.get(usize::from(rank)).map_or(0, |&index| usize::from(index));
+        Some((hash, ranks.map(index)))
+    }
+}
+
+/// Servers with a weight in an order that all nodes agree on, whatever the configuration's, whether up
+/// or not: while one is down its clients go elsewhere and nobody else moves.
+fn members(servers: &[Server]) -> (Box<[u16]>, Vec<Member>) {
+    let mut members: Vec<_> = (0u16..)
+        .zip(servers)
+        .filter(|(_, server)| server.weight > 0)
+        .map(|(index, server)| {
+            let identity = u64::from(server.address) << 16 | u64::from(server.l4_port);
+            (Member { identity, weight: server.weight }, index)
+        })
+        .collect();
+    members.sort_unstable_by_key(|(member, index)| (member.identity, *index));
+    (members.iter().map(|(_, index)| *index).collect(), members.iter().map(|(m, _)| *m).collect())
+}
