@@ -367,3 +367,75 @@ impl Index {
         self.put(to, tag, flow, !away)
     }
 }
+
+#[cfg(test)]
+impl Index {
+    /// Entries in buckets and stash, and the sum of all overflow counts.
+    pub(crate) fn entries(&self) -> (usize, usize) {
+        let buckets = self.buckets.as_slice();
+        let used = |bucket: &Bucket| bucket.all_tags().iter().filter(|&&tag| tag != 0).count();
+        let overflow = buckets.iter().map(|bucket| usize::from(bucket.overflow)).sum();
+        (buckets.iter().map(used).sum::<usize>() + self.stash.len(), overflow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(entries: u64) -> Index {
+        Index::new(entries, [3, 4], PageRequest::Off).unwrap()
+    }
+
+    #[test]
+    fn other_is_its_own_inverse() {
+        for entries in [1, 10, 1000, 77_777] {
+            let index = index(entries);
+            for tag in (1..=u16::MAX).step_by(97) {
+                for bucket in (0..index.buckets.len()).step_by(1 + index.buckets.len() / 9) {
+                    let other = index.other(bucket, tag);
+                    assert!(other < index.buckets.len());
+                    assert_eq!(index.other(other, tag), bucket);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_of_one_hash_fill_both_buckets_and_the_stash_and_go_again() {
+        let mut index = index(10_000);
+        let hash = 0x1234_5678_9abc_def0;
+        // All have the same two buckets, so that nothing can be moved out of their way.
+        let room = 2 * LANES as u32 + STASH_MAX as u32;
+        for flow in 0..room {
+            assert!(index.insert(hash, flow), "{flow}");
+        }
+        assert!(!index.insert(hash, room));
+        assert_eq!(index.entries(), (room as usize, LANES + STASH_MAX));
+        for flow in 0..room {
+            assert_eq!(index.find(hash, |each| each == flow), Some(flow));
+        }
+        for flow in 0..room {
+            assert!(index.remove(hash, flow));
+            assert!(!index.remove(hash, flow), "twice");
+            assert_eq!(index.find(hash, |each| each == flow), None);
+            assert_eq!(index.entries().0, (room - flow - 1) as usize);
+        }
+        assert_eq!(index.entries(), (0, 0));
+    }
+
+    #[test]
+    fn few_are_away_and_none_is_stashed_in_a_full_index() {
+        for seed in 0..4 {
+            let entries = 100_000;
+            let mut index = Index::new(entries, [seed, 9], PageRequest::Off).unwrap();
+            for n in 0..entries as u32 {
+                let key = FlowKey { src: n, dst: 5, sport: 6, dport: 7, zone: 0, proto: 6 };
+                assert!(index.insert(index.hash(&key), n));
+            }
+            let (all, away) = index.entries();
+            assert_eq!((all as u64, index.stash.len()), (entries, 0));
+            assert!(away < all / 25, "{away} of {all} are away");
+        }
+    }
+}

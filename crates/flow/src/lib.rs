@@ -24,6 +24,8 @@ mod lists;
 mod record;
 mod state;
 mod table;
+#[cfg(test)]
+mod testing;
 mod track;
 
 pub use arch::{PageRequest, Pages};

@@ -397,50 +397,167 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{pair, table, table_of_seed};
+    use types::Proto;
 
-    fn pair(n: u32) -> (Flow, Flow) {
-        let client = FlowKey {
-            src: 0x6440_0000 + n / 50_000,
-            dst: 0xcb00_710a,
-            sport: (1024 + n % 50_000) as u16,
-            dport: 80,
-            zone: 0,
-            proto: 6,
-        };
-        let server = FlowKey { src: 0xc612_0079, dst: 0xc612_0001 + n / 50_000, ..client };
-        let server = FlowKey { sport: 80, dport: client.sport, ..server };
-        let state = State::SynSent;
-        (Flow { state, ..Flow::with_key(client) }, Flow::with_key(server))
+    fn open(table: &mut FlowTable, n: u32) -> Result<ConnId, InsertError> {
+        let (forward, reverse) = pair(Proto::Tcp, n);
+        table.insert(forward, reverse, NewCold::default(), Now::default())
     }
 
-    fn table(max_connections: u32, seed: u64) -> FlowTable {
-        let timeouts = Timeouts::default();
-        let config =
-            TableConfig { max_connections, seed: [seed, 7], timeouts, pages: PageRequest::Off };
-        FlowTable::new(config).unwrap()
+    fn find(table: &FlowTable, key: &FlowKey) -> Option<FlowId> {
+        let found = table.lookup(key, table.hash(key));
+        let mut burst = [None];
+        table.lookup_burst(&[*key], &[table.hash(key)], &mut burst);
+        assert_eq!(burst, [found]);
+        if let Some(found) = found {
+            assert_eq!(table.flow(found).unwrap().key(), *key);
+            assert!(table.candidate(table.hash(key)).is_some());
+        }
+        found
     }
 
     #[test]
     fn it_fills_to_the_last_slot_whatever_the_seed() {
         for max in [1, 2, 3, 7, 10, 33, 100, 1000, 50_000] {
             for seed in 0..if max < 1000 { 64 } else { 4 } {
-                let mut table = table(max, seed);
+                let mut table = table_of_seed(max, seed);
                 for n in 0..max {
-                    let (forward, reverse) = pair(n);
-                    table.insert(forward, reverse, NewCold::default(), Now::default()).unwrap();
+                    open(&mut table, n).unwrap();
                 }
-                let (forward, reverse) = pair(max);
-                let more = table.insert(forward, reverse, NewCold::default(), Now::default());
-                assert_eq!(more, Err(InsertError::Full));
+                assert_eq!(open(&mut table, max), Err(InsertError::Full));
+                assert_eq!(table.len(), max);
                 for n in 0..max {
-                    let (forward, reverse) = pair(n);
-                    for flow in [forward, reverse] {
-                        let key = flow.key();
-                        let id = table.lookup(&key, table.hash(&key)).unwrap();
-                        assert_eq!(table.flow(id).unwrap().key(), key);
-                    }
+                    let (forward, reverse) = pair(Proto::Tcp, n);
+                    let conn = find(&table, &forward.key()).unwrap().conn();
+                    assert_eq!(find(&table, &reverse.key()), Some(conn.reverse()));
                 }
+                assert_eq!(find(&table, &pair(Proto::Tcp, max).0.key()), None);
             }
+        }
+    }
+
+    #[test]
+    fn it_stays_full_while_conns_come_and_go() {
+        let max = 20_000;
+        let mut table = table(max);
+        for n in 0..max {
+            open(&mut table, n).unwrap();
+        }
+        for n in max..5 * max {
+            let conn = ConnId(n.wrapping_mul(2_654_435_761) % max);
+            let removed = table.remove(conn).unwrap();
+            assert_eq!(find(&table, &removed.forward.key()), None);
+            assert_eq!(open(&mut table, n), Ok(conn), "the place freed last comes first");
+        }
+        let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
+        while let Some(conn) = table.next_conn(&mut cursor, &mut budget) {
+            table.remove(conn).unwrap();
+        }
+        assert!(table.is_empty() && table.is_end(&cursor));
+        assert_eq!(table.index.entries(), (0, 0), "nothing left, no overflow counted");
+    }
+
+    #[test]
+    fn a_key_is_taken_once() {
+        let mut table = table(10);
+        let conn = open(&mut table, 1).unwrap();
+        let (forward, reverse) = pair(Proto::Tcp, 1);
+        let (other, other_reverse) = pair(Proto::Tcp, 2);
+        let mut insert = |a, b| table.insert(a, b, NewCold::default(), Now::default());
+        assert_eq!(insert(forward, other), Err(InsertError::Exists(Some(conn.forward()))));
+        assert_eq!(insert(other, reverse), Err(InsertError::Exists(Some(conn.reverse()))));
+        assert_eq!(insert(other, other), Err(InsertError::Exists(None)));
+        assert!(insert(other, other_reverse).is_ok());
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone() {
+        let mut table = table(10);
+        let conn = open(&mut table, 1).unwrap();
+        let removed = table.remove(conn).unwrap();
+        assert_eq!(removed.forward.key(), pair(Proto::Tcp, 1).0.key());
+        assert_eq!(removed.reverse.flags, flags::REVERSE);
+        assert!(table.remove(conn).is_none());
+        assert!(table.flow(conn.forward()).is_none());
+        assert!(table.flow_mut(conn.reverse()).is_none());
+        assert!(table.cold(conn).is_none());
+        assert!(table.remove(ConnId(u32::MAX >> 1)).is_none());
+    }
+
+    #[test]
+    fn a_walk_is_bounded_and_sees_all() {
+        let mut table = table(100);
+        for n in 0..100 {
+            open(&mut table, n).unwrap();
+        }
+        for n in 0..100 {
+            if n % 3 != 0 {
+                table.remove(ConnId(n)).unwrap();
+            }
+        }
+        let (mut cursor, mut seen, mut calls) = (Cursor::default(), 0, 0);
+        while !table.is_end(&cursor) {
+            let mut budget = 7;
+            while let Some(conn) = table.next_conn(&mut cursor, &mut budget) {
+                assert_eq!(conn.0 % 3, 0);
+                seen += 1;
+            }
+            calls += 1;
+        }
+        assert_eq!((seen, calls), (34, 15));
+    }
+
+    #[test]
+    fn bursts_find_each_packet_its_flow() {
+        let mut table = table(1000);
+        for n in 0..1000 {
+            open(&mut table, n).unwrap();
+        }
+        for start in 0..40 {
+            let keys: Vec<_> =
+                (0..BURST_MAX as u32).map(|n| pair(Proto::Tcp, start * 31 + n).0.key()).collect();
+            let hashes: Vec<_> = keys.iter().map(|key| table.hash(key)).collect();
+            let mut out = [Some(FlowId(7)); BURST_MAX];
+            table.lookup_burst(&keys, &hashes, &mut out);
+            for ((key, &hash), found) in keys.iter().zip(&hashes).zip(out) {
+                assert_eq!(found, table.lookup(key, hash));
+            }
+        }
+    }
+
+    #[test]
+    fn dirty_conns_come_once_and_in_order() {
+        let mut table = table(10);
+        let conns = [0, 1, 2].map(|n| open(&mut table, n).unwrap());
+        table.set_state(conns[0], State::SynReceived, Now::default());
+        table.set_state(conns[0], State::SynReceived, Now::default());
+        assert_eq!(table.cold(conns[0]).unwrap().version(), 2);
+        assert_eq!(table.pop_dirty(), Some(conns[0]));
+        table.set_state(conns[0], State::Established, Now::default());
+        table.remove(conns[1]).unwrap();
+        assert_eq!(table.dirty_len(), 3);
+        assert_eq!(table.pop_dirty(), Some(conns[2]), "the one that is gone is skipped");
+        assert_eq!(table.pop_dirty(), Some(conns[0]));
+        assert_eq!((table.pop_dirty(), table.dirty_len()), (None, 0));
+        // A place that is in the FIFO and taken again stands there for its new conn, once.
+        let again = open(&mut table, 5).unwrap();
+        table.remove(again).unwrap();
+        assert_eq!(open(&mut table, 6), Ok(again));
+        assert_eq!((table.pop_dirty(), table.pop_dirty()), (Some(again), None));
+    }
+
+    #[test]
+    fn the_plan_is_what_is_reserved() {
+        let plan = FlowTable::plan(1_000_000);
+        assert!(plan.total() <= 180_000_000, "{plan:?}");
+        assert_eq!((plan.flows, plan.cold), (128_000_000, 32_000_000));
+        for max in [0, TableConfig::MAX_CONNECTIONS + 1] {
+            let timeouts = Timeouts::default();
+            let pages = PageRequest::Off;
+            let config = TableConfig { max_connections: max, seed: [0; 2], timeouts, pages };
+            assert!(matches!(FlowTable::new(config), Err(TableError::MaxConnections(_))));
         }
     }
 }

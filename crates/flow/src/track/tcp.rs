@@ -270,3 +270,6 @@ impl Segment<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
