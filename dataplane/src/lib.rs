@@ -1,2 +1,9 @@
 //! The daemon: worker loop, packet path and control thread.
+//!
+//! What a packet meets is in [`path`], one file a stage; who runs it is in [`worker`]; what it reads is
+//! a [`snapshot::Snapshot`], which control makes.
 #![forbid(unsafe_code)]
+
+pub mod path;
+pub mod snapshot;
+pub mod worker;

@@ -64,6 +64,8 @@ names! {
         HalfOpen = "conns-half-open",
         /// Ports of LIPs taken or resting.
         Leases = "leases",
+        /// Generation of the snapshot that the worker runs.
+        Generation = "generation",
     }
 }
 

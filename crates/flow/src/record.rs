@@ -212,3 +212,6 @@ impl FlowTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ mod clock;
 pub mod decoded;
 mod ledger;
 mod pcap;
+mod port;
 
 pub use address::{ToIp, ToMac, ip, key, mac};
 pub use buf::Buf;
@@ -27,3 +28,4 @@ pub use clock::FakeClock;
 pub use decoded::Decoded;
 pub use ledger::Ledger;
 pub use pcap::PcapWriter;
+pub use port::FakePorts;

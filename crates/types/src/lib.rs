@@ -6,6 +6,7 @@
 
 mod address;
 mod class;
+mod io;
 mod key;
 mod packet;
 mod slot;
@@ -14,6 +15,7 @@ mod verdict;
 
 pub use address::{Endpoint, Lip, MacAddr, ParseEndpointError, ParseMacError, RsAddr, Vip, WanIp};
 pub use class::{ClassSet, PORT_CLASSES, port_class};
+pub use io::Io;
 pub use key::{Dir, FlowKey, IcmpId, L4Port, Proto, Zone};
 pub use packet::Packet;
 pub use slot::{Slot, SlotAllocator};

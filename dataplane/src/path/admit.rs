@@ -1,0 +1,83 @@
+//! Stage `admit`: is it for an address of ours? ARP and echo are answered here.
+
+use fib::Role;
+use types::{EthPortId, Now, Packet, Verdict};
+use wire::{Arp, Kind, arp};
+
+use crate::path::burst::{Burst, ones};
+use crate::path::reply;
+use crate::worker::Core;
+use crate::worker::link::{Event, Learned};
+
+/// Lets through what is for a VIP or a LIP, answers what we answer, ends the rest.
+#[inline]
+pub fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+    for at in ones(burst.live()) {
+        let meta = burst.meta(at);
+        match core.snapshot.fib.owner(meta.parsed.key.dst) {
+            Some(owner) if matches!(meta.parsed.kind, Kind::Tcp | Kind::Udp) => {
+                burst.meta_mut(at).role = Some(owner.role);
+            }
+            owner => unusual(core, burst, at, owner.map(|owner| owner.role), now),
+        }
+    }
+}
+
+/// What is neither TCP nor UDP for an address of ours.
+#[cold]
+fn unusual<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    role: Option<Role>,
+    now: Now,
+) {
+    match (burst.meta(at).parsed.kind, role) {
+        (Kind::Arp, _) => answer_arp(core, burst, at),
+        (_, None) => burst.end(at, Verdict::NotOurs),
+        (Kind::IcmpError, Some(role)) => {
+            let Some((packet, meta)) = burst.both(at) else { return };
+            meta.role = Some(role);
+            // RFC 5508 REQ-3: an error that was damaged on its way is dropped.
+            let pulled = packet.pull(meta.parsed.ip_end());
+            if !pulled || wire::verify_icmp(packet.bytes(), &meta.parsed).is_err() {
+                burst.end(at, Verdict::BadIcmp);
+            }
+        }
+        (Kind::IcmpQuery, _) => reply::echo(core, burst, at, now),
+        (Kind::IcmpReply, _) => burst.end(at, Verdict::NoConn),
+        _ => burst.end(at, Verdict::UnknownProtocol),
+    }
+}
+
+/// Answers a request for an address of this interface; tells control who spoke.
+fn answer_arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
+    let meta = burst.meta(at);
+    let interface = EthPortId(meta.interface);
+    let ours = core.snapshot.interfaces.get(usize::from(meta.interface)).map(|ours| ours.mac);
+    let header = burst
+        .packet(at)
+        .and_then(|packet| Arp::at(packet.bytes(), usize::from(meta.parsed.l3)))
+        .map(|header| (header.sender_ip(), header.sender_mac(), header.operation()));
+    let (Some(ours), Some((sender, mac, operation))) = (ours, header) else {
+        burst.end(at, Verdict::Internal);
+        return;
+    };
+    if mac.is_multicast() || mac.is_zero() || mac == ours {
+        burst.end(at, Verdict::BadArp);
+        return;
+    }
+    let for_us = core.snapshot.fib.answers_arp(interface, meta.parsed.key.dst);
+    let how = match operation {
+        arp::REPLY if for_us => Learned::Reply,
+        arp::REQUEST if for_us => Learned::Request,
+        _ => Learned::Overheard,
+    };
+    // A sender of 0.0.0.0 probes for duplicates (RFC 5227) and tells nothing of itself.
+    let told = sender == 0 || core.told(Event::Learned { interface, address: sender, mac, how });
+    match how {
+        Learned::Request => reply::arp(core, burst, at, ours),
+        _ if told => burst.end(at, Verdict::Punted),
+        _ => burst.end(at, Verdict::PuntFull),
+    }
+}

@@ -1,0 +1,165 @@
+//! The packets that pass the stages together, and what is known of each.
+
+use flow::FlowId;
+use types::{BURST_MAX, EthPortId, Packet, Verdict};
+use wire::Parsed;
+
+/// Which of the burst's packets a stage is to look at: one bit a packet.
+pub type Mask = u64;
+
+/// What the stages have found out about a packet.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Meta {
+    /// What `parse` read from the headers.
+    pub parsed: Parsed,
+    /// Keyed hash of the flow key, from `lookup` on.
+    pub hash: u64,
+    /// The flow that the packet belongs to, from `lookup` or `open` on.
+    pub flow: Option<FlowId>,
+    /// Where the packet came in.
+    pub interface: u16,
+    /// Where it goes out, from `egress` on.
+    pub out: u16,
+    /// The role of the destination address, from `admit` on.
+    pub role: Option<fib::Role>,
+}
+
+/// Up to [`BURST_MAX`] packets on their way through the stages.
+///
+/// A packet is *live* until a stage ends it with a verdict or takes it away.
+#[derive(Debug)]
+pub struct Burst<P> {
+    packets: [Option<P>; BURST_MAX],
+    meta: [Meta; BURST_MAX],
+    verdicts: [Verdict; BURST_MAX],
+    live: Mask,
+    ended: Mask,
+}
+
+impl<P> Default for Burst<P> {
+    fn default() -> Self {
+        Self {
+            packets: [const { None }; BURST_MAX],
+            meta: [Meta::default(); BURST_MAX],
+            verdicts: [Verdict::Internal; BURST_MAX],
+            live: 0,
+            ended: 0,
+        }
+    }
+}
+
+// Indices are cut to the arrays' power-of-two length, so that no access can be out of bounds and
+// none is checked twice.
+const WITHIN: usize = BURST_MAX - 1;
+const _: () = assert!(BURST_MAX == Mask::BITS as usize && BURST_MAX.is_power_of_two());
+
+#[allow(clippy::indexing_slicing, reason = "the index is cut to the array's length")]
+impl<P> Burst<P> {
+    /// The places for `receive`; all are `None` between bursts.
+    #[inline]
+    pub fn places(&mut self) -> &mut [Option<P>; BURST_MAX] {
+        debug_assert!(self.live == 0 && self.ended == 0);
+        &mut self.packets
+    }
+
+    /// Makes the first `count` places live, as received on `interface`.
+    #[inline]
+    pub fn begin(&mut self, count: usize, interface: EthPortId) {
+        self.live = if count >= BURST_MAX { Mask::MAX } else { (1 << count) - 1 };
+        for meta in self.meta.iter_mut().take(count) {
+            meta.interface = interface.0;
+            meta.flow = None;
+        }
+    }
+
+    /// Puts a packet with what is known of it into the next place. The burst must not be full.
+    #[inline]
+    pub fn push(&mut self, packet: P, meta: Meta) {
+        let at = self.live.trailing_ones() as usize & WITHIN;
+        debug_assert!(self.packets[at].is_none(), "a full burst takes no more");
+        self.packets[at] = Some(packet);
+        self.meta[at] = meta;
+        self.live |= 1 << at;
+    }
+
+    /// Bytes of all packets that are here.
+    #[inline]
+    pub fn bytes(&self) -> u64
+    where
+        P: Packet,
+    {
+        self.packets.iter().flatten().map(|packet| packet.total_len() as u64).sum()
+    }
+
+    /// The packets that are still on their way.
+    #[inline]
+    pub fn live(&self) -> Mask {
+        self.live
+    }
+
+    /// What is known of a packet.
+    #[inline]
+    pub fn meta(&self, at: usize) -> &Meta {
+        &self.meta[at & WITHIN]
+    }
+
+    /// The same, to write.
+    #[inline]
+    pub fn meta_mut(&mut self, at: usize) -> &mut Meta {
+        &mut self.meta[at & WITHIN]
+    }
+
+    /// A packet, if it is still here.
+    #[inline]
+    pub fn packet(&self, at: usize) -> Option<&P> {
+        self.packets[at & WITHIN].as_ref()
+    }
+
+    /// A packet and what is known of it, both to write.
+    #[inline]
+    pub fn both(&mut self, at: usize) -> Option<(&mut P, &mut Meta)> {
+        let meta = &mut self.meta[at & WITHIN];
+        self.packets[at & WITHIN].as_mut().map(|packet| (packet, meta))
+    }
+
+    /// Ends a packet here; `finish` frees and counts it.
+    #[inline]
+    pub fn end(&mut self, at: usize, verdict: Verdict) {
+        let at = at & WITHIN;
+        self.verdicts[at] = verdict;
+        self.live &= !(1 << at);
+        self.ended |= 1 << at;
+    }
+
+    /// Takes a packet away; who takes it answers for its verdict.
+    #[inline]
+    pub fn take(&mut self, at: usize) -> Option<P> {
+        let at = at & WITHIN;
+        self.live &= !(1 << at);
+        self.packets[at].take()
+    }
+
+    /// Frees all that ended and gives each one's verdict to `count`.
+    #[inline]
+    pub fn drain_ended(&mut self, mut count: impl FnMut(&Meta, Verdict)) {
+        for at in ones(self.ended) {
+            self.packets[at] = None;
+            count(&self.meta[at], self.verdicts[at]);
+        }
+        self.ended = 0;
+    }
+}
+
+/// The numbers of the bits that are set, lowest first.
+#[inline]
+pub fn ones(mut mask: Mask) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let at = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        Some(at)
+    })
+}

@@ -1,0 +1,152 @@
+//! What would happen to a packet: the stages up to `decide`, on a copy, changing nothing.
+
+use flow::Record;
+use types::{EthPortId, Io, Now, Packet, Slot, Verdict, WorkerId};
+use wire::{Kind, ParseError, Parsed};
+
+use crate::path::burst::Meta;
+use crate::path::open::{Decision, decide};
+use crate::path::reply::Refusal;
+use crate::path::{parse, steer};
+use crate::worker::Core;
+use crate::worker::link::Explain;
+
+/// What a packet would meet, stage by stage.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// What `parse` reads.
+    pub parsed: Parsed,
+    /// What `admit` takes the destination for; `None` if it is not ours.
+    pub role: Option<fib::Role>,
+    /// Who owns the key, by `steer`.
+    pub owner: WorkerId,
+    /// The conn that `lookup` finds.
+    pub conn: Option<Record>,
+    /// What comes of it.
+    pub outcome: Outcome,
+}
+
+/// What comes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is of the conn, and is translated.
+    Translated,
+    /// It opens a conn.
+    Opens {
+        /// The service.
+        service: Slot,
+        /// The real server that would get it now, as an index of the service's.
+        server: usize,
+        /// Its slot.
+        server_slot: Slot,
+    },
+    /// It is answered by us.
+    Answered,
+    /// It ends, or its sender is told so.
+    Refused {
+        /// Why.
+        verdict: Verdict,
+        /// What the sender is told.
+        refusal: Refusal,
+    },
+}
+
+/// Takes a frame through the stages without any effect. `None` if there is no packet buffer for it.
+pub fn explain<I: Io>(
+    core: &Core<I::Packet>,
+    io: &mut I,
+    asked: &Explain,
+    now: Now,
+) -> Option<Explanation> {
+    let mut packet = io.allocate()?;
+    if !packet.append(asked.frame.len()) {
+        return None;
+    }
+    packet.bytes_mut().copy_from_slice(&asked.frame);
+    Some(explain_packet(core, &mut packet, asked.interface, now))
+}
+
+fn explain_packet<P: Packet>(
+    core: &Core<P>,
+    packet: &mut P,
+    interface: EthPortId,
+    now: Now,
+) -> Explanation {
+    let mut meta = Meta { interface: interface.0, ..Meta::default() };
+    let ours = core.snapshot.interfaces.get(usize::from(interface.0));
+    let parsed = parse::parse_one(packet, &mut meta, ours);
+    let mut explanation = Explanation {
+        parsed: meta.parsed,
+        role: None,
+        owner: core.id,
+        conn: None,
+        outcome: Outcome::Answered,
+    };
+    let refused = |verdict| Outcome::Refused { verdict, refusal: Refusal::Silent };
+    match parsed {
+        Ok(()) => {}
+        Err(ParseError::Drop(verdict)) => {
+            explanation.outcome = refused(verdict);
+            return explanation;
+        }
+        Err(ParseError::Pull(_)) => {
+            explanation.outcome = refused(Verdict::Malformed);
+            return explanation;
+        }
+    }
+    let owner = core.snapshot.fib.owner(meta.parsed.key.dst);
+    meta.role = owner.map(|owner| owner.role);
+    explanation.role = meta.role;
+    match (meta.parsed.kind, owner) {
+        (Kind::Arp, _) => {
+            let ours = core.snapshot.fib.answers_arp(interface, meta.parsed.key.dst);
+            if !ours {
+                explanation.outcome = refused(Verdict::NotOurs);
+            }
+            return explanation;
+        }
+        (_, None) => {
+            explanation.outcome = refused(Verdict::NotOurs);
+            return explanation;
+        }
+        (Kind::IcmpQuery, _) => return explanation,
+        (Kind::IcmpReply, _) => {
+            explanation.outcome = refused(Verdict::NoConn);
+            return explanation;
+        }
+        (Kind::OtherIp, _) => {
+            explanation.outcome = refused(Verdict::UnknownProtocol);
+            return explanation;
+        }
+        _ => {}
+    }
+    explanation.owner = steer::owner(&core.snapshot, &meta);
+    explanation.outcome = outcome(core, &meta, &mut explanation.conn, now);
+    explanation
+}
+
+fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, now: Now) -> Outcome {
+    let key = meta.parsed.lookup_key();
+    if let Some(id) = core.table.lookup(&key, core.table.hash(&key)) {
+        *conn = core.table.export(id.conn(), now);
+        return Outcome::Translated;
+    }
+    let service = match decide(&core.snapshot, meta) {
+        Decision::Refuse { verdict, refusal } => return Outcome::Refused { verdict, refusal },
+        Decision::Open { service } => service,
+    };
+    let found = core.snapshot.services.lookup(&key);
+    let Some(compiled) = found else {
+        return Outcome::Refused { verdict: Verdict::Internal, refusal: Refusal::Silent };
+    };
+    match core.cells.pick(compiled, &key, now) {
+        Ok(server) => {
+            let server_slot = compiled.servers().get(server).map_or(Slot::NONE, |rs| rs.slot);
+            Outcome::Opens { service, server, server_slot }
+        }
+        Err(none) => {
+            let (verdict, refusal) = super::open::refused(compiled, none);
+            Outcome::Refused { verdict, refusal }
+        }
+    }
+}

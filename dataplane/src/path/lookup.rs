@@ -1,0 +1,31 @@
+//! Stage `lookup`: finds each packet's flow, all lookups of the burst at once.
+
+use types::{BURST_MAX, FlowKey, Packet};
+
+use crate::path::burst::{Burst, ones};
+use crate::worker::Core;
+
+/// Looks all live packets up; a miss leaves no flow.
+#[inline]
+pub fn lookup<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
+    let mut keys = [FlowKey::default(); BURST_MAX];
+    let mut hashes = [0; BURST_MAX];
+    let mut found = [None; BURST_MAX];
+    let mut count = 0;
+    for (at, (key, hash)) in ones(burst.live()).zip(keys.iter_mut().zip(&mut hashes)) {
+        *key = burst.meta(at).parsed.lookup_key();
+        *hash = core.table.hash(key);
+        count += 1;
+    }
+    let (Some(keys), Some(hashes), Some(found)) =
+        (keys.get(..count), hashes.get(..count), found.get_mut(..count))
+    else {
+        return;
+    };
+    core.table.lookup_burst(keys, hashes, found);
+    for (at, (hash, flow)) in ones(burst.live()).zip(hashes.iter().zip(found)) {
+        let meta = burst.meta_mut(at);
+        meta.hash = *hash;
+        meta.flow = *flow;
+    }
+}

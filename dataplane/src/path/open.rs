@@ -1,0 +1,300 @@
+//! Stage `open`: what misses the flow table opens a conn, or is refused by name.
+//!
+//! `decide` reads only, and is also what `explain` shows; `commit` then takes the server, the lease
+//! and the place in the table.
+
+use balance::{NoServer, OnNotSyn, Service};
+use counters::Event;
+use fib::Role;
+use flow::{FlowId, InsertError, LeaseKind, NewCold, State};
+use nat::fullnat::{ClientAddress, Opening, flows};
+use nat::reuse::Pair;
+use pool::{GroupKey, LeaseError};
+use types::{FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
+use wire::icmpv4::PORT_UNREACHABLE;
+use wire::reply::ErrorMessage;
+use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
+
+use crate::path::burst::{Burst, Mask, Meta, ones};
+use crate::path::reply::{self, Refusal};
+use crate::path::track::close;
+use crate::snapshot::Snapshot;
+use crate::worker::Core;
+
+/// LIPs that are tried for one conn before the client is refused; the next conn goes on from there.
+const LIPS_TRIED: usize = 16;
+
+/// What is to become of a packet that is of no conn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It opens a conn of this service.
+    Open {
+        /// The service.
+        service: Slot,
+    },
+    /// It is refused.
+    Refuse {
+        /// Why.
+        verdict: Verdict,
+        /// What its sender is told.
+        refusal: Refusal,
+    },
+}
+
+/// Opens conns for the packets that have no flow.
+#[inline]
+pub fn open<I: Io>(core: &mut Core<I::Packet>, io: &mut I, burst: &mut Burst<I::Packet>, now: Now) {
+    let mut misses: Mask = 0;
+    for at in ones(burst.live()) {
+        if burst.meta(at).flow.is_none() {
+            misses |= 1 << at;
+        }
+    }
+    if misses != 0 {
+        open_missed(core, io, burst, misses, now);
+    }
+}
+
+/// Two passes: what the second one writes is on its way into the cache while the first one decides.
+fn open_missed<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    misses: Mask,
+    now: Now,
+) {
+    let mut opening: Mask = 0;
+    for at in ones(misses) {
+        match decide(&core.snapshot, burst.meta(at)) {
+            Decision::Open { .. } => opening |= 1 << at,
+            Decision::Refuse { verdict, refusal } => {
+                reply::refuse(core, burst, at, verdict, refusal, now);
+            }
+        }
+    }
+    for at in ones(opening) {
+        let meta = burst.meta(at);
+        // A packet before it in the burst may have opened the conn.
+        match core.table.lookup(&meta.parsed.key, meta.hash) {
+            Some(flow) => burst.meta_mut(at).flow = Some(flow),
+            None => commit_packet(core, io, burst, at, now),
+        }
+    }
+}
+
+/// Decides about one packet whose conn was over, and opens a new one for it.
+pub(super) fn open_one<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    at: usize,
+    now: Now,
+) {
+    burst.meta_mut(at).flow = None;
+    match decide(&core.snapshot, burst.meta(at)) {
+        Decision::Open { .. } => commit_packet(core, io, burst, at, now),
+        Decision::Refuse { verdict, refusal } => {
+            reply::refuse(core, burst, at, verdict, refusal, now);
+        }
+    }
+}
+
+fn commit_packet<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    at: usize,
+    now: Now,
+) {
+    let opening = opening_of(burst.packet(at), &burst.meta(at).parsed);
+    match commit(core, io, &opening, now) {
+        Ok(flow) => burst.meta_mut(at).flow = Some(flow),
+        Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+    }
+}
+
+/// What is to become of a packet without a flow; changes nothing.
+#[inline]
+pub fn decide(snapshot: &Snapshot, meta: &Meta) -> Decision {
+    let parsed = &meta.parsed;
+    if parsed.kind == Kind::IcmpError {
+        return Decision::Refuse { verdict: Verdict::IcmpNoConn, refusal: Refusal::Silent };
+    }
+    if meta.role == Some(Role::Lip) {
+        return Decision::Refuse { verdict: Verdict::NoConn, refusal: Refusal::Silent };
+    }
+    let Some(service) = snapshot.services.lookup(&parsed.key) else {
+        return unserved(snapshot, meta);
+    };
+    let spec = service.spec();
+    if spec.proto == Proto::Tcp && !is_opening_syn(parsed.tcp_flags) {
+        let refusal = match spec.on_not_syn {
+            OnNotSyn::Drop => Refusal::Silent,
+            OnNotSyn::Reset => Refusal::Reset,
+        };
+        return Decision::Refuse { verdict: Verdict::NotSyn, refusal };
+    }
+    if snapshot.policy.stopping {
+        return Decision::Refuse { verdict: Verdict::Stopping, refusal: Refusal::Silent };
+    }
+    Decision::Open { service: spec.slot }
+}
+
+/// Nobody serves it: as a host would say, or silently.
+#[cold]
+fn unserved(snapshot: &Snapshot, meta: &Meta) -> Decision {
+    let refusal = match meta.parsed.kind {
+        _ if !snapshot.policy.reject_unserved => Refusal::Silent,
+        Kind::Tcp => Refusal::Reset,
+        Kind::Udp => Refusal::Error(ErrorMessage::unreachable(PORT_UNREACHABLE)),
+        _ => Refusal::Silent,
+    };
+    Decision::Refuse { verdict: Verdict::NoService, refusal }
+}
+
+/// True for the first packet of a handshake (RFC 9293 §3.5).
+#[inline]
+pub const fn is_opening_syn(tcp_flags: u8) -> bool {
+    tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
+}
+
+/// What the flows of a new conn begin with.
+fn opening_of<P: Packet>(packet: Option<&P>, parsed: &Parsed) -> Opening {
+    let mut opening = Opening { key: parsed.key, sequence: 0, timestamp: None };
+    if parsed.kind == Kind::Tcp
+        && let Some(packet) = packet
+        && let Some(header) = Tcp::at(packet.bytes(), usize::from(parsed.l4))
+    {
+        opening.sequence = header.seq();
+        let options =
+            usize::from(parsed.l4) + tcp::LEN..usize::from(parsed.l4) + header.header_len();
+        opening.timestamp = packet
+            .bytes()
+            .get(options)
+            .and_then(tcp_options::find_timestamps)
+            .map(|timestamps| timestamps.value);
+    }
+    opening
+}
+
+/// Takes a server, a lease and a place in the table.
+fn commit<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    opening: &Opening,
+    now: Now,
+) -> Result<FlowId, (Verdict, Refusal)> {
+    if core.table.len() == core.table.max_connections() {
+        make_room(core, io, &opening.key, now)?;
+    }
+    let Core { snapshot, table, leases, cells, classes, secrets, counters, .. } = core;
+    let Some(service) = snapshot.services.lookup(&opening.key) else {
+        return Err((Verdict::Internal, Refusal::Silent));
+    };
+    let spec = service.spec();
+    let index = cells.choose(service, &opening.key, now).map_err(|none| refused(service, none))?;
+    let Some(server) = service.servers().get(index) else {
+        return Err((Verdict::Internal, Refusal::Silent));
+    };
+    let client = opening.key.src;
+    let first = counters.values().event(Event::Opened) as usize;
+    let group =
+        GroupKey { lip: 0, rs: server.address, rport: server.l4_port, proto: opening.key.proto };
+    let leased = lease(&spec.lips, first, group, |group| leases.take(group, *classes));
+    let Some((lip, lport)) = leased else {
+        cells.abandoned(spec.slot, server.slot, client, now);
+        return Err((Verdict::NoLease, refusal(spec.on_limit)));
+    };
+    let pair = Pair { lip, lport, rs: server.address, rport: server.l4_port };
+    let client_address = match spec.client_address {
+        balance::ClientAddress::Toa => ClientAddress::Toa,
+        balance::ClientAddress::None => ClientAddress::None,
+    };
+    let (mut forward, reverse) = flows(opening, pair, client_address, secrets, now);
+    forward.state = State::opening(spec.proto);
+    forward.timeout_class = spec.timeout_class;
+    if spec.one_packet {
+        // No packet arrives with this key: so each one opens a conn of its own, for its answers.
+        let key = FlowKey { zone: ONE_PACKET_ZONE, ..reverse.key().reversed() };
+        (forward.src, forward.dst) = (key.src, key.dst);
+        (forward.sport, forward.dport) = (key.sport, key.dport);
+        forward.zone = key.zone;
+    }
+    let cold = NewCold { service: spec.slot, rs: server.slot, lease: LeaseKind::Lip };
+    match table.insert(forward, reverse, cold, now) {
+        Ok(conn) => {
+            counters.add(Event::Opened, 1);
+            Ok(conn.forward())
+        }
+        Err(error) => {
+            leases.give_back(&GroupKey { lip, ..group }, lport, None);
+            cells.abandoned(spec.slot, server.slot, client, now);
+            Err(match error {
+                InsertError::Full => (Verdict::TableFull, refusal(spec.on_limit)),
+                InsertError::Exists(_) => (Verdict::BadState, Refusal::Silent),
+            })
+        }
+    }
+}
+
+/// Zone of the forward flows of services that schedule each packet on its own.
+pub const ONE_PACKET_ZONE: u16 = u16::MAX;
+
+/// Leases a port of one of the service's LIPs, beginning with another one for each conn.
+fn lease(
+    lips: &[u32],
+    first: usize,
+    group: GroupKey,
+    mut take: impl FnMut(&GroupKey) -> Result<u16, LeaseError>,
+) -> Option<(u32, u16)> {
+    let start = first.checked_rem(lips.len())?;
+    let (before, from) = lips.split_at_checked(start)?;
+    for &lip in from.iter().chain(before).take(LIPS_TRIED) {
+        match take(&GroupKey { lip, ..group }) {
+            Ok(lport) => return Some((lip, lport)),
+            Err(LeaseError::Exhausted) => {}
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The table is full: the conn that is missed least goes, if there is one.
+#[cold]
+fn make_room<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    key: &FlowKey,
+    now: Now,
+) -> Result<(), (Verdict, Refusal)> {
+    let service = core.snapshot.services.lookup(key);
+    let evict_idle = service.is_some_and(|service| service.spec().evict_idle);
+    let on_limit = service.map_or(Refusal::Silent, |service| refusal(service.spec().on_limit));
+    let own = service.map(|service| service.spec().slot);
+    match core.table.victim(now, |slot| evict_idle && own == Some(slot)) {
+        Some(conn) => {
+            core.counters.add(Event::Evicted, 1);
+            close(core, io, conn, true, now);
+            Ok(())
+        }
+        None => Err((Verdict::TableFull, on_limit)),
+    }
+}
+
+#[cold]
+pub(super) fn refused(service: &Service, none: NoServer) -> (Verdict, Refusal) {
+    match none {
+        NoServer::None => (Verdict::NoRealServer, refusal(service.spec().on_no_server)),
+        NoServer::Limit => (Verdict::ConnLimit, refusal(service.spec().on_limit)),
+    }
+}
+
+const fn refusal(configured: balance::Refusal) -> Refusal {
+    match configured {
+        balance::Refusal::Drop => Refusal::Silent,
+        balance::Refusal::Reset => Refusal::Reset,
+        balance::Refusal::Unreachable => {
+            Refusal::Error(ErrorMessage::unreachable(PORT_UNREACHABLE))
+        }
+    }
+}

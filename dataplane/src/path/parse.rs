@@ -1,0 +1,85 @@
+//! Stage `parse`: reads L2, L3 and L4 once, to the flow key and the offsets that all others use.
+
+use types::{Packet, Verdict};
+use wire::{Ethernet, ParseError};
+
+use crate::path::burst::{Burst, Meta, ones};
+use crate::snapshot::Interface;
+use crate::worker::Core;
+
+/// So many packets ahead the headers are asked into the cache.
+const AHEAD: usize = 6;
+
+/// Parses all packets of the burst.
+#[inline]
+pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
+    let snapshot = &core.snapshot;
+    for at in 0..AHEAD {
+        prefetch(burst, at);
+    }
+    for at in ones(burst.live()) {
+        prefetch(burst, at + AHEAD);
+        let Some((packet, meta)) = burst.both(at) else { continue };
+        let interface = snapshot.interfaces.get(usize::from(meta.interface));
+        let result = match parse_one(packet, meta, interface) {
+            Err(ParseError::Pull(len)) => {
+                core.counters.add(counters::Event::Copied, 1);
+                pull_and_parse(packet, meta, interface, usize::from(len))
+            }
+            other => other,
+        };
+        match result {
+            Ok(()) => {}
+            Err(ParseError::Drop(verdict)) => burst.end(at, verdict),
+            Err(ParseError::Pull(_)) => burst.end(at, Verdict::Malformed),
+        }
+    }
+}
+
+#[inline(always)]
+fn prefetch<P: Packet>(burst: &Burst<P>, at: usize) {
+    if let Some(packet) = burst.packet(at) {
+        packet.prefetch();
+    }
+}
+
+/// Parses one packet; what is addressed to another station ends here.
+#[inline(always)]
+pub(super) fn parse_one<P: Packet>(
+    packet: &P,
+    meta: &mut Meta,
+    interface: Option<&Interface>,
+) -> Result<(), ParseError> {
+    let bytes = packet.bytes();
+    wire::parse(bytes, packet.total_len(), &mut meta.parsed)?;
+    if meta.parsed.vlan != 0 {
+        return Err(ParseError::Drop(Verdict::UnknownEtherType));
+    }
+    let to_us = Ethernet::new_checked(bytes).zip(interface).is_some_and(|(header, interface)| {
+        let destination = header.destination();
+        destination == interface.mac || destination.is_multicast()
+    });
+    if to_us { Ok(()) } else { Err(ParseError::Drop(Verdict::OtherStation)) }
+}
+
+/// Headers that are spread over segments are copied together. Each pull asks for more than the one
+/// before, and no packet has more headers than Ethernet, IPv4, ICMP and a quoted pair of headers.
+#[cold]
+pub(super) fn pull_and_parse<P: Packet>(
+    packet: &mut P,
+    meta: &mut Meta,
+    interface: Option<&Interface>,
+    mut len: usize,
+) -> Result<(), ParseError> {
+    const PULLS: usize = 6;
+    for _ in 0..PULLS {
+        if !packet.pull(len) {
+            return Err(ParseError::Drop(Verdict::NoRoom));
+        }
+        match parse_one(packet, meta, interface) {
+            Err(ParseError::Pull(more)) if usize::from(more) > len => len = usize::from(more),
+            other => return other,
+        }
+    }
+    Err(ParseError::Drop(Verdict::Malformed))
+}

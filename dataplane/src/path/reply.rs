@@ -1,0 +1,183 @@
+//! Packets of our own that answer others: ARP, echo, resets, ICMP errors.
+//!
+//! An answer is made of the packet that it answers and leaves where that came in, to the station that
+//! sent it: so it needs no route, no neighbour and no further memory.
+
+use counters::{Event, Source};
+use flow::{Flow, Removed};
+use types::{EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
+use wire::Parsed;
+use wire::reply::{ErrorMessage, Reset, write_reset};
+
+use crate::path::burst::Burst;
+use crate::path::egress::{gather, send_routed};
+use crate::worker::Core;
+
+/// What the sender of a refused packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing.
+    Silent,
+    /// A TCP reset.
+    Reset,
+    /// An ICMP error.
+    Error(ErrorMessage),
+}
+
+/// Bounds what we answer by ourselves, so that a flood of requests is no flood of answers.
+#[derive(Debug, Default)]
+pub struct ReplyLimit {
+    echo: Bucket,
+    errors: Bucket,
+}
+
+/// Echo replies a millisecond; those of a pinging monitor or two are far below.
+const ECHO_A_MS: u32 = 100;
+/// Resets and ICMP errors a millisecond, together: ten times Linux's `icmp_msgs_per_sec`.
+const ERRORS_A_MS: u32 = 10;
+
+#[derive(Debug, Default)]
+struct Bucket {
+    left: u32,
+    filled_ms: u32,
+}
+
+impl Bucket {
+    /// Takes one; the bucket holds what comes in over 100 ms.
+    fn take(&mut self, a_ms: u32, now: Now) -> bool {
+        let elapsed = now.since(self.filled_ms).min(100);
+        if elapsed > 0 {
+            self.left = (self.left + elapsed * a_ms).min(100 * a_ms);
+            self.filled_ms = now.tick_ms;
+        }
+        let taken = self.left > 0;
+        self.left -= u32::from(taken);
+        taken
+    }
+}
+
+/// Answers an ARP request: the address asked for is at `mac`.
+pub(super) fn arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, mac: MacAddr) {
+    let turned =
+        |packet: &mut P, parsed: &Parsed| wire::reply::arp_reply(packet.bytes_mut(), parsed, mac);
+    answer(core, burst, at, Event::ArpAnswered, Verdict::BadArp, turned);
+}
+
+/// Answers an echo request.
+pub(super) fn echo<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, now: Now) {
+    if !core.replies.echo.take(ECHO_A_MS, now) {
+        burst.end(at, Verdict::ReplyLimit);
+        return;
+    }
+    let turned =
+        |packet: &mut P, parsed: &Parsed| wire::reply::echo_reply(packet.bytes_mut(), parsed);
+    answer(core, burst, at, Event::EchoAnswered, Verdict::BadIcmp, turned);
+}
+
+/// Ends a live packet with `verdict`, or with an answer that says so.
+#[cold]
+pub(super) fn refuse<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    verdict: Verdict,
+    refusal: Refusal,
+    now: Now,
+) {
+    let meta = burst.meta(at);
+    let parsed = meta.parsed;
+    let interface = EthPortId(meta.interface);
+    match refusal {
+        Refusal::Silent => burst.end(at, verdict),
+        Refusal::Reset if parsed.tcp_flags & wire::tcp::RST != 0 => burst.end(at, verdict),
+        _ if !core.replies.errors.take(ERRORS_A_MS, now) => burst.end(at, verdict),
+        Refusal::Reset => {
+            answer(core, burst, at, Event::ResetMade, verdict, wire::reply::reset_reply::<P>);
+        }
+        Refusal::Error(message) => {
+            let may = burst.packet(at).is_some_and(|packet| {
+                wire::reply::may_answer_with_error(packet.bytes(), &parsed)
+                    && !core.snapshot.fib.is_broadcast(interface, parsed.key.dst)
+            });
+            match core.snapshot.fib.icmp_source(interface).filter(|_| may) {
+                None => burst.end(at, verdict),
+                Some(source) => {
+                    let turned = |packet: &mut P, parsed: &Parsed| {
+                        wire::reply::icmp_error(packet, parsed, message, source)
+                    };
+                    answer(core, burst, at, Event::IcmpErrorMade, verdict, turned);
+                }
+            }
+        }
+    }
+}
+
+/// Turns a live packet into its answer and sends it back; `otherwise` is its verdict if it cannot
+/// be turned.
+fn answer<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    event: Event,
+    otherwise: Verdict,
+    turn: impl FnOnce(&mut P, &Parsed) -> bool,
+) {
+    let Some((packet, meta)) = burst.both(at) else { return };
+    let interface = EthPortId(meta.interface);
+    if !turn(packet, &meta.parsed) {
+        burst.end(at, otherwise);
+        return;
+    }
+    let Some(packet) = burst.take(at) else { return };
+    core.counters.ended(Verdict::Answered, 1);
+    core.counters.began(Source::Generated, 1);
+    core.counters.add(event, 1);
+    if let Some(verdict) = gather(core, interface, packet) {
+        core.counters.ended(verdict, 1);
+    }
+}
+
+/// Tells both ends of a TCP conn that is gone. Each reset carries the number that its receiver
+/// expects next, as the receiver itself acknowledged it last (RFC 5961 §3.2).
+pub(crate) fn reset_ends<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    removed: &Removed,
+    now: Now,
+) {
+    if removed.forward.proto != Proto::Tcp.number() {
+        return;
+    }
+    // What arrives along a flow was sent by the one whom the reset goes to: it comes from where
+    // that flow's packets go, as the sender knows it, and is numbered as the sender acknowledged.
+    for flow in [&removed.forward, &removed.reverse] {
+        if flow.last_ack != 0 {
+            reset_sender(core, io, flow, now);
+        }
+    }
+}
+
+fn reset_sender<I: Io>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow, now: Now) {
+    /// Ethernet, IPv4 and TCP without options.
+    const LEN: usize = 54;
+    let Some(mut packet) = io.allocate() else {
+        return;
+    };
+    core.counters.began(Source::Generated, 1);
+    let key: FlowKey = flow.key().reversed();
+    let reset = Reset {
+        eth_destination: MacAddr::default(),
+        eth_source: MacAddr::default(),
+        vlan: 0,
+        key,
+        seq: flow.last_ack,
+        ack: None,
+    };
+    let written = packet.append(LEN) && write_reset(packet.bytes_mut(), &reset).is_some();
+    if !written {
+        core.counters.ended(Verdict::NoRoom, 1);
+        return;
+    }
+    core.counters.add(Event::ResetMade, 1);
+    send_routed(core, packet, key.dst, now);
+}

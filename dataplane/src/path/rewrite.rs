@@ -1,0 +1,105 @@
+//! Stage `rewrite`: replays each flow's stored rewrite on its packet.
+
+use counters::Event;
+use flow::{Flow, FlowId, flags};
+use nat::rewrite::Layout;
+use nat::{icmp, toa};
+use types::{Now, Packet, Verdict};
+use wire::reply::ErrorMessage;
+use wire::{Kind, Parsed};
+
+use crate::path::burst::{Burst, Meta, ones};
+use crate::path::reply::{self, Refusal};
+use crate::worker::Core;
+
+/// Translates all live packets.
+#[inline]
+pub fn rewrite<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+    for at in ones(burst.live()) {
+        if let Err(verdict) = rewrite_one(core, burst, at) {
+            refused(core, burst, at, verdict, now);
+        }
+    }
+}
+
+#[inline(always)]
+fn rewrite_one<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+) -> Result<(), Verdict> {
+    let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
+    let id = meta.flow.ok_or(Verdict::Internal)?;
+    let flow = core.table.flow(id).ok_or(Verdict::Internal)?;
+    let mut mtu = core.snapshot.fib.mtu_floor();
+    if meta.parsed.ip_total_len > mtu {
+        mtu = mtu_towards(core, flow.new_dst);
+        if meta.parsed.ip_total_len > mtu {
+            return Err(Verdict::TooBig);
+        }
+    }
+    let layout = layout(&meta.parsed);
+    if meta.parsed.kind == Kind::IcmpError {
+        let inserted = inserted(core, id, flow);
+        icmp::translate(packet, layout, flow, inserted)?;
+        core.counters.add(Event::IcmpTranslated, 1);
+        return Ok(());
+    }
+    let show_client = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
+    let outcome = nat::rewrite::apply(packet, layout, flow, show_client, usize::from(mtu))?;
+    match outcome.toa {
+        None => {}
+        Some(toa::Inserted::Yes) => core.counters.add(Event::ToaInserted, 1),
+        Some(toa::Inserted::NoRoom) => core.counters.add(Event::ToaLeftOut, 1),
+    }
+    Ok(())
+}
+
+/// What may be sent towards `destination`: the route's MTU, or its interface's.
+#[cold]
+fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
+    core.snapshot.fib.route(destination).map_or(u16::MAX, |route| route.mtu)
+}
+
+/// What we add to packets of the direction that an error is about: the client's address, for as long
+/// as it is shown.
+fn inserted<P: Packet>(core: &Core<P>, id: FlowId, flow: &Flow) -> u16 {
+    let about_forward = flow.has(flags::REVERSE);
+    let shown = core.table.flow(id.twin()).is_some_and(|twin| twin.has(flags::TOA));
+    if about_forward && shown { toa::LEN as u16 } else { 0 }
+}
+
+fn layout(parsed: &Parsed) -> Layout {
+    Layout {
+        l3: usize::from(parsed.l3),
+        l4: usize::from(parsed.l4),
+        ip_len: usize::from(parsed.ip_total_len),
+    }
+}
+
+/// A packet that cannot go on: its sender is told of a used-up TTL and of a size that does not pass.
+#[cold]
+fn refused<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    verdict: Verdict,
+    now: Now,
+) {
+    let refusal = match verdict {
+        Verdict::TtlExceeded => Refusal::Error(ErrorMessage::TIME_EXCEEDED),
+        Verdict::TooBig if burst.meta(at).parsed.dont_fragment => {
+            let mtu = passing(core, burst.meta(at));
+            Refusal::Error(ErrorMessage::fragmentation_needed(mtu))
+        }
+        _ => Refusal::Silent,
+    };
+    reply::refuse(core, burst, at, verdict, refusal, now);
+}
+
+/// The size that passes on a packet's way, with room for what we insert.
+fn passing<P: Packet>(core: &Core<P>, meta: &Meta) -> u16 {
+    let Some(flow) = meta.flow.and_then(|id| core.table.flow(id)) else { return 0 };
+    let added = if flow.has(flags::TOA) && !flow.has(flags::REVERSE) { toa::LEN as u16 } else { 0 };
+    mtu_towards(core, flow.new_dst).saturating_sub(added)
+}

@@ -1,0 +1,207 @@
+//! Stage `track`: what each packet does to the state of its conn, and how conns end.
+
+use balance::Traffic;
+use counters::Event;
+use flow::{ConnId, FlowId, LeaseKind, Removed, State, Track, flags, icmp, tcp, udp};
+use nat::reuse::Pair;
+use pool::GroupKey;
+use types::{Dir, Io, Now, Packet, Proto, Verdict};
+use wire::{Kind, Parsed, Tcp, tcp_options};
+
+use crate::path::burst::{Burst, ones};
+use crate::path::{open, reply};
+use crate::worker::Core;
+
+/// Tracks all live packets.
+#[inline]
+pub fn track<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    now: Now,
+) {
+    for at in ones(burst.live()) {
+        let meta = burst.meta(at);
+        let Some(id) = meta.flow else {
+            burst.end(at, Verdict::Internal);
+            continue;
+        };
+        let ip_len = meta.parsed.ip_total_len;
+        let tracked = match meta.parsed.kind {
+            Kind::Tcp => track_tcp(core, burst.packet(at), &meta.parsed, id, now),
+            Kind::Udp => udp::on_packet(&mut core.table, id, ip_len, now),
+            // An error neither refreshes nor ends a conn (RFC 5508 REQ-6, RFC 5382 REQ-10).
+            Kind::IcmpError => Track::Pass,
+            _ => icmp::on_packet(&mut core.table, id, ip_len, now),
+        };
+        match tracked {
+            Track::Pass => {}
+            Track::Moved { from, to } => moved(core, burst, at, id, (from, to), now),
+            Track::Reopen => reopen(core, io, burst, at, id, now),
+            Track::Bad => burst.end(at, Verdict::BadState),
+        }
+    }
+}
+
+#[inline(always)]
+fn track_tcp<P: Packet>(
+    core: &mut Core<P>,
+    packet: Option<&P>,
+    parsed: &Parsed,
+    id: FlowId,
+    now: Now,
+) -> Track {
+    let header = packet.and_then(|packet| Tcp::at(packet.bytes(), usize::from(parsed.l4)));
+    let Some(header) = header else { return Track::Bad };
+    let view = tcp::TcpView {
+        flags: parsed.tcp_flags,
+        seq: header.seq(),
+        ack: header.ack(),
+        payload_len: parsed.payload_len() as u16,
+        ip_len: parsed.ip_total_len,
+    };
+    tcp::on_packet(&mut core.table, id, &view, now)
+}
+
+/// A conn has another state: its servers' counts follow, and its end is noted for the lease.
+#[cold]
+fn moved<P: Packet>(
+    core: &mut Core<P>,
+    burst: &Burst<P>,
+    at: usize,
+    id: FlowId,
+    (from, to): (State, State),
+    now: Now,
+) {
+    let Some((service, rs)) = core.table.cold(id.conn()).map(|cold| (cold.service(), cold.rs()))
+    else {
+        return;
+    };
+    match (from.is_established(), to.is_established()) {
+        (false, true) => core.cells.established(service, rs),
+        (true, false) => core.cells.closing(service, rs),
+        _ => {}
+    }
+    let parsed = &burst.meta(at).parsed;
+    if to == State::Closed && parsed.tcp_flags & wire::tcp::RST != 0 {
+        if let Some(forward) = core.table.flow_mut(id.conn().forward()) {
+            forward.flags |= flags::ENDED;
+        }
+    } else if to.is_closing() && id.dir() == Dir::Forward {
+        note_timestamp(core, burst.packet(at), parsed, id, now);
+    }
+}
+
+/// Remembers that the last timestamp sent to the real server is ahead of our clock: a SYN on the same
+/// port would look old to it.
+fn note_timestamp<P: Packet>(
+    core: &mut Core<P>,
+    packet: Option<&P>,
+    parsed: &Parsed,
+    id: FlowId,
+    now: Now,
+) {
+    let Some(flow) = core.table.flow(id) else { return };
+    let options = usize::from(parsed.l4) + wire::tcp::LEN..usize::from(parsed.payload);
+    let value = packet
+        .and_then(|packet| packet.bytes().get(options))
+        .and_then(tcp_options::find_timestamps)
+        .map(|timestamps| timestamps.value.wrapping_add(flow.ts_offset));
+    let pair =
+        Pair { lip: flow.new_src, lport: flow.new_sport, rs: flow.new_dst, rport: flow.new_dport };
+    let stale = flow.has(flags::ADJUST_TS)
+        && value.is_some_and(|value| core.secrets.timestamp_is_stale(pair, value, now));
+    if let Some(twin) = core.table.flow_mut(id.twin()).filter(|_| stale) {
+        twin.flags |= flags::ENDED;
+    }
+}
+
+/// A SYN begins a new conn where an old one is over.
+#[cold]
+fn reopen<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    at: usize,
+    id: FlowId,
+    now: Now,
+) {
+    core.counters.add(Event::Reopened, 1);
+    close(core, io, id.conn(), false, now);
+    open::open_one(core, io, burst, at, now);
+    let meta = burst.meta(at);
+    if let Some(id) = meta.flow {
+        let parsed = meta.parsed;
+        if track_tcp(core, burst.packet(at), &parsed, id, now) == Track::Bad {
+            burst.end(at, Verdict::BadState);
+        }
+    }
+}
+
+/// Removes a conn and gives back all that it held; with `reset` both ends of a TCP conn are told.
+#[cold]
+pub(crate) fn close<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    conn: ConnId,
+    reset: bool,
+    now: Now,
+) {
+    fold_counts(core, conn);
+    let Some(removed) = core.table.remove(conn) else { return };
+    let (service, rs) = (removed.cold.service(), removed.cold.rs());
+    let active = removed.forward.state.is_established();
+    core.cells.closed(service, rs, active, removed.reverse.new_dst, now);
+    let reset = reset && can_be_reset(removed.forward.state);
+    if reset {
+        reply::reset_ends(core, io, &removed, now);
+    }
+    if removed.cold.lease() == LeaseKind::Lip {
+        give_back(core, &removed, reset, now);
+    }
+}
+
+/// Both ends may still hold the conn.
+const fn can_be_reset(state: State) -> bool {
+    !matches!(state, State::Closed | State::SynSent)
+}
+
+/// Gives the lease back; the port rests if the real server may still remember the conn and would not
+/// take a SYN for newer (see [`nat::reuse`]).
+fn give_back<P: Packet>(core: &mut Core<P>, removed: &Removed, reset: bool, now: Now) {
+    let Removed { forward, reverse, .. } = removed;
+    let pair =
+        Pair { lip: reverse.dst, lport: reverse.dport, rs: reverse.src, rport: reverse.sport };
+    let remembered = forward.proto == Proto::Tcp.number()
+        && forward.state != State::SynSent
+        && !forward.has(flags::ENDED)
+        && !reset;
+    let rests = remembered
+        && (forward.state != State::Closed
+            || reverse.has(flags::ENDED)
+            || core.secrets.sequence_is_stale(pair, reverse.last_ack, now));
+    let until = rests.then(|| now.tick_ms.wrapping_add(core.rs_time_wait_ms));
+    if rests {
+        core.counters.add(Event::LeaseRested, 1);
+    }
+    let group = GroupKey { lip: pair.lip, rs: pair.rs, rport: pair.rport, proto: forward.proto };
+    let returned = core.leases.give_back(&group, pair.lport, until);
+    debug_assert!(returned, "a conn's port is leased");
+}
+
+/// Adds what a conn has sent since the last time to its service's and real server's counts.
+pub(crate) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId) {
+    let Some((service, rs)) = core.table.cold(conn).map(|cold| (cold.service(), cold.rs())) else {
+        return;
+    };
+    let mut take = |id| core.table.flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
+    let (forward_packets, forward_bytes) = take(conn.forward());
+    let (reverse_packets, reverse_bytes) = take(conn.reverse());
+    let traffic = Traffic {
+        forward_packets: u64::from(forward_packets),
+        forward_bytes,
+        reverse_packets: u64::from(reverse_packets),
+        reverse_bytes,
+    };
+    core.cells.add_traffic(service, rs, traffic);
+}

@@ -1,0 +1,260 @@
+//! What control and a worker say to each other, over rings that neither waits for.
+//!
+//! Whatever control sends comes back when it has been done, so that a worker allocates and frees
+//! nothing: results are written into what the request brought along.
+
+use std::sync::Arc;
+
+use balance::{Retired, ServerChunk, ServiceCell, ServiceChunk};
+use counters::Published;
+use flow::{Cursor, Local, Record, TimeoutSet};
+use rtrb::{Consumer, Producer, RingBuffer};
+use types::{EthPortId, MacAddr, Proto, Slot, Verdict};
+
+use crate::path::explain::Explanation;
+use crate::snapshot::Snapshot;
+
+/// Commands and answers under way, at most.
+const COMMANDS: usize = 1024;
+/// Events that control has not read yet, at most; more are a counted drop.
+const EVENTS: usize = 4096;
+/// Scans under way, at most.
+const SCANS: usize = 16;
+
+/// Something to be done between two bursts. It comes back by the same ring when it is done.
+#[derive(Debug)]
+pub enum Command {
+    /// Take these cells and room for more, for a snapshot that is to come.
+    Prepare(Box<Prepare>),
+    /// Run this snapshot from now on.
+    Update(Box<Update>),
+    /// Give back what belongs to services and servers that are gone.
+    Retire(Box<Retire>),
+    /// Send this frame.
+    Transmit(Box<Outgoing>),
+    /// Say what would happen to this frame.
+    Explain(Box<Explain>),
+    /// Read the counts of some services and real servers.
+    Totals(Box<Totals>),
+    /// Open a conn from its record.
+    Import(Box<Import>),
+}
+
+/// So many items one command should carry at most, for a worker's loop to stay short.
+pub const ITEMS_MAX: usize = 64;
+
+/// What new services need before a snapshot names them.
+#[derive(Debug, Default)]
+pub struct Prepare {
+    /// Room for more services.
+    pub service_chunks: Vec<Option<ServiceChunk>>,
+    /// Room for more real servers.
+    pub server_chunks: Vec<Option<ServerChunk>>,
+    /// Cells to put in. On the way back those that they replaced, or that found no room: what comes back is
+    /// control's to free.
+    pub cells: Vec<Option<Box<ServiceCell>>>,
+}
+
+/// A new snapshot.
+#[derive(Debug)]
+pub struct Update {
+    /// The snapshot; on its way back the one that it replaced.
+    pub snapshot: Arc<Snapshot>,
+    /// Timeouts of the classes that changed.
+    pub timeouts: Vec<(u8, TimeoutSet)>,
+}
+
+/// Slots whose objects are gone from the snapshot that the worker runs.
+#[derive(Debug, Default)]
+pub struct Retire {
+    /// Services; on the way back those that conns still name.
+    pub services: Vec<Slot>,
+    /// Real servers; on the way back those that conns still name.
+    pub servers: Vec<Slot>,
+    /// Cells of the services that are done with. Comes with room for them.
+    pub cells: Vec<Box<ServiceCell>>,
+    /// What the servers that are done with leave. Comes with room for them.
+    pub retired: Vec<(Slot, Retired)>,
+}
+
+/// A frame that control sends.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Where.
+    pub interface: EthPortId,
+    /// The frame from its Ethernet header on.
+    pub frame: Vec<u8>,
+}
+
+/// A frame whose way is to be told.
+#[derive(Debug)]
+pub struct Explain {
+    /// Where it would come in.
+    pub interface: EthPortId,
+    /// The frame from its Ethernet header on.
+    pub frame: Vec<u8>,
+    /// What would happen, once it has been done.
+    pub explanation: Option<Explanation>,
+}
+
+/// Counts to be read.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Services asked for, with their counts once it has been done. What open conns have sent
+    /// is in them up to the sweep's last round.
+    pub services: Vec<(Slot, balance::Totals)>,
+    /// Real servers asked for, likewise.
+    pub servers: Vec<(Slot, balance::Totals)>,
+}
+
+/// A conn to be opened from its record.
+#[derive(Debug)]
+pub struct Import {
+    /// The record.
+    pub record: Record,
+    /// What its addresses mean in the running snapshot.
+    pub local: Local,
+    /// How it ended, once it has been done.
+    pub result: Result<(), Verdict>,
+}
+
+/// A walk over a worker's conns, bounded in what it looks at a loop.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Which conns.
+    pub filter: ConnFilter,
+    /// What to do with them.
+    pub action: ScanAction,
+    /// Where it goes on.
+    pub cursor: Cursor,
+    /// Conns found, up to the capacity that it brought along; then the scan comes back.
+    pub records: Vec<Record>,
+    /// Conns that matched and were closed or counted.
+    pub matched: u64,
+    /// Whether the last conn has been looked at.
+    pub finished: bool,
+}
+
+/// What a scan does with the conns that match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanAction {
+    /// Writes their records.
+    #[default]
+    List,
+    /// Counts them.
+    Count,
+    /// Closes them; with `reset` both ends of a TCP conn are told.
+    Close {
+        /// Whether resets are sent.
+        reset: bool,
+    },
+}
+
+/// Which conns a scan is about: all conditions that are given hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnFilter {
+    /// Conns of this service.
+    pub service: Option<Slot>,
+    /// Conns to this real server of any service.
+    pub server: Option<Slot>,
+    /// Conns from clients of this prefix: address and length.
+    pub client: Option<(u32, u8)>,
+    /// Conns from this client port.
+    pub client_port: Option<u16>,
+    /// Conns of this protocol.
+    pub proto: Option<Proto>,
+    /// Conns in this state.
+    pub state: Option<flow::State>,
+}
+
+/// What a worker has seen and control should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An ARP packet told an address.
+    Learned {
+        /// Where it came in.
+        interface: EthPortId,
+        /// The sender's IPv4 address.
+        address: u32,
+        /// The sender's Ethernet address.
+        mac: MacAddr,
+        /// How it was told.
+        how: Learned,
+    },
+    /// Packets wait for this neighbour.
+    Needed {
+        /// Where it is.
+        interface: EthPortId,
+        /// Its address.
+        address: u32,
+    },
+}
+
+/// How an ARP packet told of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It answered us.
+    Reply,
+    /// It asked for an address of ours.
+    Request,
+    /// It announced itself, or asked for another's address.
+    Overheard,
+}
+
+/// Control's end of the link to one worker.
+#[derive(Debug)]
+pub struct ControlEnd {
+    /// To the worker.
+    pub commands: Producer<Command>,
+    /// Commands that have been done.
+    pub done: Consumer<Command>,
+    /// To the worker.
+    pub scans: Producer<Box<Scan>>,
+    /// Scans that are finished or full.
+    pub scanned: Consumer<Box<Scan>>,
+    /// What the worker saw.
+    pub events: Consumer<Event>,
+    /// The worker's counters, as of its last publication.
+    pub published: Arc<Published>,
+}
+
+/// The worker's end of the link.
+#[derive(Debug)]
+pub struct WorkerEnd {
+    /// From control.
+    pub commands: Consumer<Command>,
+    /// Commands that have been done.
+    pub done: Producer<Command>,
+    /// From control.
+    pub scans: Consumer<Box<Scan>>,
+    /// Scans that are finished or full.
+    pub scanned: Producer<Box<Scan>>,
+    /// What control should know.
+    pub events: Producer<Event>,
+}
+
+/// Both ends of a new link. `done` and `scanned` have room for all that can be under way, so a
+/// worker never finds them full.
+pub fn link(published: Arc<Published>) -> (ControlEnd, WorkerEnd) {
+    let (commands_in, commands_out) = RingBuffer::new(COMMANDS);
+    let (done_in, done_out) = RingBuffer::new(2 * COMMANDS);
+    let (scans_in, scans_out) = RingBuffer::new(SCANS);
+    let (scanned_in, scanned_out) = RingBuffer::new(2 * SCANS);
+    let (events_in, events_out) = RingBuffer::new(EVENTS);
+    let control = ControlEnd {
+        commands: commands_in,
+        done: done_out,
+        scans: scans_in,
+        scanned: scanned_out,
+        events: events_out,
+        published,
+    };
+    let worker = WorkerEnd {
+        commands: commands_out,
+        done: done_in,
+        scans: scans_out,
+        scanned: scanned_in,
+        events: events_in,
+    };
+    (control, worker)
+}

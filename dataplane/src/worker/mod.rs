@@ -1,0 +1,230 @@
+//! A worker: the loop on one lcore, and all that it owns.
+
+pub mod clock;
+mod commands;
+pub mod handoff;
+pub mod held;
+pub mod idle;
+pub mod link;
+mod scan;
+mod sweep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use balance::Cells;
+use counters::{Gauge, WorkerCounters};
+use flow::FlowTable;
+use nat::Secrets;
+use pool::Leases;
+use rtrb::Producer;
+use types::{ClassSet, EthPortId, Io, Now, Packet, WorkerId};
+
+use crate::path::burst::Burst;
+use crate::path::transmit::{GATHERED_MAX, TxBuffer, transmit};
+use crate::path::{self, ReplyLimit, egress, receive};
+use crate::snapshot::Snapshot;
+use clock::Clock;
+use handoff::Handoff;
+use held::Held;
+use idle::{Idle, Idler};
+use link::{Event, WorkerEnd};
+
+/// What a worker is made of.
+pub struct WorkerConfig<P> {
+    /// Which worker this is.
+    pub id: WorkerId,
+    /// The configuration that it starts with.
+    pub snapshot: Arc<Snapshot>,
+    /// Its conns.
+    pub table: FlowTable,
+    /// Its leases of LIP ports.
+    pub leases: Leases,
+    /// Its cells of services and real servers.
+    pub cells: Cells,
+    /// The node's secrets.
+    pub secrets: Secrets,
+    /// How long a port rests after an unsafe close, in ms.
+    pub rs_time_wait_ms: u32,
+    /// Its ends of the rings between workers.
+    pub handoff: Handoff<P>,
+    /// Its counters, whose published side control has.
+    pub counters: WorkerCounters,
+    /// Its end of the link to control.
+    pub link: WorkerEnd,
+    /// Its clock.
+    pub clock: Clock,
+    /// What it does with empty polls.
+    pub idle: Idle,
+}
+
+/// All that the path reads and writes. Nobody else writes any of it.
+pub struct Core<P> {
+    /// Which worker this is.
+    pub id: WorkerId,
+    /// The configuration that it runs.
+    pub snapshot: Arc<Snapshot>,
+    /// Its conns.
+    pub table: FlowTable,
+    /// Its leases of LIP ports.
+    pub leases: Leases,
+    /// The classes of ports that it leases.
+    pub classes: ClassSet,
+    /// Its cells of services and real servers.
+    pub cells: Cells,
+    /// Its counters.
+    pub counters: WorkerCounters,
+    /// The node's secrets.
+    pub secrets: Secrets,
+    /// How long a port rests after an unsafe close, in ms.
+    pub rs_time_wait_ms: u32,
+    /// Packets that leave with the next flush, by interface.
+    pub tx: Vec<TxBuffer<P>>,
+    /// Packets that wait for their next hop.
+    pub held: Held<P>,
+    /// Rings to and from the other workers.
+    pub handoff: Handoff<P>,
+    /// Bounds what we answer by ourselves.
+    pub replies: ReplyLimit,
+    events: Producer<Event>,
+}
+
+impl<P: Packet> Core<P> {
+    /// Tells control; false if it has not read for so long that the ring is full.
+    #[inline]
+    pub fn told(&mut self, event: Event) -> bool {
+        self.events.push(event).is_ok()
+    }
+
+    /// Packets that are here and have no verdict yet: a term of the ledger.
+    pub fn held_now(&self) -> u64 {
+        let gathered: usize = self.tx.iter().map(TxBuffer::len).sum();
+        (self.held.len() + gathered) as u64
+    }
+}
+
+/// A worker with its interfaces.
+pub struct Worker<I: Io> {
+    /// What the path works on.
+    pub core: Core<I::Packet>,
+    /// Its queues.
+    pub io: I,
+    link: Link,
+    burst: Box<Burst<I::Packet>>,
+    clock: Clock,
+    idler: Idler,
+    sweep: sweep::Sweep,
+}
+
+/// The link to control without the events, which the path writes.
+#[derive(Debug)]
+struct Link {
+    commands: rtrb::Consumer<link::Command>,
+    done: Producer<link::Command>,
+    scans: rtrb::Consumer<Box<link::Scan>>,
+    scanned: Producer<Box<link::Scan>>,
+    scan: Option<Box<link::Scan>>,
+    published_at: u32,
+}
+
+/// Counters are published this often.
+const PUBLISH_MS: u32 = 10;
+/// Packets that wait for a neighbour are looked at this often.
+const HELD_MS: u32 = 1;
+
+impl<I: Io> Worker<I> {
+    /// A worker with `interfaces` interfaces, which does nothing yet.
+    pub fn new(config: WorkerConfig<I::Packet>, io: I, interfaces: usize) -> Self {
+        let WorkerEnd { commands, done, scans, scanned, events } = config.link;
+        let core = Core {
+            id: config.id,
+            classes: config.snapshot.steering.classes_of(config.id),
+            snapshot: config.snapshot,
+            table: config.table,
+            leases: config.leases,
+            cells: config.cells,
+            counters: config.counters,
+            secrets: config.secrets,
+            rs_time_wait_ms: config.rs_time_wait_ms,
+            tx: (0..interfaces).map(|_| TxBuffer::default()).collect(),
+            held: Held::default(),
+            handoff: config.handoff,
+            replies: ReplyLimit::default(),
+            events,
+        };
+        Self {
+            core,
+            io,
+            link: Link { commands, done, scans, scanned, scan: None, published_at: 0 },
+            burst: Box::default(),
+            clock: config.clock,
+            idler: Idler::new(config.idle),
+            sweep: sweep::Sweep::default(),
+        }
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let now = self.clock.now();
+            let packets = self.turn(now);
+            let end = self.clock.now();
+            self.core.counters.looped(packets > 0, end.burst_tsc.wrapping_sub(now.burst_tsc));
+            self.idler.looped(packets > 0);
+        }
+        self.publish(self.clock.now());
+    }
+
+    /// One round: what control wants, a burst from each interface and from the rings, what has
+    /// expired. Returns how many packets it handled.
+    pub fn turn(&mut self, now: Now) -> usize {
+        self.commands(now);
+        let mut packets = 0;
+        for interface in 0..self.core.tx.len() {
+            let interface = EthPortId(interface as u16);
+            let count = receive::receive(&mut self.core, &mut self.io, &mut self.burst, interface);
+            if count > 0 {
+                path::process(&mut self.core, &mut self.io, &mut self.burst, now);
+                packets += count;
+            }
+        }
+        if self.core.snapshot.steering.workers() > 1 {
+            let count = receive::receive_handed(&mut self.core, &mut self.burst);
+            if count > 0 {
+                path::process_steered(&mut self.core, &mut self.io, &mut self.burst, now);
+                packets += count;
+            }
+        }
+        if !self.core.held.is_empty() && self.sweep.held_due(now, HELD_MS) {
+            egress::retry_held(&mut self.core, now);
+        }
+        self.expire(now);
+        self.scan(now);
+        self.flush();
+        if now.since(self.link.published_at) >= PUBLISH_MS {
+            self.publish(now);
+        }
+        packets
+    }
+
+    /// Sends what commands, expiry and released packets have put to the interfaces.
+    fn flush(&mut self) {
+        if self.core.tx.iter().any(|buffer| !buffer.is_empty()) {
+            transmit(&mut self.core, &mut self.io);
+        }
+    }
+
+    /// Shows control the counters as they are now.
+    pub fn publish(&mut self, now: Now) {
+        self.link.published_at = now.tick_ms;
+        let core = &mut self.core;
+        core.counters.set(Gauge::Held, core.held_now());
+        core.counters.set(Gauge::Conns, u64::from(core.table.len()));
+        let leases = core.leases.totals();
+        core.counters.set(Gauge::Leases, u64::from(leases.taken) + u64::from(leases.resting));
+        core.counters.publish();
+    }
+}
+
+/// What leaves in one round besides forwarded packets must fit the buffers.
+const _: () = assert!(GATHERED_MAX >= 2 * types::BURST_MAX);

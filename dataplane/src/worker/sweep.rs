@@ -1,0 +1,70 @@
+//! What a worker does besides packets, a little each round: expiry, rests, housekeeping.
+
+use counters::Event;
+use flow::{Budget, ConnId, Due, State};
+use types::{Io, Now};
+
+use super::Worker;
+use crate::path::{close, fold_counts};
+
+/// Heads of lists, and places of the slab, that one round looks at.
+const HEADS: u32 = 64;
+const PLACES: u32 = 256;
+/// Rests that one round ends.
+const RESTS: usize = 64;
+/// Housekeeping of cells: so many slots, so often.
+const SETTLED: usize = 16;
+const SETTLE_MS: u32 = 5;
+
+/// When things were done last, in ticks.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    held_at: u32,
+    settled_at: u32,
+}
+
+impl Sweep {
+    /// True once in so many milliseconds.
+    pub(super) fn held_due(&mut self, now: Now, every_ms: u32) -> bool {
+        let due = now.since(self.held_at) >= every_ms;
+        if due {
+            self.held_at = now.tick_ms;
+        }
+        due
+    }
+}
+
+impl<I: Io> Worker<I> {
+    /// Closes what has been idle for its timeout, ends rests, gives back spare parts of limits.
+    pub(super) fn expire(&mut self, now: Now) {
+        let mut budget = Budget { heads: HEADS, places: PLACES };
+        while let Some(due) = self.core.table.next_due(now, &mut budget) {
+            match due {
+                Due::Counted(conn) => fold_counts(&mut self.core, conn),
+                Due::Expired(conn) => self.expired(conn, now),
+            }
+        }
+        self.core.leases.tick(now, RESTS);
+        if now.since(self.sweep.settled_at) >= SETTLE_MS {
+            self.sweep.settled_at = now.tick_ms;
+            self.core.cells.settle(SETTLED, now);
+        }
+    }
+
+    /// A conn has been idle for its timeout. A closed one is gone for both ends; of an established one
+    /// they are told if the service wants it.
+    fn expired(&mut self, conn: ConnId, now: Now) {
+        let core = &mut self.core;
+        let Some(forward) = core.table.flow(conn.forward()) else { return };
+        let state = forward.state;
+        let resets = state.is_established()
+            && core
+                .snapshot
+                .services
+                .lookup(&forward.key())
+                .is_some_and(|service| service.spec().reset_on_expiry);
+        let event = if state == State::Closed { Event::Closed } else { Event::Expired };
+        core.counters.add(event, 1);
+        close(core, &mut self.io, conn, resets, now);
+    }
+}
