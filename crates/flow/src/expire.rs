@@ -137,3 +137,6 @@ impl FlowTable {
         best.map(|(_, conn)| conn)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub(crate) struct Lists {
     active: [u64; WORDS],
     /// The queue to look at next.
     cursor: usize,
+    /// A queue was left before its head was known not to be due.
+    unfinished: bool,
     /// The tick for which all queues were looked at.
     done_ms: Option<u32>,
 }
@@ -52,7 +54,8 @@ impl QueueId {
 impl Lists {
     pub(crate) fn new() -> Self {
         let none = Queue { head: NONE, tail: NONE, due_ms: 0, len: 0 };
-        Self { queues: Box::new([none; QUEUES]), active: [0; WORDS], cursor: 0, done_ms: None }
+        let (active, queues) = ([0; WORDS], Box::new([none; QUEUES]));
+        Self { queues, active, cursor: 0, unfinished: false, done_ms: None }
     }
 
     fn queue(&self, id: QueueId) -> Option<&Queue> {
@@ -88,16 +91,21 @@ impl Lists {
         if self.done_ms == Some(now.tick_ms) {
             return None;
         }
-        while let Some(id) = self.next_active(self.cursor) {
-            let due = |queue: &Queue| now.tick_ms.wrapping_sub(queue.due_ms) as i32 >= 0;
-            if self.queue(id).is_some_and(due) {
-                self.cursor = id.0;
-                return Some(id);
+        for _ in 0..2 {
+            while let Some(id) = self.next_active(self.cursor) {
+                let due = |queue: &Queue| now.tick_ms.wrapping_sub(queue.due_ms) as i32 >= 0;
+                if self.queue(id).is_some_and(due) {
+                    self.cursor = id.0;
+                    return Some(id);
+                }
+                self.cursor = id.0 + 1;
             }
-            self.cursor = id.0 + 1;
+            self.cursor = 0;
+            if !std::mem::take(&mut self.unfinished) {
+                self.done_ms = Some(now.tick_ms);
+                return None;
+            }
         }
-        self.cursor = 0;
-        self.done_ms = Some(now.tick_ms);
         None
     }
 
@@ -203,6 +211,7 @@ impl FlowTable {
             if *budget == 0 {
                 // The next call begins with another list: none waits for another to be empty.
                 self.lists.cursor = id.0 + 1;
+                self.lists.unfinished = true;
             }
             let conn = ConnId(self.lists.queue(id)?.head);
             if self.idle_ms(conn, now) >= self.list_timeout(id) {

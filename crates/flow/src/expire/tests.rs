@@ -1,0 +1,359 @@
+//! The table against a map with naive timers, and the bounds of expiry.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use types::{Dir, Proto};
+
+use super::*;
+use crate::testing::{pair, table};
+use crate::track::{Track, icmp, udp};
+use crate::{Flow, InsertError, NewCold};
+
+const ALL: Budget = Budget { heads: u32::MAX, places: u32::MAX };
+/// The model looks for what is due after each step of this length at most.
+const STEP_MS: u32 = 1_500;
+const MAX: u32 = 24;
+
+fn small_timeouts(class: u8) -> TimeoutSet {
+    let ms = 1_000 + 2_000 * u32::from(class);
+    TimeoutSet {
+        tcp_syn_ms: 3 * ms,
+        tcp_established_ms: 9 * ms,
+        tcp_closing_ms: 5 * ms,
+        tcp_closed_ms: ms,
+        udp_oneway_ms: 3 * ms,
+        udp_ms: 7 * ms,
+        icmp_ms: 2 * ms,
+    }
+}
+
+fn small_table() -> FlowTable {
+    let mut table = table(MAX);
+    for class in 0..3 {
+        table.set_timeouts(class, small_timeouts(class));
+    }
+    table
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Open(u32, Proto, u8),
+    Packet(u32, bool),
+    State(u32, usize),
+    Close(u32),
+    Wait(u32),
+    Evict,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = 0..40u32;
+    let proto = prop_oneof![Just(Proto::Tcp), Just(Proto::Udp), Just(Proto::Icmp)];
+    prop_oneof![
+        4 => (n.clone(), proto, 0..3u8).prop_map(|(n, proto, class)| Op::Open(n, proto, class)),
+        6 => (n.clone(), any::<bool>()).prop_map(|(n, forward)| Op::Packet(n, forward)),
+        4 => (n.clone(), 1..10usize).prop_map(|(n, state)| Op::State(n, state)),
+        1 => n.prop_map(Op::Close),
+        6 => (1..STEP_MS).prop_map(Op::Wait),
+        1 => Just(Op::Evict),
+    ]
+}
+
+struct Entry {
+    conn: ConnId,
+    proto: Proto,
+    class: u8,
+    state: State,
+    last_ms: u32,
+    packets: u64,
+}
+
+/// The table and what it should hold.
+struct Model {
+    table: FlowTable,
+    conns: HashMap<u32, Entry>,
+    now_ms: u32,
+}
+
+impl Model {
+    fn now(&self) -> Now {
+        Now { tick_ms: self.now_ms, ..Now::default() }
+    }
+
+    fn open(&mut self, n: u32, proto: Proto, class: u8) {
+        let (forward, reverse) = pair(proto, n);
+        let forward = Flow { timeout_class: class, ..forward };
+        let opened = self.table.insert(forward, reverse, NewCold::default(), self.now());
+        match self.conns.get(&n) {
+            Some(entry) if entry.proto == proto => {
+                assert_eq!(opened, Err(InsertError::Exists(Some(entry.conn.forward()))));
+            }
+            _ if self.conns.len() as u32 == MAX => assert_eq!(opened, Err(InsertError::Full)),
+            Some(_) => {
+                self.table.remove(opened.unwrap()).unwrap();
+            }
+            None => {
+                let (state, last_ms) = (State::opening(proto), self.now_ms);
+                let conn = opened.unwrap();
+                let entry = Entry { conn, proto, class, state, last_ms, packets: 0 };
+                self.conns.insert(n, entry);
+            }
+        }
+    }
+
+    fn packet(&mut self, n: u32, forward: bool) {
+        let now = self.now();
+        let Some(entry) = self.conns.get_mut(&n) else { return };
+        let id = if forward { entry.conn.forward() } else { entry.conn.reverse() };
+        let track = match entry.proto {
+            Proto::Udp => udp::on_packet(&mut self.table, id, 100, now),
+            Proto::Icmp => icmp::on_packet(&mut self.table, id, 100, now),
+            Proto::Tcp => {
+                self.table.flow_mut(id).unwrap().count(100, now);
+                Track::Pass
+            }
+        };
+        entry.last_ms = now.tick_ms;
+        entry.packets += 1;
+        let to = match entry.state {
+            State::UdpOneway if id.dir() == Dir::Reverse => State::Udp,
+            State::IcmpOneway if id.dir() == Dir::Reverse => State::Icmp,
+            state => state,
+        };
+        let moved = Track::Moved { from: entry.state, to };
+        assert_eq!(track, if to == entry.state { Track::Pass } else { moved });
+        entry.state = to;
+    }
+
+    fn state(&mut self, n: u32, state: usize) {
+        let now = self.now();
+        let Some(entry) = self.conns.get_mut(&n).filter(|entry| entry.proto == Proto::Tcp) else {
+            return;
+        };
+        entry.state = State::ALL[state];
+        self.table.flow_mut(entry.conn.forward()).unwrap().count(100, now);
+        entry.last_ms = now.tick_ms;
+        entry.packets += 1;
+        self.table.set_state(entry.conn, entry.state, now);
+    }
+
+    fn close(&mut self, n: u32) -> Option<Entry> {
+        let entry = self.conns.remove(&n)?;
+        let removed = self.table.remove(entry.conn).unwrap();
+        assert_eq!(removed.forward.state, entry.state);
+        let counted = removed.forward.packets + removed.reverse.packets;
+        assert_eq!(u64::from(counted), entry.packets);
+        Some(entry)
+    }
+
+    fn name_of(&self, conn: ConnId) -> u32 {
+        *self.conns.iter().find(|(_, entry)| entry.conn == conn).unwrap().0
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        let mut budget = ALL;
+        while let Some(due) = self.table.next_due(now, &mut budget) {
+            match due {
+                Due::Expired(conn) => {
+                    let entry = self.close(self.name_of(conn)).unwrap();
+                    let timeout_ms = small_timeouts(entry.class).of(entry.state);
+                    assert!(now.tick_ms.wrapping_sub(entry.last_ms) >= timeout_ms, "early");
+                }
+                Due::Counted(conn) => {
+                    let name = self.name_of(conn);
+                    let entry = self.conns.get_mut(&name).unwrap();
+                    for id in [conn.forward(), conn.reverse()] {
+                        let (packets, bytes) = self.table.flow_mut(id).unwrap().take_counts();
+                        assert_eq!(bytes, u64::from(packets) * 100);
+                        entry.packets -= u64::from(packets);
+                    }
+                    assert_eq!(entry.packets, 0);
+                }
+            }
+        }
+        for entry in self.conns.values() {
+            let timeout_ms = small_timeouts(entry.class).of(entry.state);
+            let late_ms = match entry.state.list() {
+                Some(_) => timeout_ms,
+                None => SWEEP_MS as u32,
+            };
+            let idle_ms = now.tick_ms.wrapping_sub(entry.last_ms);
+            assert!(idle_ms < timeout_ms + late_ms + 2 * STEP_MS, "late: {:?}", entry.state);
+        }
+    }
+
+    fn evict(&mut self) {
+        let Some(conn) = self.table.victim(self.now(), |_| true) else { return };
+        let entry = self.close(self.name_of(conn)).unwrap();
+        let rank = |state: State| match state.list() {
+            Some(List::HalfOpen) => 0,
+            Some(List::UdpOneway) => 1,
+            Some(List::IcmpOneway) => 2,
+            Some(List::Closed) => 3,
+            Some(List::Closing) => 4,
+            None => 5,
+        };
+        assert!(self.conns.values().all(|other| rank(other.state) >= rank(entry.state)));
+    }
+
+    fn check(&self) {
+        assert_eq!(self.table.len() as usize, self.conns.len());
+        for n in 0..40 {
+            let conn = self.conns.get(&n);
+            for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
+                let expected = conn.filter(|entry| entry.proto == proto).map(|entry| entry.conn);
+                let (forward, reverse) = pair(proto, n);
+                for (key, id) in [
+                    (forward.key(), expected.map(ConnId::forward)),
+                    (reverse.key(), expected.map(ConnId::reverse)),
+                ] {
+                    assert_eq!(self.table.lookup(&key, self.table.hash(&key)), id);
+                }
+            }
+        }
+        let half_open = |entry: &&Entry| entry.state.list() == Some(List::HalfOpen);
+        let expected = self.conns.values().filter(half_open).count();
+        assert_eq!(self.table.half_open() as usize, expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn it_holds_what_a_map_with_naive_timers_holds(
+        ops in proptest::collection::vec(op(), 1..250),
+        start_ms in prop_oneof![Just(0), Just(u32::MAX - 20_000)],
+    ) {
+        let mut model = Model { table: small_table(), conns: HashMap::new(), now_ms: start_ms };
+        model.expire();
+        for op in ops {
+            match op {
+                Op::Open(n, proto, class) => model.open(n, proto, class),
+                Op::Packet(n, forward) => model.packet(n, forward),
+                Op::State(n, state) => model.state(n, state),
+                Op::Close(n) => drop(model.close(n)),
+                Op::Evict => model.evict(),
+                Op::Wait(ms) => {
+                    model.now_ms = model.now_ms.wrapping_add(ms);
+                    model.expire();
+                }
+            }
+            model.check();
+        }
+        for _ in 0..90 {
+            model.now_ms = model.now_ms.wrapping_add(STEP_MS);
+            model.expire();
+        }
+        prop_assert!(model.conns.is_empty(), "all expire if nothing comes");
+        prop_assert_eq!(model.table.index.entries(), (0, 0));
+    }
+}
+
+fn open(table: &mut FlowTable, n: u32, class: u8, state: State, now: Now) -> ConnId {
+    let (forward, reverse) = pair(state.proto().unwrap(), n);
+    let forward = Flow { timeout_class: class, state, ..forward };
+    table.insert(forward, reverse, NewCold::default(), now).unwrap()
+}
+
+#[test]
+fn a_turn_looks_at_no_more_than_its_budget() {
+    let mut table = table(1000);
+    for n in 0..500 {
+        open(&mut table, n, 0, State::SynSent, Now::from_ms(0));
+        open(&mut table, 500 + n, 0, State::Established, Now::from_ms(0));
+    }
+    let now = Now::from_ms(2_000_000);
+    let mut expired = 0;
+    let mut turns = 0;
+    while !table.is_empty() {
+        let mut budget = Budget { heads: 10, places: 20 };
+        let mut of_turn = 0;
+        while let Some(Due::Expired(conn)) = table.next_due(now, &mut budget) {
+            table.remove(conn).unwrap();
+            of_turn += 1;
+        }
+        assert!((1..=30).contains(&of_turn));
+        expired += of_turn;
+        turns += 1;
+    }
+    assert_eq!((expired, turns), (1000, 50));
+}
+
+#[test]
+fn a_long_list_does_not_keep_others_waiting() {
+    let mut table = table(2000);
+    for n in 0..1000 {
+        open(&mut table, n, 0, State::SynSent, Now::from_ms(0));
+    }
+    let closed = open(&mut table, 1000, 9, State::Closed, Now::from_ms(0));
+    for turn in 0.. {
+        let mut budget = Budget { heads: 4, places: 0 };
+        while let Some(Due::Expired(conn)) = table.next_due(Now::from_ms(40_000), &mut budget) {
+            table.remove(conn).unwrap();
+        }
+        if table.flow(closed.forward()).is_none() {
+            assert!(turn < 3, "{turn}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_sweep_takes_four_seconds_or_more() {
+    let mut table = table(1000);
+    for n in 0..1000 {
+        let conn = open(&mut table, n, 0, State::Udp, Now::from_ms(0));
+        table.flow_mut(conn.forward()).unwrap().count(1, Now::from_ms(0));
+    }
+    // What had gathered before there were conns is used up first.
+    let mut budget = ALL;
+    assert_eq!(table.next_due(Now::from_ms(0), &mut budget), None);
+    let mut seen = Vec::new();
+    for ms in (0..=4_000).step_by(10) {
+        let mut budget = ALL;
+        let before = seen.len();
+        while let Some(Due::Counted(conn)) = table.next_due(Now::from_ms(ms), &mut budget) {
+            table.flow_mut(conn.forward()).unwrap().take_counts();
+            seen.push(conn.0);
+        }
+        assert!(seen.len() - before <= 3);
+    }
+    assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_class_with_other_timeouts_is_due_at_its_own_time() {
+    let mut table = table(10);
+    table.set_timeouts(3, TimeoutSet { tcp_syn_ms: 1_000, ..TimeoutSet::default() });
+    let slow = open(&mut table, 0, 0, State::SynSent, Now::from_ms(0));
+    let quick = open(&mut table, 1, 3, State::SynSent, Now::from_ms(500));
+    let due = |table: &mut FlowTable, ms| table.next_due(Now::from_ms(ms), &mut ALL.clone());
+    assert_eq!(due(&mut table, 1_499), None);
+    assert_eq!(due(&mut table, 1_500), Some(Due::Expired(quick)));
+    table.remove(quick).unwrap();
+    assert_eq!(due(&mut table, 20_000), None);
+    table.set_timeouts(0, TimeoutSet { tcp_syn_ms: 20_000, ..TimeoutSet::default() });
+    assert_eq!(due(&mut table, 20_000), Some(Due::Expired(slow)), "open conns too");
+}
+
+#[test]
+fn only_services_that_allow_it_lose_idle_conns() {
+    let mut table = table(100);
+    let now = Now::from_ms(800_000);
+    for n in 0..10u32 {
+        let (forward, reverse) = pair(Proto::Tcp, n);
+        let forward = Flow { state: State::Established, ..forward };
+        let cold = NewCold { service: Slot::new(n % 2, 1), ..NewCold::default() };
+        table.insert(forward, reverse, cold, Now::from_ms(u64::from(n) * 60_000)).unwrap();
+    }
+    assert_eq!(table.victim(now, |_| false), None);
+    let of_second = |slot: Slot| slot.index() == 1;
+    assert_eq!(table.victim(now, of_second), Some(ConnId(1)), "the one idle for longest");
+    assert_eq!(table.victim(Now::from_ms(600_000 + 224_999), |_| true), Some(ConnId(0)));
+    let fresh = Now::from_ms(60_000);
+    assert_eq!(table.victim(fresh, of_second), None, "none is idle for long");
+    let half_open = open(&mut table, 50, 0, State::SynSent, now);
+    assert_eq!(table.victim(now, |_| true), Some(half_open));
+}

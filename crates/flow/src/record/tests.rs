@@ -1,0 +1,193 @@
+//! Conns that move to other tables go on as they were.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{pair, table, table_of_seed};
+use crate::track::{tcp, udp};
+use crate::{Cursor, TimeoutSet};
+
+/// What a table does to a packet with this key: its flow, without what belongs to one node.
+fn translate(table: &FlowTable, key: &FlowKey) -> Option<Flow> {
+    let flow = *table.flow(table.lookup(key, table.hash(key))?)?;
+    Some(Flow { last_seen: 0, next_hop: 0, fib_generation: 0, timeout_class: 0, ..flow })
+}
+
+fn records(table: &FlowTable, now: Now) -> Vec<Record> {
+    let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
+    std::iter::from_fn(|| table.next_conn(&mut cursor, &mut budget))
+        .map(|conn| table.export(conn, now).unwrap())
+        .collect()
+}
+
+fn local(service: bool) -> Local {
+    let slot = |index| if service { Slot::new(index, 3) } else { Slot::NONE };
+    Local { service: slot(1), rs: slot(2), timeout_class: 5 }
+}
+
+#[derive(Clone, Debug)]
+struct Conn {
+    proto: Proto,
+    state: usize,
+    numbers: [u32; 6],
+    deltas: [u16; 4],
+    flags: u8,
+    service: bool,
+    opened_ms: u32,
+    seen_ms: u32,
+}
+
+fn conn() -> impl Strategy<Value = Conn> {
+    let proto = prop_oneof![Just(Proto::Tcp), Just(Proto::Udp), Just(Proto::Icmp)];
+    let numbers = (any::<[u32; 6]>(), any::<[u16; 4]>(), any::<u8>());
+    (proto, any::<prop::sample::Index>(), numbers, any::<bool>(), 0..50_000u32, 0..5_000u32)
+        .prop_map(|(proto, state, (numbers, deltas, flags), service, opened_ms, seen)| Conn {
+            proto,
+            state: state.index(State::ALL.len()),
+            numbers,
+            deltas,
+            flags,
+            service,
+            opened_ms,
+            seen_ms: opened_ms + seen,
+        })
+}
+
+fn open(table: &mut FlowTable, n: u32, conn: &Conn) {
+    let (forward, reverse) = pair(conn.proto, n);
+    let state = State::ALL[conn.state];
+    let state = if state.proto() == Some(conn.proto) { state } else { forward.state };
+    let [a, b, c, d, e, f] = conn.numbers;
+    let [g, h, i, j] = conn.deltas;
+    let flags = conn.flags & PORTABLE_FLAGS;
+    let forward = Flow { state, l3_delta: g, l4_delta: h, seq_offset: a, flags, ..forward };
+    let forward = Flow { ts_offset: b, last_ack: c, ..forward };
+    let reverse = Flow { l3_delta: i, l4_delta: j, seq_offset: d, flags, ..reverse };
+    let reverse = Flow { ts_offset: e, last_ack: f, ..reverse };
+    let Local { service, rs, .. } = local(conn.service);
+    let new = NewCold { service, rs, lease: LeaseKind::Lip };
+    let opened = Now::from_ms(conn.opened_ms.into());
+    let id = table.insert(forward, reverse, new, opened).unwrap();
+    let seen = Now::from_ms(conn.seen_ms.into());
+    table.flow_mut(id.reverse()).unwrap().count(conn.numbers[0] as u16, seen);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn packets_of_both_directions_translate_alike_in_other_tables(
+        conns in proptest::collection::vec(conn(), 1..80),
+        seed in any::<u64>(),
+        workers in 1..4usize,
+        room in 80..500u32,
+    ) {
+        let now = Now::from_ms(60_000);
+        let mut old = table(80);
+        for (n, conn) in conns.iter().enumerate() {
+            open(&mut old, n as u32, conn);
+        }
+        let records = records(&old, now);
+        let text = serde_json::to_string(&records).unwrap();
+        let read: Vec<Record> = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &records);
+        let mut new: Vec<_> = (0..workers as u64)
+            .map(|n| table_of_seed(room, seed.wrapping_add(n)))
+            .collect();
+        let later = Now::from_ms(7_000_000);
+        let mut owners = HashMap::new();
+        for (n, record) in read.iter().enumerate() {
+            let owner = record.forward.source.l4_port.0 as usize % workers;
+            let local = local(record.vip.is_some());
+            let conn = new[owner].import(record, local, later).unwrap();
+            prop_assert_eq!(&new[owner].export(conn, later).unwrap(), record);
+            owners.insert(n as u32, owner);
+        }
+        for (n, conn) in conns.iter().enumerate() {
+            let (forward, reverse) = pair(conn.proto, n as u32);
+            for key in [forward.key(), reverse.key()] {
+                let there = translate(&new[owners[&(n as u32)]], &key);
+                prop_assert!(there.is_some());
+                prop_assert_eq!(there, translate(&old, &key));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_handshake_goes_on_on_another_node() {
+    let mut old = table(10);
+    let (forward, reverse) = pair(Proto::Tcp, 0);
+    let conn = old.insert(forward, reverse, NewCold::default(), Now::from_ms(0)).unwrap();
+    let view = |flags, seq, ack| tcp::TcpView { flags, seq, ack, payload_len: 0, ip_len: 40 };
+    tcp::on_packet(&mut old, conn.forward(), &view(2, 100, 0), Now::from_ms(1));
+    tcp::on_packet(&mut old, conn.reverse(), &view(0x12, 500, 101), Now::from_ms(2));
+    let record = old.export(conn, Now::from_ms(3)).unwrap();
+    assert_eq!((record.version, record.age_ms, record.timeout_left_ms), (2, 3, 29_999));
+    let mut new = table_of_seed(99, 5);
+    let there = new.import(&record, Local::default(), Now::from_ms(9_000)).unwrap();
+    assert_eq!(new.flow(there.forward()).unwrap().fib_generation, 0);
+    let track =
+        tcp::on_packet(&mut new, there.forward(), &view(0x10, 101, 501), Now::from_ms(9_001));
+    let (from, to) = (State::SynReceived, State::Established);
+    assert_eq!(track, crate::Track::Moved { from, to });
+    assert_eq!(new.export(there, Now::from_ms(9_001)).unwrap().version, 3);
+}
+
+#[test]
+fn an_imported_conn_lives_no_longer_than_its_class_allows() {
+    let mut old = table(10);
+    let (forward, reverse) = pair(Proto::Udp, 0);
+    let conn = old.insert(forward, reverse, NewCold::default(), Now::from_ms(0)).unwrap();
+    udp::on_packet(&mut old, conn.reverse(), 60, Now::from_ms(0));
+    let record = old.export(conn, Now::from_ms(100_000)).unwrap();
+    assert_eq!(record.timeout_left_ms, 200_000);
+    let mut new = table(10);
+    new.set_timeouts(5, TimeoutSet { udp_ms: 10_000, ..TimeoutSet::default() });
+    let there = new.import(&record, local(false), Now::from_ms(5)).unwrap();
+    assert!(!new.is_due(there, Now::from_ms(10_004)));
+    assert!(new.is_due(there, Now::from_ms(10_005)));
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let mut table = table(10);
+    let (forward, reverse) = pair(Proto::Udp, 0);
+    let conn = table.insert(forward, reverse, NewCold::default(), Now::from_ms(0)).unwrap();
+    let good = table.export(conn, Now::from_ms(0)).unwrap();
+    let now = Now::from_ms(1);
+    let mut import = |record: &Record| table.import(record, Local::default(), now).unwrap_err();
+    let exists = InsertError::Exists(Some(conn.forward()));
+    assert_eq!(import(&good), ImportError::Insert(exists));
+    for state in [State::Free, State::Established] {
+        let error = import(&Record { state, ..good.clone() });
+        assert_eq!(error, ImportError::State { proto: Proto::Udp, state });
+    }
+    let six = Endpoint { address: "2001:db8::1".parse().unwrap(), ..good.forward.source };
+    let mut other = good.clone();
+    other.reverse.new_destination = six;
+    assert_eq!(import(&other), ImportError::Family(six));
+    let mut twice = good;
+    twice.forward.source.l4_port.0 = 9;
+    twice.reverse = twice.forward.clone();
+    assert_eq!(import(&twice), ImportError::Insert(InsertError::Exists(None)));
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn flags_of_one_node_do_not_travel() {
+    let mut table = table(10);
+    let (forward, reverse) = pair(Proto::Tcp, 0);
+    let forward = Flow { flags: 0xff, ..forward };
+    let conn = table.insert(forward, reverse, NewCold::default(), Now::from_ms(0)).unwrap();
+    let record = table.export(conn, Now::from_ms(0)).unwrap();
+    assert_eq!(record.forward.flags, PORTABLE_FLAGS);
+    table.remove(conn).unwrap();
+    let mut hostile = record;
+    hostile.reverse.flags = 0xff;
+    let conn = table.import(&hostile, Local::default(), Now::from_ms(0)).unwrap();
+    let flags = table.flow(conn.reverse()).unwrap().flags;
+    assert_eq!(flags, PORTABLE_FLAGS | flags::REVERSE);
+}
