@@ -1,0 +1,352 @@
+//! Turns a configuration into the snapshot that workers run.
+//!
+//! A compilation has two halves. [`Compiler::plan`] builds what is new, shares what is not, and may be
+//! refused; nothing has changed then. [`Compiler::commit`] makes the plan what the next one starts
+//! from, and cannot fail. In between, control gives the workers what they need.
+
+mod classes;
+mod network;
+mod services;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use balance::{ServerChunk, ServiceCell, ServiceChunk, ServiceKey, Services, TableCache};
+use config::{Config, ConfigError, ErrorKind, Path};
+use fib::{Fib, FibConfig, NextHops};
+use flow::Timeouts;
+use steer::Steering;
+use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
+
+use crate::snapshot::{Interface, Policy, Snapshot};
+use crate::worker::link::{ITEMS_MAX, Prepare};
+use classes::Classes;
+
+pub use classes::timeout_set;
+pub use network::refuse;
+
+/// What a configuration is compiled for: the interfaces and workers that were started.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The interfaces, by number.
+    pub interfaces: Arc<[Interface]>,
+    /// Which worker owns which key.
+    pub steering: Arc<Steering>,
+}
+
+impl Facts {
+    /// What a configuration asks for, before any interface has been started: all of it, with the
+    /// addresses of none.
+    pub fn assumed(config: &Config, steering: Arc<Steering>) -> Self {
+        let interfaces = config.interfaces.iter().map(|(name, interface)| Interface {
+            name: name.as_str().into(),
+            mac: MacAddr::default(),
+            mtu: interface.mtu,
+            up: true,
+        });
+        Self { interfaces: interfaces.collect(), steering }
+    }
+
+    fn interface(
+        &self,
+        name: &str,
+        path: impl FnOnce() -> Path,
+    ) -> Result<EthPortId, ConfigError> {
+        let place = self.interfaces.iter().position(|interface| *interface.name == *name);
+        place.map(|place| EthPortId(place as u16)).ok_or_else(|| {
+            let message = format!("the interface `{name}` has not been started");
+            let hint = Some("restart the daemon to start it".to_owned());
+            ConfigError { hint, ..refuse(ErrorKind::NotFound, path(), name, message) }
+        })
+    }
+}
+
+/// What a compilation starts from beside the configuration.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The interfaces with the state of their links.
+    pub interfaces: Arc<[Interface]>,
+    /// What holds for all services.
+    pub policy: Policy,
+    /// Gives the fib another generation, even if nothing of it has changed.
+    pub renew_fib: bool,
+    /// The workers' time, for slow starts.
+    pub now: Now,
+}
+
+/// A compiled configuration that does not run yet.
+#[derive(Debug)]
+pub struct Plan {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What the workers shall run.
+    pub snapshot: Arc<Snapshot>,
+    /// Timeouts, if they change.
+    pub timeouts: Option<Timeouts>,
+    /// Whether the snapshot has another fib than its predecessor.
+    pub fib_changed: bool,
+    /// What no service has any more.
+    pub gone: Gone,
+    /// Services that need a new cell on each worker.
+    cells: Vec<Arc<balance::Service>>,
+    service_chunks: std::ops::Range<usize>,
+    server_chunks: std::ops::Range<usize>,
+    fib_config: Option<FibConfig>,
+    classes: Classes,
+    services: Vec<(String, Option<Entry>)>,
+    taken: Taken,
+}
+
+/// Slots whose objects the plan leaves out.
+#[derive(Debug, Default)]
+pub struct Gone {
+    /// Slots of services.
+    pub services: Vec<Slot>,
+    /// Real servers.
+    pub servers: Vec<GoneServer>,
+}
+
+/// A real server that its service has no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneServer {
+    /// The service.
+    pub service: Arc<str>,
+    /// Address and port in host order.
+    pub address: (u32, u16),
+    /// Its slot, which conns may still name.
+    pub slot: Slot,
+}
+
+/// Slots taken for a plan, to be given back if it comes to nothing.
+#[derive(Debug, Default)]
+struct Taken {
+    services: Vec<Slot>,
+    servers: Vec<Slot>,
+}
+
+/// What is remembered of a service that runs.
+#[derive(Clone, Debug)]
+struct Entry {
+    service: Arc<balance::Service>,
+    keys: Vec<ServiceKey>,
+}
+
+/// What runs, and what is needed to build on it.
+#[derive(Debug)]
+pub struct Compiler {
+    steering: Arc<Steering>,
+    config: Arc<Config>,
+    snapshot: Arc<Snapshot>,
+    fib_config: FibConfig,
+    entries: HashMap<String, Entry>,
+    service_slots: SlotAllocator,
+    server_slots: SlotAllocator,
+    /// Chunks of cells that the workers have room for.
+    chunks: (usize, usize),
+    tables: TableCache,
+    classes: Classes,
+}
+
+impl Compiler {
+    /// Nothing but interfaces; `config` gives what cannot change before the next start.
+    ///
+    /// # Errors
+    /// If the interfaces themselves cannot be.
+    pub fn new(
+        config: &Config,
+        facts: Facts,
+        next_hops: Arc<NextHops>,
+    ) -> Result<Self, ConfigError> {
+        let empty = Config {
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            neighbours: Vec::new(),
+            local_address_pools: Default::default(),
+            server_groups: Default::default(),
+            services: Default::default(),
+            ..config.clone()
+        };
+        let fib_config = network::fib_config(&empty, &facts)?;
+        let fib = Fib::new(&fib_config, 1).map_err(|error| network::refused(&error))?;
+        let snapshot = Snapshot {
+            generation: 0,
+            services: Services::default(),
+            fib: Arc::new(fib),
+            next_hops,
+            steering: Arc::clone(&facts.steering),
+            interfaces: facts.interfaces,
+            policy: Policy::default(),
+        };
+        Ok(Self {
+            steering: facts.steering,
+            classes: Classes::new(timeout_set(&empty.conntrack.timeouts)),
+            config: Arc::new(empty),
+            snapshot: Arc::new(snapshot),
+            fib_config,
+            entries: HashMap::new(),
+            service_slots: SlotAllocator::default(),
+            server_slots: SlotAllocator::default(),
+            chunks: (0, 0),
+            tables: TableCache::default(),
+        })
+    }
+
+    /// What runs.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// What runs, as configured.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Builds what the request asks for on top of what runs.
+    ///
+    /// # Errors
+    /// If it cannot be; nothing has changed.
+    pub fn plan(&mut self, request: Request) -> Result<Plan, ConfigError> {
+        let mut taken = Taken::default();
+        let plan = self.try_plan(request, &mut taken);
+        match plan {
+            Ok(plan) => Ok(Plan { taken, ..plan }),
+            Err(error) => {
+                self.release(taken);
+                Err(error)
+            }
+        }
+    }
+
+    fn try_plan(&mut self, request: Request, taken: &mut Taken) -> Result<Plan, ConfigError> {
+        let Request { config, interfaces, policy, renew_fib, now } = request;
+        let changes = services::compile(self, &config, now, taken)?;
+        let facts = Facts { interfaces, steering: Arc::clone(&self.steering) };
+        let fib_config = self.fib_config(&config, &facts, changes.addresses)?;
+        let fib = match &fib_config {
+            None if !renew_fib => None,
+            wanted => {
+                let generation = fib::next_generation(self.snapshot.fib.generation());
+                let fib = Fib::new(wanted.as_ref().unwrap_or(&self.fib_config), generation);
+                Some(Arc::new(fib.map_err(|error| network::refused(&error))?))
+            }
+        };
+        let before = &self.snapshot;
+        let interfaces = match facts.interfaces == before.interfaces {
+            true => Arc::clone(&before.interfaces),
+            false => facts.interfaces,
+        };
+        let snapshot = Snapshot {
+            generation: before.generation + 1,
+            services: changes.apply(&before.services, &self.entries),
+            fib: fib.clone().unwrap_or_else(|| Arc::clone(&before.fib)),
+            next_hops: Arc::clone(&before.next_hops),
+            steering: Arc::clone(&self.steering),
+            interfaces,
+            policy,
+        };
+        let (services, servers) = self.chunks;
+        let same_table = changes.classes.same_table(&self.classes);
+        Ok(Plan {
+            config,
+            snapshot: Arc::new(snapshot),
+            timeouts: (!same_table).then(|| changes.classes.table()),
+            fib_changed: fib.is_some(),
+            gone: changes.gone,
+            cells: changes.cells,
+            service_chunks: services..chunks(&self.service_slots).max(services),
+            server_chunks: servers..chunks(&self.server_slots).max(servers),
+            fib_config,
+            classes: changes.classes,
+            services: changes.services,
+            taken: Taken::default(),
+        })
+    }
+
+    /// What the fib is to be compiled from; `None` if that is what it has been compiled from.
+    fn fib_config(
+        &self,
+        config: &Config,
+        facts: &Facts,
+        addresses: bool,
+    ) -> Result<Option<FibConfig>, ConfigError> {
+        let before = &self.config;
+        let untouched = !addresses
+            && before.addresses == config.addresses
+            && before.routes == config.routes
+            && facts.interfaces.len() == self.snapshot.interfaces.len();
+        if untouched {
+            return Ok(None);
+        }
+        let wanted = network::fib_config(config, facts)?;
+        Ok((wanted != self.fib_config).then_some(wanted))
+    }
+
+    /// Makes a plan, whose parts the workers have, what the next one starts from. What is gone is
+    /// to be given back once no worker has it: [`Compiler::give_back`].
+    pub fn commit(&mut self, plan: Plan) -> Gone {
+        for (name, entry) in plan.services {
+            match entry {
+                Some(entry) => _ = self.entries.insert(name, entry),
+                None => _ = self.entries.remove(&name),
+            }
+        }
+        if let Some(fib_config) = plan.fib_config {
+            self.fib_config = fib_config;
+        }
+        self.chunks = (plan.service_chunks.end, plan.server_chunks.end);
+        self.classes = plan.classes;
+        self.config = plan.config;
+        self.snapshot = plan.snapshot;
+        plan.gone
+    }
+
+    /// Forgets a plan.
+    pub fn abandon(&mut self, plan: Plan) {
+        self.release(plan.taken);
+    }
+
+    /// Slots that no worker and no conn names any more.
+    pub fn give_back(&mut self, services: &[Slot], servers: &[Slot]) {
+        for slot in services {
+            self.service_slots.give_back(*slot);
+        }
+        for slot in servers {
+            self.server_slots.give_back(*slot);
+        }
+    }
+
+    fn release(&mut self, taken: Taken) {
+        self.give_back(&taken.services, &taken.servers);
+    }
+}
+
+impl Plan {
+    /// What a worker needs before it runs the snapshot, in portions.
+    pub fn prepare(&self, worker: u16) -> Vec<Box<Prepare>> {
+        let workers = self.snapshot.steering.workers();
+        let mut portions: Vec<Box<Prepare>> = Vec::new();
+        if !self.service_chunks.is_empty() || !self.server_chunks.is_empty() {
+            portions.push(Box::new(Prepare {
+                service_chunks: self.service_chunks.clone().map(ServiceChunk::new).collect(),
+                server_chunks: self.server_chunks.clone().map(ServerChunk::new).collect(),
+                cells: Vec::new(),
+            }));
+        }
+        for services in self.cells.chunks(ITEMS_MAX) {
+            let cell = |service: &Arc<_>| ServiceCell::new(service, worker, workers);
+            let cells = services.iter().map(cell).collect();
+            portions.push(Box::new(Prepare { cells, ..Prepare::default() }));
+        }
+        portions
+    }
+}
+
+/// Chunks of cells for all slots that an allocator has given out.
+fn chunks(slots: &SlotAllocator) -> usize {
+    slots.high_water().div_ceil(balance::CHUNK_LEN)
+}
+
+#[cfg(test)]
+mod tests;

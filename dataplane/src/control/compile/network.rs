@@ -1,0 +1,250 @@
+//! From the configuration's addresses, routes, VIPs and LIPs to what the fib is compiled from.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use config::{Config, ConfigError, ErrorKind, Path};
+use fib::{FibConfig, FibError, Role, RouteKind};
+use ipnet::{IpNet, Ipv4Net};
+use types::EthPortId;
+
+use super::Facts;
+
+/// A configuration error made here.
+pub fn refuse(kind: ErrorKind, path: Path, value: impl ToString, message: String) -> ConfigError {
+    ConfigError {
+        kind,
+        path,
+        value: Some(value.to_string()),
+        message,
+        hint: None,
+        location: None,
+    }
+}
+
+/// An IPv4 address in host order.
+///
+/// # Errors
+/// If it is none.
+pub fn v4(address: IpAddr, path: impl FnOnce() -> Path) -> Result<u32, ConfigError> {
+    match address {
+        IpAddr::V4(address) => Ok(address.to_bits()),
+        IpAddr::V6(_) => {
+            let message = format!("{address} is no IPv4 address");
+            Err(refuse(ErrorKind::Invalid, path(), address, message))
+        }
+    }
+}
+
+/// Adds up what is ours, each address once in each role.
+struct Ours<'a> {
+    config: &'a Config,
+    facts: &'a Facts,
+    addresses: Vec<fib::Address>,
+    /// Configured addresses: interface, prefix length and place in `addresses`.
+    configured: HashMap<u32, (EthPortId, u8, usize)>,
+    /// Addresses with a role beside that of an interface's own.
+    roles: HashMap<u32, (Role, EthPortId)>,
+    connected: Vec<(Ipv4Net, EthPortId)>,
+}
+
+/// What the fib is compiled from.
+///
+/// # Errors
+/// If an interface is not there, an address is no IPv4 address, or a VIP is on no interface.
+pub fn fib_config(config: &Config, facts: &Facts) -> Result<FibConfig, ConfigError> {
+    let mut ours = Ours {
+        config,
+        facts,
+        addresses: Vec::new(),
+        configured: HashMap::new(),
+        roles: HashMap::new(),
+        connected: Vec::new(),
+    };
+    ours.add_configured()?;
+    ours.add_lips()?;
+    ours.add_vips()?;
+    let interfaces = facts.interfaces.iter().zip(0..).map(|(interface, id)| fib::Interface {
+        id: EthPortId(id),
+        name: interface.name.to_string(),
+        mtu: interface.mtu,
+        primary: None,
+    });
+    let interfaces = interfaces.collect();
+    let addresses = ours.addresses;
+    Ok(FibConfig { interfaces, addresses, routes: routes(config, facts)? })
+}
+
+impl Ours<'_> {
+    fn add_configured(&mut self) -> Result<(), ConfigError> {
+        let section = Path::of("addresses");
+        for (index, entry) in self.config.addresses.iter().enumerate() {
+            let path = || section.index(index);
+            let address = v4(entry.address.address(), || path().key("address"))?;
+            let iface = self.facts.interface(&entry.dev, || path().key("dev"))?;
+            let prefix_len = entry.address.prefix_len();
+            if let Ok(net) = Ipv4Net::new(address.into(), prefix_len)
+                && prefix_len < 32
+            {
+                self.connected.push((net.trunc(), iface));
+            }
+            self.configured.insert(address, (iface, prefix_len, self.addresses.len()));
+            self.addresses.push(fib::Address { address, prefix_len, iface, role: Role::Local });
+        }
+        Ok(())
+    }
+
+    /// An address in a role of its own. One that is configured with no subnet around it is nothing
+    /// else then; one with a subnet stays the interface's own as well.
+    fn add(&mut self, address: u32, iface: EthPortId, role: Role) {
+        if self.roles.insert(address, (role, iface)) == Some((role, iface)) {
+            return;
+        }
+        match self.configured.get(&address) {
+            Some((on, 32, place)) if *on == iface => {
+                if let Some(entry) = self.addresses.get_mut(*place) {
+                    entry.role = role;
+                }
+            }
+            _ => self.addresses.push(fib::Address { address, prefix_len: 32, iface, role }),
+        }
+    }
+
+    fn add_lips(&mut self) -> Result<(), ConfigError> {
+        let config = self.config;
+        for (name, pool) in &config.local_address_pools {
+            self.add_pool(pool, || Path::of("local_address_pools").key(name))?;
+        }
+        for (name, service) in &config.services {
+            if let Some(config::Pool::Inline(pool)) = &service.local_pool {
+                self.add_pool(pool, || Path::of("services").key(name).key("local_pool"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_pool(
+        &mut self,
+        pool: &config::LocalPool,
+        path: impl Fn() -> Path,
+    ) -> Result<(), ConfigError> {
+        let iface = self.facts.interface(&pool.dev, || path().key("dev"))?;
+        for address in pool_addresses(pool, &path)? {
+            self.add(address, iface, Role::Lip);
+        }
+        Ok(())
+    }
+
+    fn add_vips(&mut self) -> Result<(), ConfigError> {
+        let config = self.config;
+        for (name, service) in &config.services {
+            for (index, vip) in service.vips.iter().enumerate() {
+                let path = || Path::of("services").key(name).key("vips").index(index);
+                let address = v4(vip.address, path)?;
+                let iface = self.interface_of(address).ok_or_else(|| {
+                    let message = format!("the VIP {} is on no interface", vip.address);
+                    let hint = format!("add the address {}/32 to one", vip.address);
+                    let hint = Some(hint);
+                    ConfigError { hint, ..refuse(ErrorKind::Invalid, path(), vip, message) }
+                })?;
+                self.add(address, iface, Role::Vip);
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface that a VIP is configured on, or in whose subnet it is.
+    fn interface_of(&self, address: u32) -> Option<EthPortId> {
+        if let Some((iface, ..)) = self.configured.get(&address) {
+            return Some(*iface);
+        }
+        let ip = Ipv4Addr::from(address);
+        let around = self.connected.iter().filter(|(net, _)| net.contains(&ip));
+        around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, iface)| *iface)
+    }
+}
+
+/// LIPs that one pool may have.
+const LIPS_MAX: u128 = 65_536;
+
+/// The addresses of a pool in host order, as configured.
+///
+/// # Errors
+/// If there is one that is no IPv4 address, or there are too many.
+pub fn pool_addresses(
+    pool: &config::LocalPool,
+    path: impl Fn() -> Path,
+) -> Result<Vec<u32>, ConfigError> {
+    let count = pool.addresses.iter().fold(0u128, |sum, range| sum.saturating_add(range.count()));
+    if count > LIPS_MAX {
+        let message = format!("{count} local addresses are more than {LIPS_MAX}");
+        return Err(refuse(ErrorKind::Invalid, path().key("addresses"), count, message));
+    }
+    let mut addresses = Vec::with_capacity(count as usize);
+    for (index, range) in pool.addresses.iter().enumerate() {
+        for address in range.addresses() {
+            addresses.push(v4(address, || path().key("addresses").index(index))?);
+        }
+    }
+    Ok(addresses)
+}
+
+fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError> {
+    let section = Path::of("routes");
+    let mut routes = Vec::with_capacity(config.routes.len());
+    for (index, route) in config.routes.iter().enumerate() {
+        let path = || section.index(index);
+        let IpNet::V4(prefix) = route.to.net() else {
+            let message = format!("{} is no IPv4 prefix", route.to);
+            return Err(refuse(ErrorKind::Invalid, path().key("to"), route.to, message));
+        };
+        let via = route.via.map(|via| v4(via, || path().key("via"))).transpose()?;
+        let src = route.src.map(|src| v4(src, || path().key("src"))).transpose()?;
+        routes.push(fib::Route {
+            prefix,
+            kind: RouteKind::Unicast,
+            via,
+            iface: facts.interface(&route.dev, || path().key("dev"))?,
+            metric: route.metric,
+            src,
+            mtu: route.mtu,
+            on_link: false,
+        });
+    }
+    Ok(routes)
+}
+
+/// What the fib refuses, as an error of the configuration.
+pub fn refused(error: &FibError) -> ConfigError {
+    use FibError::{
+        AddressOnUnknownInterface, DuplicateAddress, DuplicateInterface, DuplicateRoute,
+        GatewayNotOnLink, HostBits, InterfaceNumber, LocalRouteVia, MtuTooSmall, PrefixLength,
+        PrefixOnTwoInterfaces, Primary, RouteByUnknownInterface, SourceNotOurs, UnusableAddress,
+        UnusableGateway,
+    };
+    let kind = match error {
+        DuplicateAddress { .. } | DuplicateRoute { .. } | PrefixOnTwoInterfaces { .. } => {
+            ErrorKind::Conflict
+        }
+        _ => ErrorKind::Invalid,
+    };
+    let (section, value) = match error {
+        DuplicateInterface { name, .. } => ("interfaces", name.clone()),
+        InterfaceNumber { id, .. } => ("interfaces", id.0.to_string()),
+        MtuTooSmall { mtu, .. } => ("interfaces", mtu.to_string()),
+        AddressOnUnknownInterface { address, .. }
+        | PrefixLength { address, .. }
+        | UnusableAddress { address, .. }
+        | Primary { address, .. }
+        | DuplicateAddress { address, .. } => ("addresses", address.to_string()),
+        PrefixOnTwoInterfaces { prefix, .. } => ("addresses", prefix.to_string()),
+        RouteByUnknownInterface { prefix, .. }
+        | HostBits { prefix }
+        | DuplicateRoute { prefix, .. } => ("routes", prefix.to_string()),
+        GatewayNotOnLink { via, .. }
+        | UnusableGateway { via, .. }
+        | LocalRouteVia { via, .. } => ("routes", via.to_string()),
+        SourceNotOurs { src, .. } => ("routes", src.to_string()),
+    };
+    refuse(kind, Path::of(section), value, error.to_string())
+}

@@ -1,0 +1,378 @@
+//! Conns: found on the workers, listed by pages, closed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{
+    Connection, ConnectionPage, ConnectionQuery, ConnectionState, ConnectionsClosed, ErrorBody,
+    ErrorCode,
+};
+use balance::ServiceKey;
+use config::AddressRange;
+use flow::{Cursor, Record, State as FlowState};
+use types::{Endpoint, WorkerId};
+
+use super::services::no_service;
+use super::{Control, Reply, State, unavailable};
+use crate::snapshot::Snapshot;
+use crate::worker::link::{ConnFilter, Scan, ScanAction};
+
+/// Records that one scan brings back at a time.
+const RECORDS: usize = 256;
+
+impl Control {
+    /// Conns, a page at a time.
+    ///
+    /// # Errors
+    /// If the cursor is none, there is no such service, or a worker does not answer.
+    pub async fn connections(&self, query: ConnectionQuery) -> Reply<ConnectionPage> {
+        let chosen = self.state().chosen(&query)?;
+        let limit = query.limit.unwrap_or(ConnectionQuery::LIMIT_DEFAULT);
+        let limit = limit.clamp(1, ConnectionQuery::LIMIT_MAX) as usize;
+        let mut at = Place::read(query.cursor.as_deref())?;
+        let mut page = ConnectionPage::default();
+        let workers = self.state().workers.len() as u16;
+        while at.worker < workers {
+            if query.worker.is_some_and(|only| only != at.worker) {
+                at = Place::start(at.worker + 1);
+                continue;
+            }
+            let room = (limit - page.connections.len()).min(RECORDS);
+            let scan = Scan {
+                filter: chosen.filter,
+                cursor: at.cursor,
+                records: Vec::with_capacity(room),
+                ..Scan::default()
+            };
+            let scan = self.scan(WorkerId(at.worker), Box::new(scan)).await?;
+            let snapshot = Arc::clone(&self.state().snapshot);
+            let found = scan.records.iter().filter(|record| chosen.matches(record));
+            page.connections.extend(found.map(|record| connection(record, at.worker, &snapshot)));
+            at = match scan.finished {
+                true => Place::start(at.worker + 1),
+                false => Place { worker: at.worker, cursor: scan.cursor },
+            };
+            if page.connections.len() >= limit {
+                break;
+            }
+        }
+        if at.worker < workers && query.worker.is_none_or(|only| only >= at.worker) {
+            page.next = Some(at.write());
+        }
+        Ok(page)
+    }
+
+    /// Closes the conns that are chosen at once; both ends of an established TCP conn get a reset.
+    ///
+    /// # Errors
+    /// If nothing is chosen, there is no such service, or a worker does not answer.
+    pub async fn close_connections(&self, query: ConnectionQuery) -> Reply<ConnectionsClosed> {
+        if query.is_unfiltered() {
+            let message = "this would close all conns; choose some, if need be by protocol";
+            return Err(ErrorBody::new(ErrorCode::Invalid, message));
+        }
+        let chosen = self.state().chosen(&query)?;
+        let workers: Vec<_> = self.state().workers.ids().collect();
+        let workers = workers.into_iter().filter(|id| query.worker.is_none_or(|only| only == id.0));
+        let mut closed = 0;
+        for worker in workers {
+            if chosen.is_exact() {
+                let action = ScanAction::Close { reset: true };
+                let scan = Scan { filter: chosen.filter, action, ..Scan::default() };
+                closed += self.scan(worker, Box::new(scan)).await?.matched;
+            } else {
+                closed += self.close_one_by_one(worker, &chosen).await?;
+            }
+        }
+        tracing::info!(closed, "conns closed by request");
+        Ok(ConnectionsClosed { closed })
+    }
+
+    /// For what a worker's filter cannot say: finds the conns, then closes each by its client.
+    async fn close_one_by_one(&self, worker: WorkerId, chosen: &Chosen) -> Reply<u64> {
+        let mut found = Vec::new();
+        self.records_of(worker, chosen.filter, |record| {
+            if chosen.matches(record) {
+                found.push(exactly(record));
+            }
+        })
+        .await?;
+        let mut closed = 0;
+        for filter in found.into_iter().flatten() {
+            let action = ScanAction::Close { reset: true };
+            let scan = Scan { filter, action, ..Scan::default() };
+            closed += self.scan(worker, Box::new(scan)).await?.matched;
+        }
+        Ok(closed)
+    }
+
+    /// Looks at all conns that a filter chooses, on all workers.
+    pub(super) async fn for_each_conn(
+        &self,
+        filter: ConnFilter,
+        mut look: impl FnMut(&Record),
+    ) -> Reply<()> {
+        let workers: Vec<_> = self.state().workers.ids().collect();
+        for worker in workers {
+            self.records_of(worker, filter, &mut look).await?;
+        }
+        Ok(())
+    }
+
+    async fn records_of(
+        &self,
+        worker: WorkerId,
+        filter: ConnFilter,
+        mut look: impl FnMut(&Record),
+    ) -> Reply<()> {
+        let mut scan = Box::new(Scan { filter, ..Scan::default() });
+        scan.records.reserve_exact(RECORDS);
+        loop {
+            scan = self.scan(worker, scan).await?;
+            scan.records.iter().for_each(&mut look);
+            if scan.finished {
+                return Ok(());
+            }
+            scan.records.clear();
+        }
+    }
+
+    /// Sends a scan to a worker and waits until it comes back.
+    pub(super) async fn scan(&self, worker: WorkerId, scan: Box<Scan>) -> Reply<Box<Scan>> {
+        let waiting = {
+            let waiting = self.state().workers.scan(worker, scan);
+            waiting.map_err(|busy| unavailable(busy.to_string()))?
+        };
+        self.shared.sent.notify_one();
+        waiting.await.map_err(|_| unavailable(format!("worker {} has ended", worker.0)))
+    }
+}
+
+/// Where a list goes on: a worker, and a place in its slab.
+struct Place {
+    worker: u16,
+    cursor: Cursor,
+}
+
+impl Place {
+    fn start(worker: u16) -> Self {
+        Self { worker, cursor: Cursor::default() }
+    }
+
+    fn read(text: Option<&str>) -> Reply<Self> {
+        let Some(text) = text else { return Ok(Self::start(0)) };
+        let read = || {
+            let (worker, place) = text.split_once('.')?;
+            let cursor = Cursor::from_bits(u32::from_str_radix(place, 16).ok()?);
+            Some(Self { worker: worker.parse().ok()?, cursor })
+        };
+        read().ok_or_else(|| {
+            let mut body = ErrorBody::new(
+                ErrorCode::Invalid,
+                format!("`{text}` is no cursor; take `next` of the page before"),
+            );
+            body.error.field = Some("cursor".to_owned());
+            body.error.value = Some(text.to_owned());
+            body
+        })
+    }
+
+    fn write(&self) -> String {
+        format!("{}.{:x}", self.worker, self.cursor.to_bits())
+    }
+}
+
+/// What a query chooses: the part that workers look at, and the rest.
+#[derive(Clone, Debug)]
+struct Chosen {
+    filter: ConnFilter,
+    client: Option<AddressRange>,
+    vip: Option<Endpoint>,
+    lip: Option<AddressRange>,
+    server: Option<Endpoint>,
+    state: Option<ConnectionState>,
+}
+
+impl Chosen {
+    /// True if workers look at all of it.
+    fn is_exact(&self) -> bool {
+        self.client.is_none()
+            && self.vip.is_none()
+            && self.lip.is_none()
+            && self.server.is_none()
+            && self.state.is_none()
+    }
+
+    fn matches(&self, record: &Record) -> bool {
+        let [client, vip, lip, server] = ends(record);
+        self.client.is_none_or(|range| range.contains(client.address))
+            && self.vip.is_none_or(|wanted| wanted == vip)
+            && self.lip.is_none_or(|range| range.contains(lip.address))
+            && self.server.is_none_or(|wanted| wanted == server)
+            && self.state.is_none_or(|wanted| wanted == state(record.state))
+    }
+}
+
+/// Client, VIP, LIP and real server of a conn.
+fn ends(record: &Record) -> [Endpoint; 4] {
+    let (forward, reverse) = (&record.forward, &record.reverse);
+    [forward.source, forward.destination, reverse.destination, reverse.source]
+}
+
+/// The filter of this conn and those few that have its client, port and protocol in common.
+fn exactly(record: &Record) -> Option<ConnFilter> {
+    let client = record.forward.source;
+    let IpAddr::V4(address) = client.address else { return None };
+    Some(ConnFilter {
+        client: Some((address.to_bits(), 32)),
+        client_port: Some(client.l4_port.0),
+        proto: Some(record.proto),
+        ..ConnFilter::default()
+    })
+}
+
+impl State {
+    fn chosen(&self, query: &ConnectionQuery) -> Reply<Chosen> {
+        let service = query.service.as_deref().map(|name| {
+            let compiled = self.compiled(name).ok_or_else(|| no_service(name))?;
+            Ok::<_, ErrorBody>(compiled.spec().slot)
+        });
+        let mut filter = ConnFilter {
+            service: service.transpose()?,
+            proto: query.protocol,
+            ..ConnFilter::default()
+        };
+        let mut client = query.client;
+        if let Some(prefix) = client.and_then(as_prefix) {
+            filter.client = Some(prefix);
+            client = None;
+        }
+        let state = match query.state.map(flow_states) {
+            Some([only]) => {
+                filter.state = Some(*only);
+                None
+            }
+            _ => query.state,
+        };
+        let (vip, lip, server) = (query.vip, query.lip, query.server);
+        Ok(Chosen { filter, client, vip, lip, server, state })
+    }
+}
+
+/// A range as address and length, if it is a prefix.
+fn as_prefix(range: AddressRange) -> Option<(u32, u8)> {
+    let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else { return None };
+    let (first, last) = (first.to_bits(), last.to_bits());
+    let host_bits = (first ^ last).count_ones();
+    let mask = 1u32.checked_shl(host_bits).map_or(u32::MAX, |bit| bit - 1);
+    (first & mask == 0 && last == first | mask).then_some((first, 32 - host_bits as u8))
+}
+
+/// A state as the API has it.
+const fn state(state: FlowState) -> ConnectionState {
+    match state {
+        FlowState::SynSent => ConnectionState::SynSent,
+        FlowState::SynReceived => ConnectionState::SynReceived,
+        FlowState::Established => ConnectionState::Established,
+        FlowState::ForwardFin => ConnectionState::ForwardFin,
+        FlowState::ReverseFin => ConnectionState::ReverseFin,
+        FlowState::BothFin | FlowState::ForwardLastAck | FlowState::ReverseLastAck => {
+            ConnectionState::BothFin
+        }
+        FlowState::Free | FlowState::Closed => ConnectionState::Closed,
+        FlowState::UdpOneway | FlowState::IcmpOneway => ConnectionState::Oneway,
+        FlowState::Udp | FlowState::Icmp => ConnectionState::Bidirectional,
+    }
+}
+
+/// The states that the API has under one name.
+const fn flow_states(wanted: ConnectionState) -> &'static [FlowState] {
+    match wanted {
+        ConnectionState::SynSent => &[FlowState::SynSent],
+        ConnectionState::SynReceived => &[FlowState::SynReceived],
+        ConnectionState::Established => &[FlowState::Established],
+        ConnectionState::ForwardFin => &[FlowState::ForwardFin],
+        ConnectionState::ReverseFin => &[FlowState::ReverseFin],
+        ConnectionState::BothFin => {
+            &[FlowState::BothFin, FlowState::ForwardLastAck, FlowState::ReverseLastAck]
+        }
+        ConnectionState::Closed => &[FlowState::Closed],
+        ConnectionState::Oneway => &[FlowState::UdpOneway, FlowState::IcmpOneway],
+        ConnectionState::Bidirectional => &[FlowState::Udp, FlowState::Icmp],
+    }
+}
+
+fn connection(record: &Record, worker: u16, snapshot: &Snapshot) -> Connection {
+    let [client, vip, lip, server] = ends(record);
+    let key = match vip.address {
+        IpAddr::V4(address) => Some(ServiceKey {
+            zone: record.zone,
+            proto: record.proto,
+            address: address.to_bits(),
+            l4_port: vip.l4_port.0,
+        }),
+        IpAddr::V6(_) => None,
+    };
+    let service = key.and_then(|key| snapshot.services.find(key));
+    Connection {
+        protocol: record.proto,
+        state: state(record.state),
+        service: service.map(|service| service.spec().name.to_string()),
+        client,
+        vip,
+        lip,
+        server,
+        worker,
+        age_ms: record.age_ms.into(),
+        idle_ms: 0,
+        expires_in_ms: record.timeout_left_ms.into(),
+        in_packets: record.forward.packets.into(),
+        in_bytes: record.forward.bytes,
+        out_packets: record.reverse.packets.into(),
+        out_bytes: record.reverse.bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_are_prefixes_are_left_to_the_workers() {
+        let range = |text: &str| as_prefix(text.parse().unwrap());
+        assert_eq!(range("10.0.0.0/8"), Some((0x0a00_0000, 8)));
+        assert_eq!(range("10.0.0.1"), Some((0x0a00_0001, 32)));
+        assert_eq!(range("0.0.0.0/0"), Some((0, 0)));
+        assert_eq!(range("10.0.0.1-10.0.0.2"), None);
+        assert_eq!(range("10.0.0.0-10.0.0.2"), None);
+        assert_eq!(range("2001:db8::/32"), None);
+    }
+
+    #[test]
+    fn cursors_round_trip() {
+        let place = Place { worker: 3, cursor: Cursor::from_bits(0xbeef) };
+        let again = Place::read(Some(&place.write())).unwrap();
+        assert_eq!((again.worker, again.cursor), (place.worker, place.cursor));
+        for text in ["", "1", "1.", "x.1", "1.1.1", "70000.0"] {
+            let error = Place::read(Some(text)).err().unwrap();
+            assert_eq!(error.error.code, ErrorCode::Invalid, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_state_comes_back_under_its_name() {
+        for name in [
+            ConnectionState::SynSent,
+            ConnectionState::SynReceived,
+            ConnectionState::Established,
+            ConnectionState::ForwardFin,
+            ConnectionState::ReverseFin,
+            ConnectionState::BothFin,
+            ConnectionState::Closed,
+            ConnectionState::Oneway,
+            ConnectionState::Bidirectional,
+        ] {
+            assert!(flow_states(name).iter().all(|inner| state(*inner) == name));
+        }
+    }
+}

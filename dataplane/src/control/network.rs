@@ -1,0 +1,308 @@
+//! Addresses, routes, neighbours and links: shown and changed.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use api::{
+    AddressInfo, AddressKey, DevQuery, Duplex, LinkInfo, NeighbourInfo, NeighbourKey,
+    NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
+};
+use config::{Active, Address, InterfaceAddress, Neighbour, Prefix, Route};
+use ipnet::{IpNet, Ipv4Net};
+use types::EthPortId;
+
+use super::engine::InterfaceInfo;
+use super::{Control, Reply, State, edit, not_found};
+
+impl Control {
+    /// Addresses of ours: those configured, VIPs and LIPs.
+    ///
+    /// # Errors
+    /// If there is no such interface.
+    pub fn addresses(&self, query: &DevQuery) -> Reply<Vec<AddressInfo>> {
+        let state = self.state();
+        let dev = state.selected(query)?;
+        let mut all: Vec<AddressInfo> = Vec::new();
+        let fib = &state.snapshot.fib;
+        for entry in &state.config.addresses {
+            let IpAddr::V4(address) = entry.address.address() else { continue };
+            let role = fib.owner(address.to_bits()).map_or(fib::Role::Local, |owner| owner.role);
+            all.push(AddressInfo {
+                address: entry.address,
+                dev: entry.dev.clone(),
+                active: entry.active,
+                role: role_name(role).to_owned(),
+            });
+        }
+        let configured: std::collections::HashSet<IpAddr> =
+            state.config.addresses.iter().map(|entry| entry.address.address()).collect();
+        let mut implied: Vec<_> = fib
+            .addresses()
+            .map(|(address, owner)| (Ipv4Addr::from(address), owner))
+            .filter(|(address, _)| !configured.contains(&IpAddr::V4(*address)))
+            .collect();
+        implied.sort_unstable_by_key(|(address, _)| *address);
+        all.extend(implied.into_iter().map(|(address, owner)| AddressInfo {
+            address: InterfaceAddress::new(IpNet::V4(Ipv4Net::from(address))),
+            dev: state.name(owner.iface).to_owned(),
+            active: Active::Always,
+            role: role_name(owner.role).to_owned(),
+        }));
+        all.retain(|info| dev.is_none() || dev == state.interface(&info.dev));
+        Ok(all)
+    }
+
+    /// Adds an address to an interface.
+    ///
+    /// # Errors
+    /// If it is there already, or cannot be.
+    pub async fn add_address(&self, address: Address) -> Reply<Warnings> {
+        self.edit(move |config| edit::add_address(config, address)).await
+    }
+
+    /// Removes an address.
+    ///
+    /// # Errors
+    /// If there is none, or something needs it.
+    pub async fn delete_address(&self, key: AddressKey) -> Reply<Warnings> {
+        self.edit(move |config| edit::delete_address(config, &key)).await
+    }
+
+    /// Routes: those configured, and those that follow from addresses.
+    ///
+    /// # Errors
+    /// If there is no such interface.
+    pub fn routes(&self, query: &DevQuery) -> Reply<Vec<RouteInfo>> {
+        let state = self.state();
+        let dev = state.selected(query)?;
+        let mut all: Vec<_> =
+            state.config.routes.iter().map(|route| state.static_route(route)).collect();
+        all.extend(state.connected_routes());
+        all.retain(|info| dev.is_none() || dev == state.interface(&info.dev));
+        Ok(all)
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// If there is one with the same destination and metric, or it cannot be.
+    pub async fn add_route(&self, route: Route) -> Reply<Warnings> {
+        self.edit(move |config| edit::add_route(config, route)).await
+    }
+
+    /// Adds a route, or takes the place of the one with the same destination and metric.
+    ///
+    /// # Errors
+    /// If it cannot be.
+    pub async fn set_route(&self, route: Route) -> Reply<Warnings> {
+        self.edit(move |config| edit::set_route(config, route)).await
+    }
+
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// If there is none, or more than one.
+    pub async fn delete_route(&self, key: RouteKey) -> Reply<Warnings> {
+        self.edit(move |config| edit::delete_route(config, &key)).await
+    }
+
+    /// Neighbours, learned and configured.
+    ///
+    /// # Errors
+    /// If there is no such interface.
+    pub fn neighbours(&self, query: &DevQuery) -> Reply<Vec<NeighbourInfo>> {
+        let now_ms = self.now_ms();
+        let state = self.state();
+        let dev = state.selected(query)?;
+        let known = state.neighbours.iter();
+        let mut all: Vec<_> =
+            known.filter(|entry| dev.is_none_or(|dev| dev == entry.iface)).collect();
+        all.sort_unstable_by_key(|entry| (entry.iface, entry.address));
+        let info = |entry: &fib::Neighbour| NeighbourInfo {
+            address: IpAddr::V4(Ipv4Addr::from(entry.address)),
+            dev: state.name(entry.iface).to_owned(),
+            mac: entry.mac,
+            state: neighbour_state(entry.state),
+            confirmed_ms_ago: (entry.mac.is_some()
+                && entry.state != fib::NeighbourState::Permanent)
+                .then(|| now_ms.saturating_sub(entry.confirmed_ms)),
+        };
+        Ok(all.into_iter().map(info).collect())
+    }
+
+    /// Adds a static neighbour.
+    ///
+    /// # Errors
+    /// If there is one already, or it cannot be.
+    pub async fn add_neighbour(&self, neighbour: Neighbour) -> Reply<Warnings> {
+        self.edit(move |config| edit::add_neighbour(config, neighbour)).await
+    }
+
+    /// Adds a static neighbour, or takes the place of the one with the same address.
+    ///
+    /// # Errors
+    /// If it cannot be.
+    pub async fn set_neighbour(&self, neighbour: Neighbour) -> Reply<Warnings> {
+        self.edit(move |config| edit::set_neighbour(config, neighbour)).await
+    }
+
+    /// Removes a static neighbour, or forgets a learned one.
+    ///
+    /// # Errors
+    /// If there is none, or it is known on several interfaces.
+    pub async fn delete_neighbour(&self, key: NeighbourKey) -> Reply<Warnings> {
+        let is_static = {
+            let state = self.state();
+            let same = |entry: &Neighbour| {
+                entry.address == key.address && key.dev.as_ref().is_none_or(|dev| *dev == entry.dev)
+            };
+            state.config.neighbours.iter().any(same)
+        };
+        if is_static {
+            return self.edit(move |config| edit::delete_neighbour(config, &key)).await;
+        }
+        let mut state = self.state();
+        let dev = state.selected(&DevQuery { dev: key.dev.clone() })?;
+        let found: Vec<EthPortId> = state
+            .neighbours
+            .iter()
+            .filter(|entry| IpAddr::V4(entry.address.into()) == key.address)
+            .filter(|entry| dev.is_none_or(|dev| dev == entry.iface))
+            .map(|entry| entry.iface)
+            .collect();
+        match (found.as_slice(), key.address) {
+            ([iface], IpAddr::V4(address)) => {
+                state.neighbours.forget(*iface, address.to_bits());
+                Ok(Warnings { warnings: Vec::new(), generation: state.snapshot.generation })
+            }
+            ([_, _, ..], _) => {
+                let message = format!("{} is known on several interfaces; name one", key.address);
+                Err(api::ErrorBody::new(api::ErrorCode::Conflict, message))
+            }
+            _ => {
+                let message = format!("there is no neighbour {}", key.address);
+                Err(not_found("address", key.address, message))
+            }
+        }
+    }
+
+    /// Interfaces with their state and statistics.
+    pub fn links(&self) -> Vec<LinkInfo> {
+        let state = self.state();
+        state.engine.interfaces().iter().map(|info| state.link_info(info)).collect()
+    }
+
+    /// One interface.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn link(&self, name: &str) -> Reply<LinkInfo> {
+        let state = self.state();
+        let found = state.engine.interfaces().iter().find(|info| info.name == name);
+        let info = found.ok_or_else(|| no_interface(name))?;
+        Ok(state.link_info(info))
+    }
+}
+
+fn no_interface(name: &str) -> api::ErrorBody {
+    not_found("dev", name, format!("there is no interface `{name}`"))
+}
+
+const fn role_name(role: fib::Role) -> &'static str {
+    match role {
+        fib::Role::Local => "local",
+        fib::Role::Vip => "vip",
+        fib::Role::Lip => "lip",
+        fib::Role::WanIp => "wan",
+    }
+}
+
+const fn neighbour_state(state: fib::NeighbourState) -> NeighbourState {
+    match state {
+        fib::NeighbourState::Incomplete => NeighbourState::Incomplete,
+        fib::NeighbourState::Reachable => NeighbourState::Reachable,
+        fib::NeighbourState::Stale => NeighbourState::Stale,
+        fib::NeighbourState::Delay => NeighbourState::Delay,
+        fib::NeighbourState::Probe => NeighbourState::Probe,
+        fib::NeighbourState::Failed => NeighbourState::Failed,
+        fib::NeighbourState::Permanent => NeighbourState::Permanent,
+    }
+}
+
+impl State {
+    /// The interface of a name.
+    pub(super) fn interface(&self, name: &str) -> Option<EthPortId> {
+        let place = self.snapshot.interfaces.iter().position(|known| *known.name == *name)?;
+        Some(EthPortId(place as u16))
+    }
+
+    /// The interface of a query; `None` if it names none.
+    fn selected(&self, query: &DevQuery) -> Reply<Option<EthPortId>> {
+        let Some(name) = &query.dev else { return Ok(None) };
+        self.interface(name).map(Some).ok_or_else(|| no_interface(name))
+    }
+
+    /// The name of an interface.
+    pub(super) fn name(&self, interface: EthPortId) -> &str {
+        let known = self.snapshot.interfaces.get(usize::from(interface.0));
+        known.map_or("", |known| &known.name)
+    }
+
+    fn mtu(&self, name: &str) -> u16 {
+        let id = self.interface(name);
+        id.and_then(|id| self.snapshot.fib.mtu(id)).unwrap_or_default()
+    }
+
+    fn static_route(&self, route: &Route) -> RouteInfo {
+        let mtu = self.mtu(&route.dev);
+        RouteInfo {
+            to: route.to,
+            via: route.via,
+            dev: route.dev.clone(),
+            metric: route.metric,
+            src: route.src,
+            mtu: route.mtu.map_or(mtu, |own| own.min(mtu)),
+            origin: RouteOrigin::Static,
+        }
+    }
+
+    /// The subnets of our addresses, and the addresses themselves.
+    fn connected_routes(&self) -> impl Iterator<Item = RouteInfo> {
+        self.config.addresses.iter().flat_map(|entry| {
+            let net = entry.address.net();
+            let info = |to: IpNet, origin| RouteInfo {
+                to: Prefix::new(to),
+                via: None,
+                dev: entry.dev.clone(),
+                metric: 0,
+                src: Some(entry.address.address()),
+                mtu: self.mtu(&entry.dev),
+                origin,
+            };
+            let connected = (net.prefix_len() < net.max_prefix_len())
+                .then(|| info(net.trunc(), RouteOrigin::Connected));
+            let local = info(IpNet::from(entry.address.address()), RouteOrigin::Local);
+            connected.into_iter().chain([local])
+        })
+    }
+
+    fn link_info(&self, info: &InterfaceInfo) -> LinkInfo {
+        let link = self.engine.link(info.id);
+        LinkInfo {
+            name: info.name.clone(),
+            device: info.device.clone(),
+            driver: info.driver.clone(),
+            mac: info.mac,
+            mtu: info.mtu,
+            up: link.up,
+            speed_mbps: link.speed_mbps,
+            duplex: link.full_duplex.map(|full| if full { Duplex::Full } else { Duplex::Half }),
+            rx_queues: info.rx_queues,
+            tx_queues: info.tx_queues,
+            rx_descriptors: info.rx_descriptors,
+            tx_descriptors: info.tx_descriptors,
+            socket: info.numa_node,
+            steering: info.steering.clone(),
+            stats: self.engine.statistics(info.id),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Services, their real servers and LIPs: shown and changed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use api::{
+    LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo, Traffic,
+    Warnings,
+};
+use balance::ServiceKey;
+use config::{Admin, Config, Pool, Servers, Service};
+use types::{Endpoint, Proto, Slot};
+
+use super::retire::Leaving;
+use super::{Control, Reply, State, edit, not_found};
+use crate::worker::link::{ConnFilter, Scan, ScanAction};
+
+impl Control {
+    /// Services with their real servers, LIPs and traffic.
+    ///
+    /// # Errors
+    /// If a worker does not answer.
+    pub async fn services(&self) -> Reply<Vec<ServiceInfo>> {
+        let (config, found) = {
+            let state = self.state();
+            let names = state.config.services.keys();
+            let found: Vec<_> = names.filter_map(|name| state.found(name)).collect();
+            (Arc::clone(&state.config), found)
+        };
+        self.service_infos(&config, found).await
+    }
+
+    /// One service.
+    ///
+    /// # Errors
+    /// If there is none of this name, or a worker does not answer.
+    pub async fn service(&self, name: &str) -> Reply<ServiceInfo> {
+        let (config, found) = {
+            let state = self.state();
+            let found = state.found(name).ok_or_else(|| no_service(name))?;
+            (Arc::clone(&state.config), found)
+        };
+        let infos = self.service_infos(&config, vec![found]).await?;
+        infos.into_iter().next().ok_or_else(|| no_service(name))
+    }
+
+    /// Adds a service.
+    ///
+    /// # Errors
+    /// If there is one of this name, or it cannot be.
+    pub async fn add_service(&self, name: String, service: Service) -> Reply<Warnings> {
+        self.edit(move |config| edit::add_service(config, &name, service)).await
+    }
+
+    /// Changes a service by a JSON merge patch (RFC 7396). Its established conns go on.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be.
+    pub async fn set_service(&self, name: String, patch: serde_json::Value) -> Reply<Warnings> {
+        self.edit(move |config| edit::set_service(config, &name, patch)).await
+    }
+
+    /// Removes a service; its conns go on or are closed.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn delete_service(&self, name: String, removal: Removal) -> Reply<Warnings> {
+        let slot = self.state().compiled(&name).map(|service| service.spec().slot);
+        let warnings = self.edit(move |config| edit::delete_service(config, &name)).await?;
+        if let (Some(slot), RemovedConns::Reset) = (slot, removal.connections) {
+            let filter = ConnFilter { service: Some(slot), ..ConnFilter::default() };
+            self.close_all(filter).await?;
+        }
+        Ok(warnings)
+    }
+
+    /// Real servers of a service.
+    ///
+    /// # Errors
+    /// If there is no such service, or a worker does not answer.
+    pub async fn servers(&self, name: &str) -> Reply<Vec<ServerInfo>> {
+        Ok(self.service(name).await?.servers)
+    }
+
+    /// Adds a real server; to the group, if the service has one.
+    ///
+    /// # Errors
+    /// If it is there already, or cannot be.
+    pub async fn add_server(
+        &self,
+        name: String,
+        address: Endpoint,
+        settings: ServerSettings,
+    ) -> Reply<Warnings> {
+        self.edit(move |config| edit::add_server(config, &name, settings.at(address))).await
+    }
+
+    /// Changes a real server by a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be.
+    pub async fn set_server(
+        &self,
+        name: String,
+        address: Endpoint,
+        patch: serde_json::Value,
+    ) -> Reply<Warnings> {
+        self.edit(move |config| edit::set_server(config, &name, address, patch)).await
+    }
+
+    /// Removes a real server; its conns go on or are closed.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn delete_server(
+        &self,
+        name: String,
+        address: Endpoint,
+        removal: Removal,
+    ) -> Reply<Warnings> {
+        // A group's server is one of each service that has the group.
+        let slots = self.state().server_slots(&name, address);
+        let warnings =
+            self.edit(move |config| edit::delete_server(config, &name, address)).await?;
+        if removal.connections == RemovedConns::Reset {
+            for slot in slots {
+                let filter = ConnFilter { server: Some(slot), ..ConnFilter::default() };
+                self.close_all(filter).await?;
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Local addresses of a service, with the conns that use them.
+    ///
+    /// # Errors
+    /// If there is no such service, or a worker does not answer.
+    pub async fn lips(&self, name: &str) -> Reply<Vec<LipInfo>> {
+        let config = self.config();
+        let service = config.services.get(name).ok_or_else(|| no_service(name))?;
+        let mut lips = lips_of(service, &config);
+        let mut counts: HashMap<IpAddr, u64> = HashMap::new();
+        self.for_each_conn(ConnFilter::default(), |record| {
+            *counts.entry(record.reverse.destination.address).or_default() += 1;
+        })
+        .await?;
+        for lip in &mut lips {
+            lip.connections = counts.get(&lip.address).copied().unwrap_or(0);
+        }
+        Ok(lips)
+    }
+
+    /// Adds local addresses; to the pool, if the service has one by name.
+    ///
+    /// # Errors
+    /// If they are there already, or cannot be.
+    pub async fn add_lips(&self, name: String, new: NewLip) -> Reply<Warnings> {
+        self.edit(move |config| edit::add_lips(config, &name, &new)).await
+    }
+
+    /// Removes a local address; from the pool, if the service has one by name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn delete_lip(&self, name: String, address: IpAddr) -> Reply<Warnings> {
+        self.edit(move |config| edit::delete_lip(config, &name, address)).await
+    }
+
+    /// Closes all conns that a filter chooses; both ends of established TCP conns are told.
+    async fn close_all(&self, filter: ConnFilter) -> Reply<u64> {
+        let workers: Vec<_> = self.state().workers.ids().collect();
+        let mut closed = 0;
+        for worker in workers {
+            let action = ScanAction::Close { reset: true };
+            let scan = Box::new(Scan { filter, action, ..Scan::default() });
+            closed += self.scan(worker, scan).await?.matched;
+        }
+        Ok(closed)
+    }
+
+    async fn service_infos(&self, config: &Config, found: Vec<Found>) -> Reply<Vec<ServiceInfo>> {
+        let services: Vec<Slot> = found.iter().map(|found| found.compiled.spec().slot).collect();
+        let servers = found.iter().flat_map(Found::server_slots).collect();
+        let totals = self.totals(services, servers).await?;
+        Ok(found.into_iter().map(|found| found.info(config, &totals)).collect())
+    }
+}
+
+pub(super) fn no_service(name: &str) -> api::ErrorBody {
+    not_found("service", name, format!("there is no service `{name}`"))
+}
+
+/// A service as it runs.
+struct Found {
+    name: String,
+    configured: Arc<Service>,
+    compiled: Arc<balance::Service>,
+    leaving: Vec<Leaving>,
+    tick: types::Now,
+}
+
+/// Counts over all workers, by slot.
+#[derive(Debug, Default)]
+pub(super) struct SlotTotals {
+    pub services: HashMap<Slot, balance::Totals>,
+    pub servers: HashMap<Slot, balance::Totals>,
+}
+
+/// Counts as the API has them.
+pub(super) fn traffic(totals: Option<&balance::Totals>) -> Traffic {
+    let totals = totals.copied().unwrap_or_default();
+    Traffic {
+        active: totals.active.into(),
+        inactive: totals.inactive.into(),
+        connections: totals.opened,
+        in_packets: totals.traffic.forward_packets,
+        in_bytes: totals.traffic.forward_bytes,
+        out_packets: totals.traffic.reverse_packets,
+        out_bytes: totals.traffic.reverse_bytes,
+        refused: 0,
+    }
+}
+
+impl Found {
+    fn server_slots(&self) -> impl Iterator<Item = Slot> {
+        let leaving = self.leaving.iter().map(|leaving| leaving.slot);
+        self.compiled.servers().iter().map(|server| server.slot).chain(leaving)
+    }
+
+    fn info(self, config: &Config, totals: &SlotTotals) -> ServiceInfo {
+        let group = match &self.configured.servers {
+            Servers::Group(name) => Some(name.clone()),
+            Servers::Inline(_) => None,
+        };
+        let configured: HashMap<Endpoint, &config::Server> = self
+            .configured
+            .resolved_servers(config)
+            .iter()
+            .map(|server| (server.address, server))
+            .collect();
+        let running = self.compiled.servers().iter().map(|server| {
+            let address = Endpoint::v4(server.address, server.l4_port);
+            let configured = configured.get(&address);
+            ServerInfo {
+                address,
+                weight: server.weight,
+                effective_weight: effective_weight(server, self.tick),
+                admin: configured.map_or(Admin::Enabled, |server| server.admin),
+                limits: configured.map(|server| server.limits.clone()).unwrap_or_default(),
+                group: group.clone(),
+                leaving: false,
+                traffic: traffic(totals.servers.get(&server.slot)),
+            }
+        });
+        let leaving = self.leaving.iter().map(|leaving| ServerInfo {
+            address: Endpoint::v4(leaving.address.0, leaving.address.1),
+            weight: 0,
+            effective_weight: 0,
+            admin: Admin::Disabled,
+            limits: config::ServerLimits::default(),
+            group: None,
+            leaving: true,
+            traffic: traffic(totals.servers.get(&leaving.slot)),
+        });
+        let servers = running.chain(leaving).collect();
+        let slot = self.compiled.spec().slot;
+        ServiceInfo {
+            servers,
+            lips: lips_of(&self.configured, config),
+            traffic: traffic(totals.services.get(&slot)),
+            config: Service::clone(&self.configured),
+            name: self.name,
+        }
+    }
+}
+
+/// The share that a server gets now.
+fn effective_weight(server: &balance::Server, now: types::Now) -> u16 {
+    if !server.takes_new() {
+        return 0;
+    }
+    let Some(start) = server.slow_start else { return server.weight };
+    let elapsed = now.since(start.from_tick_ms);
+    if elapsed >= start.duration_ms {
+        return server.weight;
+    }
+    let part = u64::from(server.weight) * u64::from(elapsed) / u64::from(start.duration_ms.max(1));
+    (part as u16).max(1)
+}
+
+/// The LIPs of a service, without counts.
+fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
+    let Some(pool) = service.resolved_pool(config) else { return Vec::new() };
+    let name = match &service.local_pool {
+        Some(Pool::Named(name)) => Some(name.clone()),
+        _ => None,
+    };
+    let addresses = pool.addresses.iter().flat_map(|range| range.addresses());
+    let info = |address| LipInfo {
+        address,
+        dev: pool.dev.clone(),
+        pool: name.clone(),
+        connections: 0,
+    };
+    addresses.map(info).collect()
+}
+
+/// Where clients find a service.
+pub(super) fn keys(service: &Service) -> impl Iterator<Item = ServiceKey> {
+    let proto = Proto::from(service.protocol);
+    service.vips.iter().filter_map(move |vip| match vip.address {
+        IpAddr::V4(address) => Some(ServiceKey {
+            zone: 0,
+            proto,
+            address: Ipv4Addr::to_bits(address),
+            l4_port: vip.l4_port.0,
+        }),
+        IpAddr::V6(_) => None,
+    })
+}
+
+impl State {
+    /// The service of a name as workers have it.
+    pub(super) fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
+        let service = self.config.services.get(name)?;
+        self.snapshot.services.find(keys(service).next()?)
+    }
+
+    fn found(&self, name: &str) -> Option<Found> {
+        Some(Found {
+            name: name.to_owned(),
+            configured: Arc::clone(self.config.services.get(name)?),
+            compiled: Arc::clone(self.compiled(name)?),
+            leaving: self.retiring.leaving(name).cloned().collect(),
+            tick: types::Now::default(),
+        })
+    }
+
+    /// The slots of a real server in all services that lose it if one of them does.
+    fn server_slots(&self, name: &str, address: Endpoint) -> Vec<Slot> {
+        let Some(service) = self.config.services.get(name) else { return Vec::new() };
+        let sharing: Vec<&str> = match &service.servers {
+            Servers::Inline(_) => vec![name],
+            Servers::Group(group) => {
+                let shares = |other: &Service| matches!(&other.servers, Servers::Group(g) if g == group);
+                let services = self.config.services.iter();
+                services.filter(|(_, other)| shares(other)).map(|(name, _)| name.as_str()).collect()
+            }
+        };
+        let compiled = sharing.into_iter().filter_map(|name| self.compiled(name));
+        let servers = compiled.flat_map(|service| service.servers());
+        let same = |server: &&balance::Server| {
+            Endpoint::v4(server.address, server.l4_port) == address
+        };
+        servers.filter(same).map(|server| server.slot).collect()
+    }
+}
