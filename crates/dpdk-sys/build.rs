@@ -75,7 +75,7 @@ fn generate(flags: &[String]) {
         .clang_args(flags)
         .allowlist_function("dpnat_.*")
         .allowlist_function("rte_eal_(init|cleanup|remote_launch|wait_lcore|get_lcore_state)")
-        .allowlist_function("rte_(strerror|thread_register|thread_unregister)")
+        .allowlist_function("rte_(strerror|thread_register|thread_unregister|version)")
         .allowlist_function("rte_dev_(probe|remove)")
         .allowlist_function("rte_pktmbuf_free_bulk")
         .allowlist_function("rte_mempool_(free|avail_count)")

@@ -62,3 +62,11 @@ pub use options::{EalOptions, HugePages};
 pub use port::{EthPort, PortConfig, Queues};
 pub use queue::{RxQueue, RxTicket, TxQueue, TxTicket};
 pub use status::{DeviceInfo, LinkState, PortStatistics};
+
+/// The DPDK that runs, as in `DPDK 22.11.11`.
+pub fn version() -> String {
+    // SAFETY: rte_version() takes nothing and may be called at any time.
+    let text = unsafe { dpdk_sys::rte_version() };
+    // SAFETY: it returns a string that lives as long as the process.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
