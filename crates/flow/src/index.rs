@@ -63,10 +63,10 @@ pub(crate) struct Index {
     stash: Vec<Stashed>,
 }
 
+/// The low bits of a hash; the highest of them is set, because 0 is a free lane.
 #[inline(always)]
 const fn tag_of(hash: u64) -> u16 {
-    let tag = hash as u16;
-    if tag == 0 { 1 } else { tag }
+    hash as u16 | 0x8000
 }
 
 /// `hash / 2^64 * count`: uses the high bits, the tag has the low ones.

@@ -216,7 +216,7 @@ impl FlowTable {
         self.flows.get(id.0 as usize).filter(|flow| flow.state != State::Free)
     }
 
-    /// A flow of a live conn, to change it. Its key and its state are the table's.
+    /// A flow of a live conn, to change it. Its key, state and timeout class are the table's.
     #[inline(always)]
     pub fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
         self.flows.get_mut(id.0 as usize).filter(|flow| flow.state != State::Free)
@@ -323,10 +323,14 @@ impl FlowTable {
     pub fn remove(&mut self, conn: ConnId) -> Option<Removed> {
         let forward = *self.flow(conn.forward())?;
         let reverse = *self.flow(conn.reverse())?;
+        let hashes = [&forward, &reverse].map(|flow| self.hash(&flow.key()));
+        for hash in hashes {
+            self.prefetch_bucket(hash);
+        }
         let cold = *self.cold.get(conn.0 as usize)?;
         self.delist(conn);
-        for (id, flow) in [(conn.forward(), &forward), (conn.reverse(), &reverse)] {
-            let found = self.index.remove(self.hash(&flow.key()), id.0);
+        for (id, hash) in [conn.forward(), conn.reverse()].into_iter().zip(hashes) {
+            let found = self.index.remove(hash, id.0);
             debug_assert!(found, "a live flow is in the index");
             if let Some(place) = self.flows.get_mut(id.0 as usize) {
                 place.state = State::Free;
