@@ -1,8 +1,8 @@
 //! Which conns are due, and which one goes when the table is full.
 
-use types::{Now, Slot};
+use types::Now;
 
-use crate::flow::ConnId;
+use crate::flow::{ConnId, Flow};
 use crate::state::{List, State, TimeoutSet};
 use crate::table::FlowTable;
 
@@ -86,7 +86,7 @@ impl FlowTable {
     /// How long a conn may be idle in its state; 0 if there is none.
     #[inline]
     pub fn timeout_ms(&self, conn: ConnId) -> u32 {
-        let timeout = |flow: &crate::Flow| self.timeouts.class(flow.timeout_class).of(flow.state);
+        let timeout = |flow: &Flow| self.timeouts.class(flow.timeout_class).of(flow.state);
         self.flow(conn.forward()).map_or(0, timeout)
     }
 
@@ -108,9 +108,9 @@ impl FlowTable {
     }
 
     /// The conn to remove so that another finds room: one that is half-open or has no reply yet,
-    /// else one that is closed or closing, else an established one of a service that allows it
-    /// and that has been idle for a quarter of its timeout at least.
-    pub fn victim(&mut self, now: Now, may_evict_idle: impl Fn(Slot) -> bool) -> Option<ConnId> {
+    /// else one that is closed or closing, else an established one that may go by its
+    /// forward flow and that has been idle for a quarter of its timeout at least.
+    pub fn victim(&mut self, now: Now, may_evict_idle: impl Fn(&Flow) -> bool) -> Option<ConnId> {
         const ORDER: [List; 5] =
             [List::HalfOpen, List::UdpOneway, List::IcmpOneway, List::Closed, List::Closing];
         ORDER
@@ -119,7 +119,7 @@ impl FlowTable {
             .or_else(|| self.idle_victim(now, may_evict_idle))
     }
 
-    fn idle_victim(&mut self, now: Now, may_evict_idle: impl Fn(Slot) -> bool) -> Option<ConnId> {
+    fn idle_victim(&mut self, now: Now, may_evict_idle: impl Fn(&Flow) -> bool) -> Option<ConnId> {
         let mut best = None;
         for _ in 0..VICTIM_PROBES.min(self.fresh) {
             let conn = ConnId(self.sweep.victim_next);
@@ -130,7 +130,7 @@ impl FlowTable {
                 && state != State::Free
                 && idle_ms >= self.timeout_ms(conn) / 4
                 && best.is_none_or(|(best_ms, _)| idle_ms > best_ms);
-            if long && self.cold(conn).is_some_and(|cold| may_evict_idle(cold.service())) {
+            if long && self.flow(conn.forward()).is_some_and(&may_evict_idle) {
                 best = Some((idle_ms, conn));
             }
         }

@@ -15,6 +15,7 @@ pub fn lookup<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
     for (at, (key, hash)) in ones(burst.live()).zip(keys.iter_mut().zip(&mut hashes)) {
         *key = burst.meta(at).parsed.lookup_key();
         *hash = core.table.hash(key);
+        core.table.prefetch_bucket(*hash);
         count += 1;
     }
     let (Some(keys), Some(hashes), Some(found)) =

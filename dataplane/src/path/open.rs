@@ -6,7 +6,7 @@
 use balance::{NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
-use flow::{FlowId, InsertError, LeaseKind, NewCold, State};
+use flow::{Flow, FlowId, InsertError, LeaseKind, NewCold, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
 use nat::reuse::Pair;
 use pool::{GroupKey, LeaseError};
@@ -267,11 +267,12 @@ fn make_room<I: Io>(
     key: &FlowKey,
     now: Now,
 ) -> Result<(), (Verdict, Refusal)> {
-    let service = core.snapshot.services.lookup(key);
-    let evict_idle = service.is_some_and(|service| service.spec().evict_idle);
-    let on_limit = service.map_or(Refusal::Silent, |service| refusal(service.spec().on_limit));
-    let own = service.map(|service| service.spec().slot);
-    match core.table.victim(now, |slot| evict_idle && own == Some(slot)) {
+    let services = &core.snapshot.services;
+    let on_limit = services.lookup(key).map_or(Refusal::Silent, |s| refusal(s.spec().on_limit));
+    let may_evict_idle = |forward: &Flow| {
+        services.lookup(&forward.key()).is_some_and(|service| service.spec().evict_idle)
+    };
+    match core.table.victim(now, may_evict_idle) {
         Some(conn) => {
             core.counters.add(Event::Evicted, 1);
             close(core, io, conn, true, now);

@@ -344,12 +344,13 @@ fn only_services_that_allow_it_lose_idle_conns() {
     let now = Now::from_ms(800_000);
     for n in 0..10u32 {
         let (forward, reverse) = pair(Proto::Tcp, n);
-        let forward = Flow { state: State::Established, ..forward };
-        let cold = NewCold { service: Slot::new(n % 2, 1), ..NewCold::default() };
-        table.insert(forward, reverse, cold, Now::from_ms(u64::from(n) * 60_000)).unwrap();
+        let dport = 80 + (n % 2) as u16;
+        let forward = Flow { state: State::Established, dport, ..forward };
+        let opened = Now::from_ms(u64::from(n) * 60_000);
+        table.insert(forward, reverse, NewCold::default(), opened).unwrap();
     }
     assert_eq!(table.victim(now, |_| false), None);
-    let of_second = |slot: Slot| slot.index() == 1;
+    let of_second = |forward: &Flow| forward.dport == 81;
     assert_eq!(table.victim(now, of_second), Some(ConnId(1)), "the one idle for longest");
     assert_eq!(table.victim(Now::from_ms(600_000 + 224_999), |_| true), Some(ConnId(0)));
     let fresh = Now::from_ms(60_000);

@@ -1,0 +1,96 @@
+//! Requests and answers in the API's own manner: every refusal is an [`ErrorBody`].
+
+use api::{ErrorBody, ErrorCode};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::control::Reply;
+
+/// An [`ErrorBody`] as an answer.
+#[derive(Debug)]
+pub(super) struct Refused(pub ErrorBody);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        (status, axum::Json(self.0)).into_response()
+    }
+}
+
+/// What an operation comes to, as an answer of the given status or a refusal.
+pub(super) fn answer<T: Serialize>(status: StatusCode, reply: Reply<T>) -> Response {
+    match reply {
+        Ok(value) => (status, axum::Json(value)).into_response(),
+        Err(error) => Refused(error).into_response(),
+    }
+}
+
+/// A text of the given type.
+pub(super) fn text(content_type: &'static str, text: String) -> Response {
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+fn bad_request(message: impl std::fmt::Display) -> Refused {
+    Refused(ErrorBody::new(ErrorCode::BadRequest, message.to_string()))
+}
+
+/// The parameters behind the `?`.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(params)| Self(params))
+            .map_err(|rejection| bad_request(rejection.body_text()))
+    }
+}
+
+/// A body in JSON.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| bad_request(rejection.body_text()))?;
+        api::from_json(&bytes).map(Self).map_err(Refused)
+    }
+}
+
+/// A body of text, as configurations are.
+#[derive(Debug)]
+pub(super) struct Text(pub String);
+
+impl<S: Send + Sync> FromRequest<S> for Text {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        String::from_request(request, state)
+            .await
+            .map(Self)
+            .map_err(|rejection| bad_request(rejection.body_text()))
+    }
+}
+
+/// What a path names, of its type.
+pub(super) fn named<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Refused>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| {
+        let mut body = ErrorBody::new(ErrorCode::BadRequest, error.to_string());
+        body.error.field = Some(what.to_owned());
+        body.error.value = Some(text.to_owned());
+        Refused(body)
+    })
+}

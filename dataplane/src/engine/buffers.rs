@@ -1,0 +1,79 @@
+//! How many packet buffers there must be, so that no queue, ring or hold can starve another.
+
+use config::{Config, Queues};
+use dpdk::MempoolConfig;
+
+use super::EngineError;
+use crate::path::transmit::GATHERED_MAX;
+use crate::worker::handoff::RING;
+use crate::worker::held::HELD_MAX;
+
+/// Buffers that each lcore may have in its cache; DPDK takes up to one and a half times that.
+const CACHE: u32 = 256;
+/// Room of a buffer behind its headroom, in bytes; longer frames take several.
+const ROOM: u16 = 2_048;
+
+/// The packet buffers of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferPlan {
+    /// How many.
+    pub buffers: u32,
+}
+
+impl BufferPlan {
+    /// Counts all places where packets can be at once.
+    pub fn new(config: &Config) -> Self {
+        let workers = config.workers.cpus.len() as u64;
+        let mut buffers = workers
+            * (HELD_MAX as u64
+                + types::BURST_MAX as u64
+                + u64::from(CACHE) * 3 / 2
+                + (workers - workers.min(1)) * RING as u64);
+        for interface in config.interfaces.values() {
+            let rx_queues = match interface.queues {
+                Queues::Auto => workers,
+                Queues::Count(count) => u64::from(count).min(workers),
+            };
+            // A frame longer than a buffer takes several.
+            let segments = (u64::from(interface.mtu) + 22).div_ceil(u64::from(ROOM)).max(1);
+            buffers += segments
+                * (rx_queues * u64::from(interface.rx_descriptors)
+                    + workers * (u64::from(interface.tx_descriptors) + GATHERED_MAX as u64));
+        }
+        // The main lcore makes packets too.
+        buffers += u64::from(CACHE) * 3 / 2;
+        Self { buffers: u32::try_from(buffers.next_power_of_two() - 1).unwrap_or(u32::MAX) }
+    }
+
+    /// The mempool of this plan.
+    pub fn mempool(self) -> MempoolConfig {
+        MempoolConfig {
+            name: "dpnat".to_owned(),
+            mbufs: self.buffers,
+            cache: CACHE,
+            room: ROOM,
+            numa_node: None,
+        }
+    }
+
+    /// Memory that the buffers take, in bytes.
+    pub fn bytes(self) -> u64 {
+        self.mempool().bytes()
+    }
+
+    /// # Errors
+    /// If they do not fit the configured memory.
+    pub fn check(self, config: &Config) -> Result<(), EngineError> {
+        // DPDK's own rings, queues and bookkeeping beside the buffers.
+        const OVERHEAD: u64 = 32 << 20;
+        let needed = self.bytes() + OVERHEAD;
+        if needed <= config.memory.as_bytes() {
+            return Ok(());
+        }
+        Err(EngineError::Memory {
+            configured_mib: config.memory.as_bytes() >> 20,
+            needed_mib: needed.div_ceil(1 << 20),
+            buffers: self.buffers,
+        })
+    }
+}

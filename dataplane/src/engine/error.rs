@@ -1,0 +1,50 @@
+//! Why the engine does not start.
+
+/// Why the engine does not start, with the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// DPDK says no.
+    #[error(transparent)]
+    Dpdk(#[from] dpdk::Error),
+    /// An interface has not as many receive queues as configured.
+    #[error(
+        "interfaces.{interface}.queues: {count} are more than its {most}; take `auto` or {most}"
+    )]
+    Queues {
+        /// The interface.
+        interface: String,
+        /// Queues configured.
+        count: u16,
+        /// Queues that it has.
+        most: u16,
+    },
+    /// Each worker needs a transmit queue of its own on each interface.
+    #[error(
+        "interfaces.{interface} has {most} transmit queues for {workers} workers; name at most {most} \
+         CPUs in `workers.cpus`"
+    )]
+    Workers {
+        /// The interface.
+        interface: String,
+        /// Workers configured.
+        workers: u16,
+        /// Queues that it has.
+        most: u16,
+    },
+    /// The packet buffers do not fit DPDK's memory.
+    #[error(
+        "memory: {configured_mib} MiB are too little: the packet buffers need {needed_mib} MiB \
+         ({buffers} for all queues, rings and held packets); set `memory: {needed_mib}MiB` or fewer descriptors"
+    )]
+    Memory {
+        /// Configured, in MiB.
+        configured_mib: u64,
+        /// Needed, in MiB.
+        needed_mib: u64,
+        /// How many buffers.
+        buffers: u32,
+    },
+    /// The engine was stopped before its workers were launched.
+    #[error("the engine has been stopped")]
+    Stopped,
+}

@@ -1,0 +1,269 @@
+//! The engine on DPDK: EAL, interfaces, packet buffers and the lcores that workers run on.
+
+mod buffers;
+mod error;
+mod queues;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use config::{Config, HugePages, Queues};
+use dpdk::{Eal, EalOptions, EthPort, LcoreHandle, Mbuf, Mempool, PortConfig, RxTicket, TxTicket};
+use types::EthPortId;
+
+use crate::control::engine::{Buffers, Engine, InterfaceInfo, Link};
+use crate::worker::{Worker, WorkerConfig};
+
+pub use buffers::BufferPlan;
+pub use error::EngineError;
+use queues::DpdkIo;
+
+/// The interfaces and workers of this process on DPDK.
+#[derive(Debug)]
+pub struct DpdkEngine {
+    // In the order in which they are let go: workers, interfaces, buffers, EAL.
+    workers: Vec<LcoreHandle<Result<(), dpdk::Error>>>,
+    ports: Vec<EthPort>,
+    pool: Option<Mempool>,
+    eal: Option<Eal>,
+    interfaces: Vec<InterfaceInfo>,
+    cpus: Vec<u16>,
+    tickets: Vec<Vec<(Option<RxTicket>, TxTicket)>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl DpdkEngine {
+    /// Starts EAL and all interfaces; no worker runs yet. Interfaces are numbered in the order of
+    /// their names.
+    ///
+    /// # Errors
+    /// What is missing, and how it can be had. Whatever was started is stopped again.
+    pub fn start(config: &Config) -> Result<Self, EngineError> {
+        let cpus = config.workers.cpus.cpus().to_vec();
+        let plan = BufferPlan::new(config);
+        plan.check(config)?;
+        let eal = Eal::start(&eal_options(config, &cpus))?;
+        let pool = Mempool::new(&eal, &plan.mempool())?;
+        let mut engine = Self {
+            workers: Vec::new(),
+            ports: Vec::new(),
+            pool: None,
+            eal: None,
+            interfaces: Vec::new(),
+            tickets: cpus.iter().map(|_| Vec::new()).collect(),
+            cpus,
+            stop: Arc::default(),
+        };
+        for (name, interface) in &config.interfaces {
+            engine.add_interface(&eal, &pool, name, interface)?;
+        }
+        engine.pool = Some(pool);
+        engine.eal = Some(eal);
+        Ok(engine)
+    }
+
+    fn add_interface(
+        &mut self,
+        eal: &Eal,
+        pool: &Mempool,
+        name: &str,
+        interface: &config::Interface,
+    ) -> Result<(), EngineError> {
+        let workers = self.cpus.len() as u16;
+        let device = device_string(interface, workers);
+        let port_name = device.split(',').next().unwrap_or_default();
+        let mut port = eal.port(port_name)?;
+        let info = port.info()?;
+        let rx_queues = match interface.queues {
+            Queues::Auto => workers.min(info.max_rx_queues),
+            Queues::Count(count) if count <= info.max_rx_queues => count.min(workers),
+            Queues::Count(count) => {
+                let (interface, most) = (name.to_owned(), info.max_rx_queues);
+                return Err(EngineError::Queues { interface, count, most });
+            }
+        };
+        if workers > info.max_tx_queues {
+            let (interface, most) = (name.to_owned(), info.max_tx_queues);
+            return Err(EngineError::Workers { interface, workers, most });
+        }
+        let queues = port.configure(
+            &PortConfig {
+                rx_queues,
+                tx_queues: workers,
+                rx_descriptors: interface.rx_descriptors,
+                tx_descriptors: interface.tx_descriptors,
+                mtu: Some(interface.mtu),
+                promiscuous: false,
+                rss: rx_queues > 1,
+            },
+            pool,
+        )?;
+        port.start()?;
+        self.interfaces.push(InterfaceInfo {
+            id: EthPortId(self.interfaces.len() as u16),
+            name: name.to_owned(),
+            driver: info.driver,
+            mac: port.mac()?,
+            mtu: port.mtu()?,
+            rx_queues,
+            tx_queues: workers,
+            rx_descriptors: interface.rx_descriptors,
+            tx_descriptors: interface.tx_descriptors,
+            numa_node: info.numa_node,
+            steering: steering(workers, rx_queues),
+            device,
+        });
+        let mut rx = queues.rx.into_iter();
+        for (mine, tx) in self.tickets.iter_mut().zip(queues.tx) {
+            mine.push((rx.next(), tx));
+        }
+        self.ports.push(port);
+        Ok(())
+    }
+
+    /// Runs a worker on each lcore, in the order of the configured CPUs.
+    ///
+    /// # Errors
+    /// If an lcore cannot be started.
+    pub fn launch(&mut self, workers: Vec<WorkerConfig<Mbuf>>) -> Result<(), EngineError> {
+        let (Some(eal), Some(pool)) = (&self.eal, &self.pool) else {
+            return Err(EngineError::Stopped);
+        };
+        let lcores: Vec<_> = eal.lcores().filter(|lcore| lcore.0 > 0).collect();
+        for ((config, tickets), lcore) in
+            workers.into_iter().zip(self.tickets.drain(..)).zip(lcores)
+        {
+            let (pool, stop) = (pool.clone(), Arc::clone(&self.stop));
+            let interfaces = tickets.len();
+            let handle = eal.launch(lcore, move || {
+                let io = DpdkIo::claim(tickets, pool)?;
+                Worker::new(config, io, interfaces).run(&stop);
+                Ok(())
+            })?;
+            self.workers.push(handle);
+        }
+        Ok(())
+    }
+
+    fn port(&self, interface: EthPortId) -> Option<&EthPort> {
+        self.ports.get(usize::from(interface.0))
+    }
+}
+
+/// Where answers to a LIP come home, and why so.
+fn steering(workers: u16, rx_queues: u16) -> String {
+    match (workers, rx_queues) {
+        (1, _) => "one worker: it owns every key".to_owned(),
+        (_, 1) => format!("handoff: 1 receive queue for {workers} workers"),
+        _ => "handoff: the owner of a key gets its packets over a ring".to_owned(),
+    }
+}
+
+/// DPDK's name of the device. An af_packet device has as many queues as it is told.
+fn device_string(interface: &config::Interface, workers: u16) -> String {
+    match (&interface.pci, &interface.device) {
+        (Some(pci), _) => pci.clone(),
+        (None, Some(device)) => {
+            let is_af_packet = device.starts_with("net_af_packet");
+            if is_af_packet && workers > 1 && !device.contains("qpairs=") {
+                format!("{device},qpairs={workers}")
+            } else {
+                device.clone()
+            }
+        }
+        (None, None) => String::new(),
+    }
+}
+
+fn eal_options(config: &Config, cpus: &[u16]) -> EalOptions {
+    EalOptions {
+        worker_cpus: cpus.to_vec(),
+        memory_mib: memory_mib(config),
+        huge_pages: match config.hugepages {
+            HugePages::Auto => dpdk::HugePages::Auto,
+            HugePages::Required => dpdk::HugePages::Required,
+            HugePages::Off => dpdk::HugePages::Off,
+        },
+        devices: config
+            .interfaces
+            .values()
+            .map(|interface| device_string(interface, cpus.len() as u16))
+            .collect(),
+        extra_args: config.eal_args.clone(),
+        ..EalOptions::default()
+    }
+}
+
+fn memory_mib(config: &Config) -> u32 {
+    u32::try_from(config.memory.as_bytes() >> 20).unwrap_or(u32::MAX)
+}
+
+impl Engine for DpdkEngine {
+    fn interfaces(&self) -> &[InterfaceInfo] {
+        &self.interfaces
+    }
+
+    fn cpus(&self) -> &[u16] {
+        &self.cpus
+    }
+
+    fn version(&self) -> String {
+        dpdk::version()
+    }
+
+    fn link(&self, interface: EthPortId) -> Link {
+        let Some(Ok(link)) = self.port(interface).map(EthPort::link) else {
+            return Link::default();
+        };
+        let full_duplex = link.up.then_some(link.full_duplex);
+        Link { up: link.up, speed_mbps: link.speed_mbps, full_duplex }
+    }
+
+    fn statistics(&self, interface: EthPortId) -> api::LinkStats {
+        let Some(Ok(counted)) = self.port(interface).map(EthPort::statistics) else {
+            return api::LinkStats::default();
+        };
+        api::LinkStats {
+            rx_packets: counted.rx_packets,
+            rx_bytes: counted.rx_bytes,
+            rx_missed: counted.rx_missed,
+            rx_errors: counted.rx_errors,
+            rx_no_buffer: counted.rx_no_mbuf,
+            tx_packets: counted.tx_packets,
+            tx_bytes: counted.tx_bytes,
+            tx_errors: counted.tx_errors,
+        }
+    }
+
+    fn buffers(&self) -> Buffers {
+        self.pool.as_ref().map_or_else(Buffers::default, |pool| Buffers {
+            total: u64::from(pool.size()),
+            in_use: u64::from(pool.in_use()),
+        })
+    }
+
+    fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.workers.drain(..) {
+            match worker.wait() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker could not claim its queues"),
+                Err(_) => tracing::error!("a worker panicked; its conns are lost"),
+            }
+        }
+        self.tickets.clear();
+        for port in self.ports.drain(..) {
+            if let Err(error) = port.close() {
+                tracing::warn!(%error, "an interface could not be closed");
+            }
+        }
+        self.pool = None;
+        self.eal = None;
+    }
+}
+
+impl Drop for DpdkEngine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
