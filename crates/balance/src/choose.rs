@@ -67,8 +67,7 @@ impl Cells {
         if let Some(index) = view.remembered(key) {
             return Ok(index);
         }
-        let ranked = spec.scheduler.is_ranked() && (behind || cell.ranking.holds(service));
-        let found = if ranked {
+        let found = if cell.ranking.has_room(service) {
             view.ranked(self.place)
         } else {
             view.unranked(key).map(|found| found.index)
@@ -214,7 +213,10 @@ impl View<'_> {
     fn remembered(&self, key: &FlowKey) -> Option<usize> {
         self.service.spec().persistence?;
         let slot = self.cell.sticky.find(key.src, self.now)?;
-        let index = self.servers.of(slot)?.index as usize;
+        let index = match self.behind {
+            false => self.servers.of(slot)?.index as usize,
+            true => self.service.servers().iter().position(|server| server.slot == slot)?,
+        };
         self.server(index)
             .is_some_and(|server| server.slot == slot && self.admits(server))
             .then_some(index)

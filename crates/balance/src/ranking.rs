@@ -90,6 +90,11 @@ impl Ranking {
         self.len == service.servers().len() && self.scheduler == service.spec().scheduler
     }
 
+    /// Is there room for this service's servers?
+    pub(crate) fn has_room(&self, service: &Service) -> bool {
+        service.spec().scheduler.is_ranked() && service.servers().len() <= self.tree.capacity()
+    }
+
     /// Goes on at the moment of another ranking.
     pub(crate) fn follow(&mut self, other: &Self) {
         self.phase = other.current_phase();
@@ -116,7 +121,7 @@ impl Ranking {
         self.len = service.servers().len();
         (self.head, self.waiting) = (0, 0);
         self.queued.fill(false);
-        if !self.scheduler.is_ranked() || self.len > self.tree.capacity() {
+        if !self.has_room(service) {
             self.len = 0;
             return;
         }
