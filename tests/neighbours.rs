@@ -84,7 +84,7 @@ fn a_changing_ethernet_address_breaks_no_connection() {
             client.read_exact(&mut buffer).unwrap();
             assert_eq!(&buffer, b"pong");
         }
-        let neighbours = daemon.ctl.run(&["neighbour", "list"]);
+        let neighbours = daemon.ctl.run(&["neighbour", "show"]);
         assert!(neighbours.contains(&mac), "{neighbours}");
     }
     assert_eq!(daemon.conns(), 1000);

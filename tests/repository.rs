@@ -133,6 +133,52 @@ fn same_in_book(page: &str, name: &str, text: &str) {
     }
 }
 
+#[test]
+fn the_book_lists_every_key_of_the_configuration() {
+    same_in_book("configuration.md", "keys", &format!("{}\n", config::markdown().trim_start()));
+}
+
+/// A command with what it takes, and its subcommands.
+fn describe(command: &mut clap::Command, name: &str, level: usize, text: &mut String) {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    writeln!(text, "{} `{name}`\n\n{about}.\n", "#".repeat(level)).unwrap();
+    if !command.has_subcommands() {
+        let usage = command.render_usage().to_string();
+        let usage = usage.trim_start_matches("Usage: ").split_once(' ').map_or("", |(_, rest)| rest);
+        writeln!(text, "```text\n{name} {}\n```\n", usage.replace('\n', "\n  ")).unwrap();
+    }
+    let own = |arg: &&clap::Arg| !arg.is_global_set() && !arg.is_hide_set();
+    let help = ["help", "version"];
+    for arg in command.get_arguments().filter(own).filter(|arg| !help.contains(&arg.get_id().as_str())) {
+        let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let values = arg.get_possible_values();
+        let values: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+        let of = if values.is_empty() { String::new() } else { format!(": {}", values.join(", ")) };
+        let name = match arg.get_long() {
+            Some(long) => format!("--{long}"),
+            None => arg.get_value_names().map_or(String::new(), |names| names[0].to_string()),
+        };
+        writeln!(text, "- `{name}`: {meaning}{of}").unwrap();
+    }
+    text.push('\n');
+    for verb in command.get_subcommands_mut() {
+        let full = format!("{name} {}", verb.get_name());
+        describe(verb, &full, level + 1, text);
+    }
+}
+
+#[test]
+fn the_book_lists_every_command() {
+    let mut command = ctl::cli::command();
+    command.build();
+    let mut text = String::new();
+    for object in command.get_subcommands_mut().filter(|object| object.get_name() != "help") {
+        let name = object.get_name().to_owned();
+        describe(object, &name, 3, &mut text);
+    }
+    same_in_book("cli.md", "commands", &text);
+}
+
 fn table(rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {
     let mut text = "| counter | what it counts |\n|---|---|\n".to_owned();
     rows.for_each(|(name, help)| writeln!(text, "| `{name}` | {help} |").unwrap());
@@ -146,7 +192,11 @@ fn the_book_lists_every_counter() {
     let drops = verdicts().filter(|(.., verdict)| verdict.is_drop()).map(|(n, h, _)| (n, h));
     same_in_book("counters.md", "ends", &table(ends));
     same_in_book("counters.md", "drops", &table(drops));
-    same_in_book("counters.md", "sources", &table(Source::ALL.iter().map(|s| (s.name(), s.help()))));
+    same_in_book(
+        "counters.md",
+        "sources",
+        &table(Source::ALL.iter().map(|s| (s.name(), s.help()))),
+    );
     same_in_book("counters.md", "gauges", &table(Gauge::ALL.iter().map(|g| (g.name(), g.help()))));
     same_in_book("counters.md", "events", &table(Event::ALL.iter().map(|e| (e.name(), e.help()))));
 }
