@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.."
 arm=${1:-2}
 bin=$(realpath "${DPNAT_BIN:-target/release}")
 case $arm in
-1) vip=198.18.0.100 vip_dev=lan0 client_address=192.0.2.100 scenario=conf/one-arm.yaml ;;
-2) vip=203.0.113.10 vip_dev=wan0 client_address=203.0.113.100 scenario=conf/two-arm.yaml ;;
+1) vip=198.18.0.100 vip_dev=lan0 gateway=198.18.0.254 scenario=conf/one-arm.yaml ;;
+2) vip=203.0.113.10 vip_dev=wan0 gateway=203.0.113.1 scenario=conf/two-arm.yaml ;;
 *) echo "usage: tests/demo.sh [1|2]" >&2 && exit 2 ;;
 esac
 if [ "$(id -u)" -ne 0 ]; then
@@ -66,14 +66,20 @@ check() {
   printf '%-6s | %s | %s | %s | %s\n' "$mark" "$1" "$3" "${2:-(nothing)}" "${measured:-(nothing)}"
 }
 
+alive() {
+  local one
+  for one in "${pid[@]}"; do kill -0 "$one" 2>/dev/null || return 1; done
+}
+
 wait_for() { # WHAT COMMAND...
   local what=$1 n
   shift
   for ((n = 0; n < 500; n++)); do
     if "$@" >/dev/null 2>&1; then return 0; fi
+    alive || break
     sleep 0.02
   done
-  echo "demo: waited 10 s in vain: $what" >&2
+  echo "demo: waited in vain until $what" >&2
   tail -n 20 "$work"/*.log >&2
   return 1
 }
@@ -159,7 +165,7 @@ serve() { # NAME ADDRESS
   ln "$work/100MB" "$work/$1/files/100MB"
   nginx_conf "$1" >"$work/$1.conf"
   start "nginx-$1" "$1" nginx -e "$work/$1-error.log" -c "$work/$1.conf" -g "daemon off;"
-  wait_for "nginx in $1" "$1" curl -sf -o /dev/null "http://$2/"
+  wait_for "nginx in $1 answers" "$1" curl -sf -o /dev/null "http://$2/"
   : >"$work/$1-access.log"
 }
 
@@ -189,17 +195,15 @@ start dpnatd balancer dpnatd --config "$work/dpnat.yaml"
 wait_for "dpnatd is ready" dpctl version
 
 say "Configured by commands"
-if [ "$arm" = 2 ]; then
-  run dpctl address add 203.0.113.2/24 dev wan0
-else
-  run dpctl route add default via 198.18.0.254 dev lan0
-fi
+if [ "$arm" = 2 ]; then run dpctl address add 203.0.113.2/24 dev wan0; fi
 run dpctl address add $vip/32 dev $vip_dev
 run dpctl address add 198.18.0.1/24 dev lan0
+run dpctl route add default via $gateway dev $vip_dev
 run dpctl service add shop --vip $vip:80 --protocol tcp --scheduler rr
 run dpctl lip add shop 198.18.0.10-198.18.0.13 dev lan0
 run dpctl server add shop 198.18.0.121:80
 run dpctl server add shop 198.18.0.122:80
+check "$scenario is the same" 0 "dpctl --json diff --prune -f $scenario | jq '.changes | length'"
 
 say "Traffic"
 twohundred() { for _ in {1..200}; do client curl -sS -m 5 "http://$vip/"; done; }
