@@ -40,6 +40,17 @@ impl FakePorts {
     pub fn take_sent(&mut self, interface: usize) -> Vec<Buf> {
         std::mem::take(&mut self.sent[interface])
     }
+
+    /// Makes room for so many packets on each interface, so that none is allocated in between.
+    pub fn reserve(&mut self, packets: usize) {
+        self.received.iter_mut().for_each(|queue| queue.reserve(packets));
+        self.sent.iter_mut().for_each(|sent| sent.reserve(packets));
+    }
+
+    /// Packets that have arrived on all interfaces and were not received yet.
+    pub fn waiting(&self) -> usize {
+        self.received.iter().map(VecDeque::len).sum()
+    }
 }
 
 impl Io for FakePorts {

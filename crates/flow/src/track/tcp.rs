@@ -110,7 +110,12 @@ fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Trac
     if let Some(own) = table.flow_mut(id) {
         own.count(view.ip_len, now);
         if trusted && matches!(kind, Kind::SynAck | Kind::Ack | Kind::Fin) {
+            let toa = own.flags & flags::TOA;
             note_ack(own, view.ack);
+            if kind == Kind::SynAck {
+                // It acknowledges the SYN, which is no data; the flag still lowers its MSS.
+                own.flags |= toa;
+            }
         }
     }
     if let (Some(expected), Some(twin)) = (expected, table.flow_mut(id.twin())) {

@@ -1,0 +1,273 @@
+//! What a testbed is made of: addresses, services, servers and limits.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use balance::{
+    Cells, Scheduler, Server, Service, ServiceCell, ServiceKey, ServiceSpec, Services, TableCache,
+};
+use dataplane::snapshot::{Interface, Policy, Snapshot};
+use dataplane::worker::clock::{Clock, Epoch};
+use dataplane::worker::handoff::Handoff;
+use dataplane::worker::idle::Idle;
+use dataplane::worker::link::{ControlEnd, link};
+use dataplane::worker::{Worker, WorkerConfig};
+use fib::{Address, Fib, FibConfig, NeighbourConfig, Neighbours, Role, Route, RouteKind};
+use flow::{FlowTable, PageRequest, TableConfig, TimeoutSet, Timeouts};
+use nat::Secrets;
+use pool::{LeaseConfig, Leases};
+use steer::Steering;
+use testkit::{Buf, FakePorts, ip, mac};
+use types::{EthPortId, MacAddr, Proto, Slot, WorkerId};
+
+use super::Testbed;
+
+pub const CLIENT: &str = "198.51.100.7";
+pub const VIP: &str = "203.0.113.10";
+/// The router behind which the clients are; the interface that leads there is [`WAN_IP`].
+pub const GATEWAY: &str = "203.0.113.254";
+pub const WAN_IP: &str = "203.0.113.1";
+pub const LAN_IP: &str = "198.18.0.1";
+/// With one arm the gateway is on the servers' network.
+pub const ONE_ARM_GATEWAY: &str = "198.18.0.254";
+pub const LIP: &str = "198.18.0.10";
+pub const RS1: &str = "198.18.0.121";
+pub const RS2: &str = "198.18.0.122";
+pub const SHOP: Slot = Slot::new(1, 1);
+pub const DNS: Slot = Slot::new(2, 1);
+
+pub const SECRETS: Secrets = Secrets { isn: [1, 2], timestamp: [3, 4] };
+
+/// The station of an address on link: `02:00:00:00:00:` and its last byte.
+pub fn station(address: &str) -> MacAddr {
+    mac(ip(address) as u8)
+}
+
+/// A service and its servers.
+#[derive(Clone)]
+pub struct Plan {
+    pub vport: u16,
+    pub spec: ServiceSpec,
+    pub servers: Vec<Server>,
+}
+
+impl Plan {
+    /// A service that takes its servers in turn: `RS1` and `RS2`, both at `rport`.
+    pub fn new(slot: Slot, name: &str, proto: Proto, vport: u16, rport: u16) -> Self {
+        let spec = ServiceSpec {
+            scheduler: Scheduler::Rr,
+            lips: Arc::new([ip(LIP)]),
+            ..ServiceSpec::new(slot, name, proto)
+        };
+        let servers = [RS1, RS2].into_iter().enumerate().map(|(n, address)| {
+            let slot = Slot::new(slot.index() as u32 * 16 + n as u32, 1);
+            Server::new(slot, ip(address), rport)
+        });
+        Self { vport, spec, servers: servers.collect() }
+    }
+
+    pub fn key(&self) -> ServiceKey {
+        let proto = self.spec.proto;
+        ServiceKey { zone: 0, proto, address: ip(VIP), l4_port: self.vport }
+    }
+
+    pub fn compiled(&self) -> Arc<Service> {
+        let tables = &mut TableCache::default();
+        Arc::new(Service::new(self.spec.clone(), self.servers.clone(), tables).unwrap())
+    }
+}
+
+/// Says what is not as usual; [`Setup::build`] makes the testbed.
+///
+/// Usual is: `wan0` with the clients' gateway, `lan0` with two servers, a TCP service `shop` on
+/// `VIP:80` with servers at 8080, a UDP service `dns` on `VIP:53`, all neighbours known, one worker.
+#[derive(Clone)]
+pub struct Setup {
+    pub one_arm: bool,
+    pub workers: u16,
+    pub max_connections: u32,
+    /// Of all hashes.
+    pub seed: u64,
+    pub start_ms: u64,
+    pub timeouts: TimeoutSet,
+    pub wan_mtu: u16,
+    pub lan_mtu: u16,
+    pub lan_up: bool,
+    pub l4_ports: RangeInclusive<u16>,
+    pub policy: Policy,
+    pub shop: Plan,
+    pub dns: Plan,
+    /// Neighbours are known from the start.
+    pub resolved: bool,
+    pub default_route: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            one_arm: false,
+            workers: 1,
+            max_connections: 4096,
+            seed: 7,
+            // In the upper half of the tick's range, and soon round: whoever forgets that ticks wrap
+            // fails in every test.
+            start_ms: u64::from(u32::MAX) - 60_000,
+            timeouts: TimeoutSet::default(),
+            wan_mtu: 1500,
+            lan_mtu: 1500,
+            lan_up: true,
+            l4_ports: 1024..=65_535,
+            policy: Policy::default(),
+            shop: Plan::new(SHOP, "shop", Proto::Tcp, 80, 8080),
+            dns: Plan::new(DNS, "dns", Proto::Udp, 53, 53),
+            resolved: true,
+            default_route: true,
+        }
+    }
+}
+
+impl Setup {
+    pub fn shop(mut self, change: impl FnOnce(&mut Plan)) -> Self {
+        change(&mut self.shop);
+        self
+    }
+
+    pub fn dns(mut self, change: impl FnOnce(&mut Plan)) -> Self {
+        change(&mut self.dns);
+        self
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        let interface = |name: &str, address, mtu, up| Interface {
+            name: name.into(),
+            mac: station(address),
+            mtu,
+            up,
+        };
+        let wan0 = interface("wan0", WAN_IP, self.wan_mtu, true);
+        let lan0 = interface("lan0", LAN_IP, self.lan_mtu, self.lan_up);
+        if self.one_arm {
+            vec![Interface { mac: mac(0x20), ..lan0 }]
+        } else {
+            vec![wan0, Interface { mac: mac(0x20), ..lan0 }]
+        }
+    }
+
+    fn fib_config(&self, (wan, lan): (usize, usize)) -> FibConfig {
+        let (wan, lan) = (EthPortId(wan as u16), EthPortId(lan as u16));
+        let interfaces = self.interfaces().into_iter().enumerate().map(|(n, interface)| {
+            let id = EthPortId(n as u16);
+            fib::Interface {
+                id,
+                name: interface.name.to_string(),
+                mtu: interface.mtu,
+                primary: None,
+            }
+        });
+        let address =
+            |text, prefix_len, iface, role| Address { address: ip(text), prefix_len, iface, role };
+        let mut addresses =
+            vec![address(LAN_IP, 24, lan, Role::Local), address(VIP, 32, wan, Role::Vip)];
+        if !self.one_arm {
+            addresses.push(address(WAN_IP, 24, wan, Role::Local));
+        }
+        let lips: std::collections::BTreeSet<u32> =
+            self.shop.spec.lips.iter().chain(self.dns.spec.lips.iter()).copied().collect();
+        addresses.extend(lips.into_iter().map(|lip| Address {
+            address: lip,
+            prefix_len: 32,
+            iface: lan,
+            role: Role::Lip,
+        }));
+        let gateway = if self.one_arm { ONE_ARM_GATEWAY } else { GATEWAY };
+        let default = Route {
+            prefix: "0.0.0.0/0".parse().unwrap(),
+            kind: RouteKind::Unicast,
+            via: Some(ip(gateway)),
+            iface: wan,
+            metric: 0,
+            src: None,
+            mtu: None,
+            on_link: false,
+        };
+        let routes = if self.default_route { vec![default] } else { vec![] };
+        FibConfig { interfaces: interfaces.collect(), addresses, routes }
+    }
+
+    pub fn build(self) -> Testbed {
+        let (wan, lan) = if self.one_arm { (0, 0) } else { (0, 1) };
+        let fib_config = self.fib_config((wan, lan));
+        let plans = [&self.shop, &self.dns];
+        let services = plans.map(|plan| (plan.key(), Some(plan.compiled())));
+        let neighbours = Neighbours::new(NeighbourConfig::default());
+        let seed = [self.seed, !self.seed];
+        let snapshot = Arc::new(Snapshot {
+            generation: 1,
+            services: Services::default().with(services.clone()),
+            fib: Arc::new(Fib::new(&fib_config, 1).unwrap()),
+            next_hops: neighbours.next_hops(),
+            steering: Arc::new(Steering::new(self.workers, seed).unwrap()),
+            interfaces: self.interfaces().into(),
+            policy: self.policy,
+        });
+        let compiled: Vec<_> = services.into_iter().filter_map(|(_, service)| service).collect();
+        let ends = Handoff::mesh(usize::from(self.workers));
+        let (workers, control) = (0..self.workers)
+            .zip(ends)
+            .map(|(id, handoff)| self.worker(id, &snapshot, &compiled, handoff))
+            .unzip();
+        let mut bed = Testbed::new(workers, control, neighbours, snapshot, fib_config, (wan, lan));
+        bed.clock = testkit::FakeClock::at_ms(self.start_ms);
+        if self.resolved {
+            let gateway = if self.one_arm { ONE_ARM_GATEWAY } else { GATEWAY };
+            bed.learn(wan, gateway, station(gateway));
+            for server in [RS1, RS2] {
+                bed.learn(lan, server, station(server));
+            }
+        }
+        bed
+    }
+
+    fn worker(
+        &self,
+        id: u16,
+        snapshot: &Arc<Snapshot>,
+        services: &[Arc<Service>],
+        handoff: Handoff<Buf>,
+    ) -> (Worker<FakePorts>, ControlEnd) {
+        let interfaces = snapshot.interfaces.len();
+        let counters = counters::WorkerCounters::new(interfaces);
+        let (control, end) = link(counters.published());
+        let mut cells = Cells::new(id, self.workers);
+        cells.reserve(1, 1);
+        for service in services {
+            assert!(cells.install(ServiceCell::new(service, id, self.workers)).is_none());
+        }
+        let seed = [self.seed ^ u64::from(id) << 32, !self.seed];
+        let table = TableConfig {
+            max_connections: self.max_connections,
+            seed,
+            timeouts: Timeouts::new(self.timeouts),
+            pages: PageRequest::Off,
+        };
+        let leases = LeaseConfig {
+            l4_ports: self.l4_ports.clone(),
+            ..LeaseConfig::new(self.max_connections, seed)
+        };
+        let config = WorkerConfig {
+            id: WorkerId(id),
+            snapshot: Arc::clone(snapshot),
+            table: FlowTable::new(table).unwrap(),
+            leases: Leases::new(&leases).unwrap(),
+            cells,
+            secrets: SECRETS,
+            rs_time_wait_ms: 60_000,
+            handoff,
+            counters,
+            link: end,
+            clock: Clock::new(Epoch::now()),
+            idle: Idle::Poll,
+        };
+        (Worker::new(config, FakePorts::new(interfaces), interfaces), control)
+    }
+}
