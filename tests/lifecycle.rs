@@ -60,7 +60,11 @@ fn a_bad_file_is_refused_with_its_place() {
         ("version: 1\nhugepage: off\n", "2:1", "hugepage"),
         ("version: 1\nworkers: { cpus: \"1\", idel: poll }\n", "2:", "idel"),
         ("version: 1\nconntrack:\n  max_connections: lots\n", "3:", "lots"),
-        ("version: 1\ninterfaces:\n  a: { device: x }\n  a: { device: y }\n", "4:3", "interfaces.a"),
+        (
+            "version: 1\ninterfaces:\n  a: { device: x }\n  a: { device: y }\n",
+            "4:3",
+            "interfaces.a",
+        ),
         ("version: 1\nroutes: [\n", "", ""),
     ] {
         fs::write(lab.path("dpnat.yaml"), text).unwrap();

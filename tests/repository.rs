@@ -2,6 +2,7 @@
 //! - the arrows between crates point one way, as `docs/architecture.md` says;
 //! - `unsafe` is forbidden everywhere but in the crates that are there for it;
 //! - no file has more than 500 lines before its tests;
+//! - links in the book lead somewhere, and every page is in its summary;
 //! - the tables of the book that list what the code has are what the code has.
 //!
 //! `UPDATE_BOOK=1 cargo test --test e2e repository` writes those tables anew.
@@ -9,12 +10,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use counters::{Event, Gauge, Source};
 use types::Verdict;
 
-use crate::common::run;
+use crate::common::{files, run};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -81,17 +82,6 @@ fn arrows_point_one_way() {
     }
 }
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 #[test]
 fn unsafe_is_where_it_belongs() {
     for (name, _) in ARROWS.iter().filter(|(name, _)| *name != "dpnat") {
@@ -107,14 +97,53 @@ fn unsafe_is_where_it_belongs() {
 
 #[test]
 fn files_are_short() {
-    let mut files = Vec::new();
+    let mut sources = Vec::new();
     for folder in ["crates", "dataplane", "ctl", "kni", "tests", "benches"] {
-        sources(&root().join(folder), &mut files);
+        files(&root().join(folder), "rs", &mut sources);
     }
-    for file in files {
+    for file in sources {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
         assert!(lines <= 500, "{} has {lines} lines before its tests", file.display());
+    }
+}
+
+/// Targets of Markdown links, without those on the network.
+fn links(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut pages = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    let docs = root().join("docs");
+    files(&docs, "md", &mut pages);
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    for page in &pages {
+        if let Ok(name) = page.strip_prefix(&docs) {
+            let name = name.to_str().unwrap();
+            assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "{name}");
+        }
+        for link in links(&fs::read_to_string(page).unwrap()) {
+            let (path, wanted) = link.split_once('#').unwrap_or((&link, ""));
+            let target =
+                if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            if !wanted.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                let found = headings.any(|heading| anchor(heading) == wanted);
+                assert!(found, "{}: {link} has no such heading", page.display());
+            }
+        }
     }
 }
 
@@ -144,12 +173,15 @@ fn describe(command: &mut clap::Command, name: &str, level: usize, text: &mut St
     writeln!(text, "{} `{name}`\n\n{about}.\n", "#".repeat(level)).unwrap();
     if !command.has_subcommands() {
         let usage = command.render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: ").split_once(' ').map_or("", |(_, rest)| rest);
+        let usage =
+            usage.trim_start_matches("Usage: ").split_once(' ').map_or("", |(_, rest)| rest);
         writeln!(text, "```text\n{name} {}\n```\n", usage.replace('\n', "\n  ")).unwrap();
     }
     let own = |arg: &&clap::Arg| !arg.is_global_set() && !arg.is_hide_set();
     let help = ["help", "version"];
-    for arg in command.get_arguments().filter(own).filter(|arg| !help.contains(&arg.get_id().as_str())) {
+    for arg in
+        command.get_arguments().filter(own).filter(|arg| !help.contains(&arg.get_id().as_str()))
+    {
         let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let values = arg.get_possible_values();
         let values: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();

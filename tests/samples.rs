@@ -2,24 +2,13 @@
 //! and the README passes `dpnatd --check`, so that what people copy works.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::common::{dpnatd, run};
+use crate::common::{dpnatd, files, run};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files_below(&path, extension, found);
-        } else if path.extension().is_some_and(|is| is == extension) {
-            found.push(path);
-        }
-    }
 }
 
 #[track_caller]
@@ -30,10 +19,10 @@ fn check(file: &Path, what: &str) {
 
 #[test]
 fn files_in_conf_pass() {
-    let mut files = Vec::new();
-    files_below(&root().join("conf"), "yaml", &mut files);
-    assert!(files.len() >= 3, "{files:?}");
-    for file in files {
+    let mut found = Vec::new();
+    files(&root().join("conf"), "yaml", &mut found);
+    assert!(found.len() >= 3, "{found:?}");
+    for file in found {
         check(&file, &file.display().to_string());
     }
 }
@@ -58,11 +47,11 @@ fn yaml_blocks(text: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn blocks_in_the_book_pass() {
-    let mut files = vec![root().join("README.md")];
-    files_below(&root().join("docs"), "md", &mut files);
+    let mut pages = vec![root().join("README.md")];
+    files(&root().join("docs"), "md", &mut pages);
     let dir = tempfile::tempdir().unwrap();
     let mut checked = 0;
-    for file in files {
+    for file in pages {
         for (line, block) in yaml_blocks(&fs::read_to_string(&file).unwrap()) {
             let copy = dir.path().join("block.yaml");
             fs::write(&copy, block).unwrap();

@@ -3,6 +3,9 @@
 //! A test makes a [`Lab`], starts servers and a [`Daemon`] in it, and lets clients talk. Everything is
 //! undone by `Drop`, also when the test panics; what it wrote is kept then, and its place is printed.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 mod capture;
 mod daemon;
 mod lab;
@@ -22,3 +25,15 @@ pub use sockets::{abort, accept_one, connect, connect_from, listen};
 pub use tools::{
     Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute,
 };
+
+/// Adds the files with an extension below a folder.
+pub fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, extension, found);
+        } else if path.extension().is_some_and(|is| is == extension) {
+            found.push(path);
+        }
+    }
+}
