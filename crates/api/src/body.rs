@@ -1,10 +1,11 @@
 //! Bodies of requests: read with the name of the field that is wrong.
 
+use config::{Location, Path};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{ErrorBody, ErrorCode, ErrorDetail};
+use crate::error::{ErrorBody, ErrorCode};
 
 /// Reads a body. An empty one is `{}`.
 ///
@@ -18,11 +19,10 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorBody> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let at = Some((error.inner().line(), error.inner().column()));
-        wrong(error.path().to_string(), error.inner(), serde_json::from_slice(body).ok(), at)
+        wrong(error.path().into(), error.inner(), serde_json::from_slice(body).ok(), at)
     })?;
-    json.end().map_err(|error| {
-        wrong(String::new(), &error, None, Some((error.line(), error.column())))
-    })?;
+    json.end()
+        .map_err(|error| wrong(Path::root(), &error, None, Some((error.line(), error.column()))))?;
     Ok(value)
 }
 
@@ -41,7 +41,7 @@ pub fn merge_patch<T: Serialize + DeserializeOwned>(
         .map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
     merge(&mut value, patch);
     serde_path_to_error::deserialize(&value)
-        .map_err(|error| wrong(error.path().to_string(), error.inner(), Some(value.clone()), None))
+        .map_err(|error| wrong(error.path().into(), error.inner(), Some(value.clone()), None))
 }
 
 /// RFC 7396 section 2, `MergePatch`.
@@ -65,23 +65,22 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 fn wrong(
-    path: String,
+    path: Path,
     error: &serde_json::Error,
     whole: Option<Value>,
     at: Option<(usize, usize)>,
 ) -> ErrorBody {
-    let explained = config::explain_serde(&path, &without_position(error));
-    let value = whole.and_then(|whole| find(&whole, &explained.path));
-    ErrorDetail {
-        code: ErrorCode::BadRequest,
-        field: (!explained.path.is_empty()).then_some(explained.path),
-        value,
-        message: explained.message,
-        hint: explained.hint,
-        line: at.and_then(|(line, _)| line.try_into().ok()),
-        column: at.and_then(|(_, column)| column.try_into().ok()),
-    }
-    .into()
+    let mut explained = config::explain_serde(path, &without_position(error));
+    let found = whole.as_ref().and_then(|whole| explained.path.find(whole));
+    explained.value = found.and_then(|value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(_) | Value::Array(_) => None,
+        other => Some(other.to_string()),
+    });
+    explained.location = at.and_then(|(line, column)| {
+        Some(Location { line: line.try_into().ok()?, column: column.try_into().ok()? })
+    });
+    explained.into()
 }
 
 /// The message without the position that serde_json puts behind it.
@@ -91,28 +90,13 @@ fn without_position(error: &serde_json::Error) -> String {
     text.strip_suffix(&position).map_or(text.clone(), str::to_owned)
 }
 
-/// The value at a path such as `vips[0]` or `limits.upper`.
-fn find(whole: &Value, path: &str) -> Option<String> {
-    let mut value = whole;
-    for key in path.split(['.', '[']) {
-        value = match key.strip_suffix(']') {
-            Some(index) => value.get(index.parse::<usize>().ok()?)?,
-            None => value.get(key)?,
-        };
-    }
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Object(_) | Value::Array(_) => None,
-        other => Some(other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use config::Service;
     use serde_json::json;
 
     use super::*;
+    use crate::error::ErrorDetail;
     use crate::service::ServerSettings;
 
     fn refusal<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> ErrorDetail {

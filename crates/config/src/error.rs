@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 /// Where something is in a configuration: `services.shop.vips[0]`.
@@ -45,8 +46,33 @@ impl Path {
         path
     }
 
+    /// The value there, if there is one.
+    pub fn find<'a>(&self, whole: &'a Value) -> Option<&'a Value> {
+        self.0.iter().try_fold(whole, |value, segment| match segment {
+            Segment::Key(key) => value.get(key),
+            Segment::Index(index) => value.get(index),
+        })
+    }
+
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.0
+    }
+
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let (_, parent) = self.0.split_last()?;
+        Some(Self(parent.to_vec()))
+    }
+}
+
+impl From<&serde_path_to_error::Path> for Path {
+    fn from(path: &serde_path_to_error::Path) -> Self {
+        use serde_path_to_error::Segment as Serde;
+        let segments = path.iter().filter_map(|segment| match segment {
+            Serde::Seq { index } => Some(Segment::Index(*index)),
+            Serde::Map { key } => Some(Segment::Key(key.clone())),
+            Serde::Enum { .. } | Serde::Unknown => None,
+        });
+        Self(segments.collect())
     }
 }
 
@@ -109,26 +135,29 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(kind: ErrorKind, path: Path, message: impl Into<String>) -> Self {
+    /// With a path and a message only.
+    pub fn new(kind: ErrorKind, path: Path, message: impl Into<String>) -> Self {
         Self { kind, path, value: None, message: message.into(), hint: None, location: None }
     }
 
     /// A value that cannot be.
-    pub(crate) fn invalid(path: Path, value: impl ToString, message: impl Into<String>) -> Self {
+    pub fn invalid(path: Path, value: impl ToString, message: impl Into<String>) -> Self {
         Self { value: Some(value.to_string()), ..Self::new(ErrorKind::Invalid, path, message) }
     }
 
     /// A value that something else has or needs.
-    pub(crate) fn conflict(path: Path, value: impl ToString, message: impl Into<String>) -> Self {
+    pub fn conflict(path: Path, value: impl ToString, message: impl Into<String>) -> Self {
         Self { value: Some(value.to_string()), ..Self::new(ErrorKind::Conflict, path, message) }
     }
 
     /// A thing that is not there.
-    pub(crate) fn not_found(path: Path, value: impl ToString, message: impl Into<String>) -> Self {
+    pub fn not_found(path: Path, value: impl ToString, message: impl Into<String>) -> Self {
         Self { value: Some(value.to_string()), ..Self::new(ErrorKind::NotFound, path, message) }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds the way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

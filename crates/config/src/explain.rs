@@ -1,38 +1,28 @@
 //! Errors of deserialisation in words for people.
 
-/// What a deserialiser's message means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// Where; that of the unknown key, if there is one.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// The way out, if there is one to name.
-    pub hint: Option<String>,
-}
+use crate::error::{ConfigError, ErrorKind, Path, Segment};
 
 /// Puts serde's words for what is wrong at `path` into ours.
-pub fn explain_serde(path: &str, message: &str) -> Explained {
-    let path = if path == "." { "" } else { path };
-    let plain = |message: String| Explained { path: path.to_owned(), message, hint: None };
+pub fn explain_serde(path: Path, message: &str) -> ConfigError {
+    let plain = |message: String| ConfigError::new(ErrorKind::Syntax, path.clone(), message);
     if let Some((key, known)) = unknown(message, "unknown field `") {
-        let hint = suggest(key, &known).map(|name| format!("did you mean `{name}`?"));
-        let hint = hint.or_else(|| {
-            (!known.is_empty()).then(|| format!("known are {}", quoted(&known).join(", ")))
-        });
-        return Explained { path: with_key(path, key), message: "unknown key".to_owned(), hint };
+        let error = ConfigError::new(ErrorKind::Syntax, with_key(path, key), "unknown key");
+        return match suggest(key, &known) {
+            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+            None if known.is_empty() => error,
+            None => error.hint(format!("known are {}", quoted(&known).join(", "))),
+        };
     }
     if let Some((value, known)) = unknown(message, "unknown variant `") {
-        let hint = suggest(value, &known).map(|name| format!("did you mean `{name}`?"));
-        let message = format!("`{value}` is not {}", one_of(&known));
-        return Explained { path: path.to_owned(), message, hint };
+        let error = plain(format!("`{value}` is not {}", one_of(&known)));
+        return match suggest(value, &known) {
+            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+            None => error,
+        };
     }
     if let Some(key) = message.strip_prefix("duplicate field `").and_then(|m| m.strip_suffix('`')) {
-        return Explained {
-            path: with_key(path, key),
-            message: "it stands here for the second time".to_owned(),
-            hint: None,
-        };
+        let message = "it stands here for the second time";
+        return ConfigError::new(ErrorKind::Syntax, with_key(path, key), message);
     }
     if let Some(key) = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`')) {
         return plain(format!("`{key}` is missing"));
@@ -47,15 +37,10 @@ pub fn explain_serde(path: &str, message: &str) -> Explained {
     plain(message.to_owned())
 }
 
-/// The key as it ends a path; serde's own path may have it already.
-fn with_key(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else if path == key || path.ends_with(&format!(".{key}")) {
-        path.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+/// The path with the key at its end; serde's own path may have it already.
+fn with_key(path: Path, key: &str) -> Path {
+    let has_it = matches!(path.segments().last(), Some(Segment::Key(last)) if last == key);
+    if has_it { path } else { path.key(key) }
 }
 
 /// The name and the known names of "unknown field `x`, expected one of `a`, `b`".
@@ -109,7 +94,7 @@ fn one_of(names: &[&str]) -> String {
 }
 
 /// The name that `word` was probably meant to be: at most a third of it is wrong.
-fn suggest<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn suggest<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
     let best = names.iter().map(|name| (distance(word, name), *name)).min()?;
     (best.0 <= best.1.len().div_ceil(3)).then_some(best.1)
 }
@@ -138,9 +123,8 @@ mod tests {
     use super::*;
 
     fn text(path: &str, message: &str) -> String {
-        let Explained { path, message, hint } = explain_serde(path, message);
-        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        format!("{path}: {message}{hint}")
+        let keys = path.split('.').filter(|key| !key.is_empty());
+        explain_serde(keys.fold(Path::root(), |path, key| path.key(key)), message).to_string()
     }
 
     #[test]

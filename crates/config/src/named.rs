@@ -30,7 +30,14 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    deserializer.deserialize_map(NamedMap(PhantomData))
+    deserializer.deserialize_any(NamedMap(PhantomData))
+}
+
+/// Reads a list. Nothing (`routes:` without a value) is empty.
+pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 struct NamedMap<T>(PhantomData<T>);

@@ -52,13 +52,13 @@ pub struct Config {
     #[schema(value_type = BTreeMap<String, Interface>)]
     pub interfaces: BTreeMap<String, Arc<Interface>>,
     /// Addresses of ours on interfaces.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named::list")]
     pub addresses: Vec<Address>,
     /// Static routes; those to the subnets of our addresses come by themselves.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named::list")]
     pub routes: Vec<Route>,
     /// Static neighbours, which are never asked for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named::list")]
     pub neighbours: Vec<Neighbour>,
     /// Pools of local addresses (LIPs) by name.
     #[serde(default, deserialize_with = "named::map")]

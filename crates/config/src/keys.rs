@@ -1,0 +1,211 @@
+//! Every key of the schema with what a reader of the manual wants to know.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// When a change of a key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// At once.
+    Live,
+    /// For conns that are opened from then on.
+    NewConnections,
+    /// When the daemon is started again.
+    Restart,
+}
+
+/// A key of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its path; `*` stands for a name, `[]` for any item of a list.
+    pub path: &'static str,
+    /// What is taken if it is left out, as YAML; `None` if it must be there or nothing is taken.
+    pub default: Option<&'static str>,
+    /// The default of DPVS 1.10 for what is the same there; empty if there is no such thing.
+    pub dpvs: &'static str,
+    /// When a change takes effect.
+    pub effect: Effect,
+    /// One line on what it is.
+    pub help: &'static str,
+}
+
+macro_rules! keys {
+    ($($path:literal, $default:expr, $dpvs:literal, $effect:ident, $help:literal;)*) => {
+        /// Every key that has a value, in the order of the manual.
+        pub const KEYS: &[Key] = &[$(Key {
+            path: $path,
+            default: $default,
+            dpvs: $dpvs,
+            effect: Effect::$effect,
+            help: $help,
+        },)*];
+    };
+}
+
+keys! {
+    "version", Some("1"), "", Restart, "Version of the format.";
+    "memory", Some("512MiB"), "all huge pages given", Restart,
+        "Memory for DPDK itself; tables come on top.";
+    "hugepages", Some("auto"), "required", Restart,
+        "`auto` warns if there are none, `required` refuses to start, `off` uses none.";
+    "eal_args", Some("[]"), "", Restart, "Arguments passed on to `rte_eal_init`.";
+    "workers.cpus", Some("'1'"), "by `worker_defs`", Restart, "A set of CPUs, one worker each.";
+    "workers.idle", Some("adaptive"), "poll", Restart,
+        "With nothing to do, `poll` polls on and `adaptive` sleeps for microseconds.";
+    "conntrack.max_connections", Some("1000000"), "2097151 for each NUMA node", Restart,
+        "The most conns of each worker.";
+    "conntrack.timeouts.tcp_syn", Some("30s"), "3s, then 30s", Live,
+        "Idle time of TCP before the handshake is complete.";
+    "conntrack.timeouts.tcp_established", Some("15m"), "90s", Live, "Idle time of TCP after it.";
+    "conntrack.timeouts.tcp_closing", Some("1m"), "7s", Live, "Idle time of TCP after a FIN.";
+    "conntrack.timeouts.tcp_closed", Some("5s"), "3s", Live,
+        "Idle time of TCP after both FINs or a reset.";
+    "conntrack.timeouts.udp_oneway", Some("30s"), "300s", Live,
+        "Idle time of UDP before there is a reply.";
+    "conntrack.timeouts.udp", Some("5m"), "300s", Live, "Idle time of UDP after it.";
+    "conntrack.timeouts.icmp", Some("1m"), "300s", Live, "Idle time of ICMP queries.";
+    "conntrack.rs_time_wait", Some("1m"), "", Live,
+        "How long a LIP port rests if the real server might take its next conn for the last one.";
+    "log.level", Some("info"), "info", Live, "`error`, `warn`, `info`, `debug` or `trace`.";
+    "log.format", Some("human"), "", Restart, "`human`, `json` or `journald`.";
+    "shutdown.drain", Some("0s"), "", Live, "How long conns may go on after SIGTERM.";
+    "interfaces.*.pci", None, "all ports that EAL finds", Restart,
+        "PCI address of the NIC. One of `pci` and `device` is needed.";
+    "interfaces.*.device", None, "", Restart, "Any DPDK device string.";
+    "interfaces.*.queues", Some("auto"), "16", Restart,
+        "Receive queues: a number, or `auto` for one a worker as far as the NIC has them.";
+    "interfaces.*.rx_descriptors", Some("1024"), "256", Restart,
+        "Descriptors of each receive queue, 32 to 32768.";
+    "interfaces.*.tx_descriptors", Some("1024"), "512", Restart,
+        "Descriptors of each transmit queue, 32 to 32768.";
+    "interfaces.*.mtu", Some("1500"), "1500", Restart, "Largest IP packet, 68 to 9600 bytes.";
+    "addresses[].address", None, "", Live, "An address of ours with its prefix length.";
+    "addresses[].dev", None, "", Live, "The interface that answers for it.";
+    "addresses[].active", Some("always"), "", Live, "When it is ours: `always`.";
+    "routes[].to", None, "", Live, "The destination: a prefix or `default`.";
+    "routes[].via", None, "", Live, "The router; without one, destinations are on the link.";
+    "routes[].dev", None, "", Live, "The interface.";
+    "routes[].metric", Some("0"), "0", Live, "Of several routes, the lowest is taken.";
+    "routes[].src", None, "", Live, "The source of packets made here.";
+    "routes[].mtu", None, "", Live, "Largest IP packet; the interface's if not given.";
+    "neighbours[].address", None, "", Live, "IP address of a static neighbour.";
+    "neighbours[].mac", None, "", Live, "Its Ethernet address.";
+    "neighbours[].dev", None, "", Live, "The interface behind which it is.";
+    "local_address_pools.*.addresses", None, "", NewConnections,
+        "LIPs: addresses, ranges `a-b` and prefixes, at most 65536.";
+    "local_address_pools.*.dev", None, "", NewConnections, "The interface that answers for them.";
+    "server_groups.*.servers[].address", None, "", NewConnections,
+        "Address and port of a real server.";
+    "server_groups.*.servers[].weight", Some("1"), "1", NewConnections,
+        "Its share of new conns, 0 to 65535; 0 means none.";
+    "server_groups.*.servers[].admin", Some("enabled"), "", NewConnections,
+        "`enabled`; `drain` takes conns of clients with persistence only; `disabled` takes none.";
+    "server_groups.*.servers[].limits.upper", None, "0 (none)", NewConnections,
+        "At this many conns it takes no new ones.";
+    "server_groups.*.servers[].limits.lower", None, "0 (none)", NewConnections,
+        "After that it takes new ones again below this many; `upper` if not given.";
+    "services.*.vips", None, "", NewConnections, "Addresses and ports that clients connect to.";
+    "services.*.protocol", None, "", NewConnections, "`tcp` or `udp`.";
+    "services.*.scheduler", Some("wlc"), "wlc", NewConnections,
+        "`rr`, `wrr`, `wlc`, `lc`, `conhash`, `mh` (Maglev) or `sh`.";
+    "services.*.hash_by", Some("source"), "source", NewConnections,
+        "What `conhash`, `mh` and `sh` hash: `source` or `source-and-port`.";
+    "services.*.mode", Some("fullnat"), "by `-b`, `-g`, `-i`, `-m`", NewConnections,
+        "How packets are rewritten: `fullnat`.";
+    "services.*.client_address", None, "TOA", NewConnections,
+        "How real servers learn the client's address: `toa` (TCP if not given) or `none`.";
+    "services.*.servers", Some("[]"), "", NewConnections,
+        "Real servers: the name of a group, or a list of the same keys.";
+    "services.*.servers[].address", None, "", NewConnections, "Address and port of a real server.";
+    "services.*.servers[].weight", Some("1"), "1", NewConnections, "As in a group.";
+    "services.*.servers[].admin", Some("enabled"), "", NewConnections, "As in a group.";
+    "services.*.servers[].limits.upper", None, "0 (none)", NewConnections, "As in a group.";
+    "services.*.servers[].limits.lower", None, "0 (none)", NewConnections, "As in a group.";
+    "services.*.local_pool", None, "", NewConnections,
+        "LIPs: the name of a pool, or one of the same keys.";
+    "services.*.local_pool.addresses", None, "", NewConnections, "As in a pool.";
+    "services.*.local_pool.dev", None, "", NewConnections, "As in a pool.";
+    "services.*.timeouts.tcp_syn", None, "", Live, "Instead of the one in `conntrack`.";
+    "services.*.timeouts.tcp_established", None, "by `--conn-timeout`", Live,
+        "Instead of the one in `conntrack`.";
+    "services.*.timeouts.tcp_closing", None, "", Live, "Instead of the one in `conntrack`.";
+    "services.*.timeouts.tcp_closed", None, "", Live, "Instead of the one in `conntrack`.";
+    "services.*.timeouts.udp_oneway", None, "by `--conn-timeout`", Live,
+        "Instead of the one in `conntrack`.";
+    "services.*.timeouts.udp", None, "by `--conn-timeout`", Live,
+        "Instead of the one in `conntrack`.";
+    "services.*.persistence.timeout", None, "300s", NewConnections,
+        "How long a client comes back to its real server after its last conn.";
+    "services.*.persistence.prefix", Some("32"), "32", NewConnections,
+        "Length of the source prefix whose clients are taken for one.";
+    "services.*.one_packet", Some("false"), "false", NewConnections,
+        "Chooses a real server for each UDP datagram.";
+    "services.*.limits.max_connections", None, "0 (none)", NewConnections,
+        "The most conns at once, over all workers.";
+    "services.*.on_not_syn", Some("reset"), "reset (by the kernel)", Live,
+        "What answers a TCP packet of no conn that is no SYN: `drop` or `reset`.";
+    "services.*.on_no_server", Some("unreachable"), "drop", Live,
+        "What a client gets without a real server: `drop`, `reset` or `unreachable`.";
+    "services.*.on_limit", Some("drop"), "drop", Live,
+        "What a client gets at a limit: `drop`, `reset` or `unreachable`.";
+    "services.*.reset_on_expiry", Some("true"), "true", Live,
+        "Resets both ends of an established TCP conn that expires.";
+    "services.*.evict_idle", Some("false"), "", Live,
+        "Lets long idle established conns go when the table is full.";
+    "services.*.slow_start", Some("0s"), "", NewConnections,
+        "How long a new real server takes to come to its full weight.";
+}
+
+/// The key of a path pattern, such as `services.*.scheduler`.
+pub(crate) fn key(pattern: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == pattern)
+}
+
+/// When a change of what a pattern names takes effect: as late as the latest key below it.
+pub(crate) fn effect(pattern: &str) -> Effect {
+    let below = |key: &&Key| {
+        key.path
+            .strip_prefix(pattern)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let mut effects = KEYS.iter().filter(below).map(|key| key.effect);
+    let first = effects.next().unwrap_or(Effect::Live);
+    effects.fold(first, |latest, effect| match (latest, effect) {
+        (Effect::Restart, _) | (_, Effect::Restart) => Effect::Restart,
+        (Effect::NewConnections, _) | (_, Effect::NewConnections) => Effect::NewConnections,
+        (Effect::Live, Effect::Live) => Effect::Live,
+    })
+}
+
+/// The keys as Markdown tables, one for each section.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let own = key.path.split(['.', '[']).next().unwrap_or(key.path);
+        let own = if own == key.path { "Daemon" } else { own };
+        if own != section {
+            section = own;
+            let title = if own == "Daemon" { own.to_owned() } else { format!("`{own}`") };
+            let _ = write!(
+                text,
+                "\n## {title}\n\n| key | default | DPVS's default | takes effect | meaning |\n\
+                 |---|---|---|---|---|\n"
+            );
+        }
+        let code = |value: &str| format!("`{value}`");
+        let default =
+            key.default.map(|default| code(default.trim_matches('\''))).unwrap_or_default();
+        let effect = match key.effect {
+            Effect::Live => "at once",
+            Effect::NewConnections => "new conns",
+            Effect::Restart => "restart",
+        };
+        let Key { path, dpvs, help, .. } = key;
+        let _ = writeln!(text, "| `{path}` | {default} | {dpvs} | {effect} | {help} |");
+    }
+    text
+}

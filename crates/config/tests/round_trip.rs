@@ -1,0 +1,254 @@
+//! Whatever a configuration holds is written and read back as it was.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use config::*;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use types::{Endpoint, L4Port, MacAddr};
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-zA-Z0-9_.-]{1,12}", Just("null".into()), Just("1".into()), Just("no".into())]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[ -~]{0,16}", Just("true".into()), Just("0x10".into()), Just("a: b # c".into())]
+}
+
+fn ip() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+        any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+    ]
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    (ip(), any::<u16>()).prop_map(|(address, port)| Endpoint { address, l4_port: L4Port(port) })
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![0..100_000u64, (0..100u64).prop_map(|hours| hours * 3_600_000)]
+        .prop_map(Duration::from_ms)
+}
+
+fn range() -> impl Strategy<Value = AddressRange> {
+    (any::<u32>(), any::<u32>()).prop_map(|(a, b)| {
+        let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
+        AddressRange::new(address(a.min(b)), address(a.max(b))).unwrap()
+    })
+}
+
+fn net() -> impl Strategy<Value = ipnet::IpNet> {
+    (ip(), 0..=32u8).prop_map(|(address, len)| ipnet::IpNet::new(address, len).unwrap())
+}
+
+fn pool() -> impl Strategy<Value = LocalPool> {
+    (vec(range(), 0..3), name()).prop_map(|(addresses, dev)| LocalPool { addresses, dev })
+}
+
+fn server() -> impl Strategy<Value = Server> {
+    let admin = prop_oneof![Just(Admin::Enabled), Just(Admin::Drain), Just(Admin::Disabled)];
+    let weight = prop_oneof![Just(1), any::<u16>()];
+    (endpoint(), weight, admin, option::of(any::<u32>()), option::of(any::<u32>())).prop_map(
+        |(address, weight, admin, upper, lower)| Server {
+            address,
+            weight,
+            admin,
+            limits: ServerLimits { upper, lower },
+        },
+    )
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![Just(Refusal::Drop), Just(Refusal::Reset), Just(Refusal::Unreachable)]
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let servers = prop_oneof![
+        name().prop_map(Servers::Group),
+        vec(server(), 0..3).prop_map(Servers::Inline),
+    ];
+    let local_pool =
+        option::of(prop_oneof![name().prop_map(Pool::Named), pool().prop_map(Pool::Inline)]);
+    let timeout = || option::of(duration());
+    let persistence = option::of(
+        (duration(), any::<u16>()).prop_map(|(timeout, prefix)| Persistence { timeout, prefix }),
+    );
+    (
+        (vec(endpoint(), 0..3), any::<bool>(), 0..Scheduler::ALL.len(), any::<bool>()),
+        (servers, local_pool, persistence, any::<[bool; 5]>()),
+        (timeout(), timeout(), timeout(), timeout(), timeout(), timeout()),
+        (option::of(any::<bool>()), option::of(any::<u32>()), refusal(), refusal(), duration()),
+    )
+        .prop_map(|(basic, links, timeouts, rest)| {
+            let (vips, tcp, scheduler, by_port) = basic;
+            let (servers, local_pool, persistence, flags) = links;
+            let (client, max_connections, on_no_server, on_limit, slow_start) = rest;
+            Service {
+                vips,
+                protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+                scheduler: Scheduler::ALL[scheduler],
+                hash_by: if by_port { HashBy::SourceAndPort } else { HashBy::Source },
+                mode: Mode::Fullnat,
+                client_address: client
+                    .map(|toa| if toa { ClientAddress::Toa } else { ClientAddress::None }),
+                servers,
+                local_pool,
+                timeouts: ServiceTimeouts {
+                    tcp_syn: timeouts.0,
+                    tcp_established: timeouts.1,
+                    tcp_closing: timeouts.2,
+                    tcp_closed: timeouts.3,
+                    udp_oneway: timeouts.4,
+                    udp: timeouts.5,
+                },
+                persistence,
+                one_packet: flags[0],
+                limits: Limits { max_connections },
+                on_not_syn: if flags[1] { OnNotSyn::Drop } else { OnNotSyn::Reset },
+                on_no_server,
+                on_limit,
+                reset_on_expiry: flags[2],
+                evict_idle: flags[3],
+                slow_start,
+            }
+        })
+}
+
+fn interface() -> impl Strategy<Value = Interface> {
+    let queues = prop_oneof![Just(Queues::Auto), (1..=u16::MAX).prop_map(Queues::Count)];
+    (option::of(text()), option::of(text()), queues, any::<[u16; 3]>()).prop_map(
+        |(pci, device, queues, [rx_descriptors, tx_descriptors, mtu])| Interface {
+            pci,
+            device,
+            queues,
+            rx_descriptors,
+            tx_descriptors,
+            mtu,
+        },
+    )
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    (net(), option::of(ip()), name(), any::<u32>(), option::of(ip()), option::of(any::<u16>()))
+        .prop_map(|(to, via, dev, metric, src, mtu)| Route {
+            to: Prefix::new(to),
+            via,
+            dev,
+            metric,
+            src,
+            mtu,
+        })
+}
+
+fn settings() -> impl Strategy<Value = Config> {
+    let hugepages =
+        prop_oneof![Just(HugePages::Auto), Just(HugePages::Required), Just(HugePages::Off)];
+    let cpus = proptest::collection::btree_set(0..CpuSet::LIMIT, 1..6).prop_map(|cpus| {
+        let cpus: Vec<_> = cpus.iter().map(ToString::to_string).collect();
+        cpus.join(",").parse::<CpuSet>().unwrap()
+    });
+    let log = (0..5usize, 0..3usize).prop_map(|(level, format)| Log {
+        level: [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]
+            [level],
+        format: [LogFormat::Human, LogFormat::Json, LogFormat::Journald][format],
+    });
+    let timeouts = (duration(), duration(), duration()).prop_map(|(tcp_syn, udp, icmp)| Timeouts {
+        tcp_syn,
+        udp,
+        icmp,
+        ..Timeouts::default()
+    });
+    (
+        (any::<u64>(), hugepages, vec(text(), 0..3), cpus, any::<bool>()),
+        (any::<u32>(), timeouts, duration(), log, duration()),
+    )
+        .prop_map(
+            |((memory, hugepages, eal_args, cpus, poll), (max, timeouts, rest, log, drain))| {
+                Config {
+                    memory: Size::from_bytes(memory),
+                    hugepages,
+                    eal_args,
+                    workers: Workers { cpus, idle: if poll { Idle::Poll } else { Idle::Adaptive } },
+                    conntrack: Conntrack { max_connections: max, timeouts, rs_time_wait: rest },
+                    log,
+                    shutdown: Shutdown { drain },
+                    ..Config::default()
+                }
+            },
+        )
+}
+
+fn shared<T>(map: BTreeMap<String, T>) -> BTreeMap<String, Arc<T>> {
+    map.into_iter().map(|(name, value)| (name, Arc::new(value))).collect()
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let address = (net(), name()).prop_map(|(net, dev)| Address {
+        address: InterfaceAddress::new(net),
+        dev,
+        active: Active::Always,
+    });
+    let neighbour = (ip(), any::<u64>(), name()).prop_map(|(address, mac, dev)| Neighbour {
+        address,
+        mac: MacAddr::from_bits(mac & 0xffff_ffff_ffff),
+        dev,
+    });
+    let group = vec(server(), 0..3).prop_map(|servers| ServerGroup { servers });
+    (
+        settings(),
+        (btree_map(name(), interface(), 0..3), vec(address, 0..3), vec(route(), 0..3)),
+        (vec(neighbour, 0..3), btree_map(name(), pool(), 0..3), btree_map(name(), group, 0..3)),
+        btree_map(name(), service(), 0..4),
+    )
+        .prop_map(
+            |(settings, (interfaces, addresses, routes), (neighbours, pools, groups), services)| {
+                Config {
+                    interfaces: shared(interfaces),
+                    addresses,
+                    routes,
+                    neighbours,
+                    local_address_pools: shared(pools),
+                    server_groups: shared(groups),
+                    services: shared(services),
+                    ..settings
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn as_yaml_and_json(config in config()) {
+        let yaml = to_yaml(&config).unwrap();
+        prop_assert_eq!(&parse(&yaml).unwrap(), &config, "{}", yaml);
+        let json = to_json(&config).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Config>(&json).unwrap(), &config);
+        prop_assert_eq!(&parse(&json).unwrap(), &config, "{}", json);
+        prop_assert!(diff(&config, &parse(&yaml).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn applying_with_prune_gives_what_was_applied(a in config(), b in config()) {
+        let overlay = Overlay::parse(&to_yaml(&b).unwrap(), "b").unwrap();
+        let pruned = overlay.merge(&a, true).unwrap();
+        for change in diff(&pruned, &b) {
+            // A setting that is default in b is not in its text, and so stays a's.
+            let setting = !change.path.contains(['[', '.']) || ["workers.", "conntrack.", "log.", "shutdown."]
+                .iter().any(|section| change.path.starts_with(section));
+            prop_assert!(setting, "{:?}", change);
+        }
+        prop_assert_eq!(diff(&a, &b).is_empty(), a == b);
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_nothing_worse(text in "[ -~\\n]{0,80}") {
+        let _ = load(&text, "garbage");
+        let _ = Overlay::parse(&text, "garbage");
+    }
+}
