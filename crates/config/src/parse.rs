@@ -20,7 +20,8 @@ pub fn load(text: &str, file: &str) -> Result<(Model, Vec<Warning>), FileErrors>
     let result = parse(text).map_err(|error| vec![error]).and_then(Model::new);
     result.map_err(|mut errors| {
         locate_all(text, &mut errors);
-        errors.sort_by_key(|error| error.location);
+        // Those without a place come last.
+        errors.sort_by_key(|error| (error.location.is_none(), error.location));
         FileErrors { file: file.to_owned(), errors }
     })
 }

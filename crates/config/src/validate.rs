@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::error::{ConfigError, Path, Warning};
+use crate::error::{ConfigError, ErrorKind, Path, Warning};
 use crate::explain::suggest;
 use crate::index::Index;
 use crate::named::check_name;
@@ -25,8 +25,8 @@ const MTU: std::ops::RangeInclusive<u16> = 68..=9600;
 const DESCRIPTORS: std::ops::RangeInclusive<u16> = 32..=32_768;
 /// As long as a kernel interface's name.
 const INTERFACE_NAME_MAX: usize = 15;
-/// More warnings than this help nobody.
-const WARNINGS_MAX: usize = 100;
+/// More warnings or errors than this help nobody.
+const TOLD_MAX: usize = 100;
 
 /// Collects what is wrong with a configuration or a part of it.
 pub(crate) struct Checker<'a> {
@@ -80,11 +80,16 @@ impl<'a> Checker<'a> {
 
     pub fn finish(mut self) -> Result<Vec<Warning>, Vec<ConfigError>> {
         if self.errors.is_empty() {
-            self.warnings.truncate(WARNINGS_MAX);
-            Ok(self.warnings)
-        } else {
-            Err(self.errors)
+            self.warnings.truncate(TOLD_MAX);
+            return Ok(self.warnings);
         }
+        let left_out = self.errors.len().saturating_sub(TOLD_MAX);
+        if left_out > 0 {
+            self.errors.truncate(TOLD_MAX);
+            let message = format!("{left_out} more errors are left out");
+            self.errors.push(ConfigError::new(ErrorKind::Invalid, Path::root(), message));
+        }
+        Err(self.errors)
     }
 
     pub fn invalid(&mut self, path: Path, value: impl ToString, message: impl Into<String>) {
@@ -96,7 +101,7 @@ impl<'a> Checker<'a> {
     }
 
     pub fn warn(&mut self, path: &Path, message: impl Into<String>) {
-        if self.warnings.len() < WARNINGS_MAX {
+        if self.warnings.len() < TOLD_MAX {
             self.warnings.push(Warning::new(path, message));
         }
     }
