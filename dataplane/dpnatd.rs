@@ -1,3 +1,5 @@
+//! The daemon's entry.
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    dataplane::run()
 }

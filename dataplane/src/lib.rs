@@ -4,6 +4,12 @@
 //! a [`snapshot::Snapshot`], which control makes.
 #![forbid(unsafe_code)]
 
+pub mod control;
+#[cfg(feature = "dpdk")]
+pub mod engine;
 pub mod path;
 pub mod snapshot;
 pub mod worker;
+
+#[cfg(feature = "dpdk")]
+pub use control::startup::run;

@@ -96,6 +96,18 @@ pub struct Removed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(u32);
 
+impl Cursor {
+    /// In one number, for who goes on later.
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From [`Cursor::to_bits`]. Any number is a place, if perhaps behind the last conn.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
 /// All conns of a worker. A number of operations is fixed for each call; nothing is allocated.
 #[derive(Debug)]
 pub struct FlowTable {

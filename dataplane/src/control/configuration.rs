@@ -1,17 +1,27 @@
 //! The configuration as a whole: shown, applied, compared, saved.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use api::{ApplyQuery, Changes, ErrorBody, ErrorCode, Saved, Warnings};
-use config::Config;
+use config::{Config, Effect, Model, Overlay, Warning};
 
-use super::change::Rollout;
-use super::{Control, Reply, model};
+use super::{Control, Reply};
+
+/// What is known of the configuration file.
+#[derive(Debug, Default)]
+pub(super) struct FileState {
+    /// Whether what runs differs from it; `None` if it cannot be read.
+    pub differs: Option<bool>,
+    /// Of which file and which generation that is true.
+    of: Option<(SystemTime, u64, u64)>,
+}
 
 impl Control {
     /// The configuration that runs.
-    pub fn config(&self) -> Arc<Config> {
+    pub fn config(&self) -> Arc<Model> {
         Arc::clone(&self.state().config)
     }
 
@@ -23,11 +33,17 @@ impl Control {
         if query.dry_run {
             return self.diff(Some(text), query).await;
         }
-        let sent = read(text).await?;
-        let (before, warnings) = self
-            .change(move |config| Ok(model::merge(config, &sent, query.prune)))
-            .await?;
-        Ok(self.changes(&before, &self.config(), warnings))
+        let changes = self.lay_over(text, "<request>".to_owned(), query.prune).await?;
+        tracing::info!(changes = changes.changes.len(), "configuration applied");
+        Ok(changes)
+    }
+
+    async fn lay_over(&self, text: String, file: String, prune: bool) -> Reply<Changes> {
+        let sent = blocking(move || read(&text, &file)).await?;
+        let changed = self.change(move |before| over(before, &sent, prune)).await?;
+        let Warnings { warnings, generation } = changed.warnings;
+        let compared = blocking(move || Ok(changes(&changed.before, &changed.after))).await?;
+        Ok(Changes { warnings, generation, ..compared })
     }
 
     /// What applying a configuration would change; without one, how what runs differs from the file.
@@ -35,22 +51,18 @@ impl Control {
     /// # Errors
     /// If there is something wrong with the configuration or the file.
     pub async fn diff(&self, text: Option<String>, query: ApplyQuery) -> Reply<Changes> {
-        let running = self.config();
-        let Some(text) = text else {
-            let file = self.read_file().await?;
-            return Ok(self.changes(&file, &running, Warnings::default()));
-        };
-        let sent = read(text).await?;
-        let after = model::merge(&running, &sent, query.prune);
-        let warnings = model::check(&after)?;
-        Ok(self.changes(&running, &after, Warnings { warnings, generation: 0 }))
-    }
-
-    fn changes(&self, before: &Config, after: &Config, warnings: Warnings) -> Changes {
-        let changes = model::diff(before, after);
-        let at_restart = model::at_restart(&changes);
+        let (running, path) = (self.config(), self.shared.file.clone());
         let generation = self.state().snapshot.generation;
-        Changes { changes, warnings: warnings.warnings, at_restart, generation }
+        let compared = blocking(move || {
+            let Some(text) = text else {
+                let file = load(&path)?;
+                return Ok(changes(&file, &running));
+            };
+            let sent = read(&text, "<request>")?;
+            let (after, warnings) = over(&running, &sent, query.prune)?;
+            Ok(Changes { warnings, ..changes(&running, &after) })
+        });
+        Ok(Changes { generation, ..compared.await? })
     }
 
     /// Writes the configuration that runs to the file, whole or not at all.
@@ -59,62 +71,98 @@ impl Control {
     /// If the file cannot be written.
     pub async fn save(&self) -> Reply<Saved> {
         let (config, path) = (self.config(), self.shared.file.clone());
-        let written = tokio::task::spawn_blocking(move || {
-            let text = model::print(&config);
-            replace_file(&path, &text).map(|()| (path, text.len() as u64))
+        let saved = blocking(move || {
+            let text = config::to_yaml(&config)?;
+            replace_file(&path, &text).map_err(|error| {
+                let message = format!("cannot write {}: {error}", path.display());
+                ErrorBody::new(ErrorCode::Internal, message)
+            })?;
+            Ok(Saved { path: path.display().to_string(), bytes: text.len() as u64 })
         });
-        match written.await {
-            Ok(Ok((path, bytes))) => {
-                self.state().file_differs = Some(false);
-                tracing::info!(file = %path.display(), bytes, "configuration saved");
-                Ok(Saved { path: path.display().to_string(), bytes })
-            }
-            Ok(Err(error)) => Err(self.cannot_write(&error.to_string())),
-            Err(error) => Err(self.cannot_write(&error.to_string())),
-        }
+        let saved = saved.await?;
+        tracing::info!(file = saved.path, bytes = saved.bytes, "configuration saved");
+        Ok(saved)
     }
 
-    fn cannot_write(&self, error: &str) -> ErrorBody {
-        let file = self.shared.file.display();
-        ErrorBody::new(ErrorCode::Internal, format!("cannot write {file}: {error}"))
-    }
-
-    /// Makes what runs equal to the file, as at a start: what SIGHUP asks for.
+    /// Makes the sections that the file has equal to it: what SIGHUP asks for.
     ///
     /// # Errors
     /// If there is something wrong with the file. Nothing has changed then.
     pub async fn reload(&self) -> Reply<Changes> {
-        let (file, before) = (Arc::new(self.read_file().await?), self.config());
-        let (_, warnings) = self.roll_out(Rollout::Config(Arc::clone(&file))).await?;
-        self.state().file_differs = Some(false);
-        Ok(self.changes(&before, &file, warnings))
-    }
-
-    async fn read_file(&self) -> Reply<Config> {
         let path = self.shared.file.clone();
-        let read = tokio::task::spawn_blocking(move || model::load(&path)).await;
-        read.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?
+        let file = path.display().to_string();
+        let text = blocking(move || read_file(&path)).await?;
+        self.lay_over(text, file, true).await
     }
 
-    /// Looks whether what runs differs from the file.
+    /// Looks whether what runs differs from the file, if either has changed since.
     pub(super) async fn look_at_file(&self) {
-        let file = self.read_file().await;
-        let mut state = self.state();
-        state.file_differs = file.ok().map(|file| file != *state.config);
+        let path = self.shared.file.clone();
+        let stamp = blocking(move || Ok(stamp(&path))).await.ok().flatten();
+        let (running, generation, known) = {
+            let state = self.state();
+            (Arc::clone(&state.config), state.snapshot.generation, state.file.of)
+        };
+        let of = stamp.map(|(modified, len)| (modified, len, generation));
+        if of.is_some() && of == known {
+            return;
+        }
+        let path = self.shared.file.clone();
+        let compare = move || {
+            let file = load(&path)?;
+            Ok(file.config() != running.config())
+        };
+        let differs = blocking(compare).await.ok();
+        self.state().file = FileState { differs, of };
     }
 }
 
-async fn read(text: String) -> Reply<model::Sent> {
-    let read = tokio::task::spawn_blocking(move || model::read(&text)).await;
-    read.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?
+/// Runs on another thread what may take long.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Reply<T> + Send + 'static) -> Reply<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?
+}
+
+fn read(text: &str, file: &str) -> Reply<Overlay> {
+    Overlay::parse(text, file).map_err(|errors| ErrorBody::from_config(errors.errors))
+}
+
+fn over(before: &Model, sent: &Overlay, prune: bool) -> Reply<(Arc<Model>, Vec<Warning>)> {
+    let (after, warnings) = sent.apply(before, prune).map_err(ErrorBody::from_config)?;
+    Ok((Arc::new(after), warnings))
+}
+
+fn changes(before: &Config, after: &Config) -> Changes {
+    let changes = config::diff(before, after);
+    let late = changes.iter().filter(|change| change.effect == Effect::Restart);
+    let at_restart = late.map(|change| change.path.clone()).collect();
+    Changes { changes, at_restart, ..Changes::default() }
+}
+
+fn load(path: &Path) -> Reply<Model> {
+    let text = read_file(path)?;
+    let loaded = config::load(&text, &path.display().to_string());
+    let (model, _) = loaded.map_err(|errors| ErrorBody::from_config(errors.errors))?;
+    Ok(model)
+}
+
+fn read_file(path: &Path) -> Reply<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read {}: {error}", path.display());
+        ErrorBody::new(ErrorCode::NotFound, message)
+    })
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Writes beside the file and renames, so that a reader sees the old one or the new one.
 fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
-    let beside = std::path::PathBuf::from(beside);
+    let beside = PathBuf::from(beside);
     let written = (|| {
         let mut file = std::fs::File::create(&beside)?;
         if let Ok(old) = std::fs::metadata(path) {

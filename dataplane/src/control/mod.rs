@@ -10,11 +10,9 @@ mod change;
 pub mod compile;
 mod configuration;
 mod connections;
-mod edit;
 pub mod engine;
 mod explain;
 mod limited;
-mod model;
 mod neighbours;
 mod network;
 mod retire;
@@ -31,43 +29,86 @@ mod fake;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::{ErrorBody, ErrorCode, LogSettings, State as Phase, Version};
-use config::Config;
+use config::{Config, ConfigError, Model};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use types::Now;
 
-use crate::control::change::Rollout;
-use crate::control::compile::{Compiler, Facts};
-use crate::control::engine::Engine;
-use crate::control::neighbours::Neighbours;
-use crate::control::retire::Retiring;
-use crate::control::startup::logging::LogHandle;
-use crate::control::statistics::History;
-use crate::control::tasks::StallMeter;
-use crate::control::watchdog::Watchdog;
-use crate::control::workers::Workers;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Interface, Policy, Snapshot};
 use crate::worker::clock::Clock;
 use crate::worker::link::ControlEnd;
+use compile::{Compiler, Facts};
+use configuration::FileState;
+use engine::Engine;
+use neighbours::{Frame, Neighbours};
+use retire::Retiring;
+use startup::logging::LogHandle;
+use statistics::History;
+use tasks::StallMeter;
+use watchdog::Watchdog;
+use workers::Workers;
 
 /// What an operation comes to: its answer, or why it was refused.
 pub type Reply<T> = Result<T, ErrorBody>;
 
+/// What is there before any worker runs: nothing but interfaces.
+#[derive(Debug)]
+pub struct Groundwork {
+    compiler: Compiler,
+    neighbours: Neighbours,
+}
+
+impl Groundwork {
+    /// For these interfaces; `config` gives what cannot change before the next start.
+    ///
+    /// # Errors
+    /// If the interfaces cannot be what they are configured to be.
+    pub fn new(config: &Config, facts: Facts) -> Result<Self, ConfigError> {
+        let neighbours = Neighbours::new();
+        let compiler = Compiler::new(config, facts, neighbours.next_hops())?;
+        Ok(Self { compiler, neighbours })
+    }
+
+    /// Compiles a configuration and forgets it: says whether it can be.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn try_out(&mut self, config: Arc<Model>) -> Result<(), ConfigError> {
+        let before = self.compiler.snapshot();
+        let request = compile::Request {
+            config,
+            interfaces: Arc::clone(&before.interfaces),
+            policy: before.policy,
+            renew_fib: false,
+            now: Now::default(),
+        };
+        let plan = self.compiler.plan(request)?;
+        self.compiler.abandon(plan);
+        Ok(())
+    }
+
+    /// What workers begin with.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        self.compiler.snapshot()
+    }
+}
+
 /// What control is made of.
 #[derive(Debug)]
 pub struct ControlConfig {
-    /// The configuration that the daemon was started with.
-    pub config: Arc<Config>,
-    /// The file that it comes from, which `save` writes.
+    /// What the workers have begun with.
+    pub groundwork: Groundwork,
+    /// The file that the configuration comes from, which `save` writes.
     pub file: PathBuf,
-    /// The interfaces, as far as workers need to know them, and the steering.
-    pub facts: Facts,
     /// The running interfaces and workers.
     pub engine: Box<dyn Engine>,
     /// The links to the workers, by their numbers.
     pub workers: Vec<ControlEnd>,
+    /// The most conns that each worker takes.
+    pub max_connections: u32,
     /// The workers' clock.
     pub clock: Clock,
     /// Changes what is logged.
@@ -100,64 +141,98 @@ struct State {
     engine: Box<dyn Engine>,
     workers: Workers,
     /// What runs, as configured.
-    config: Arc<Config>,
+    config: Arc<Model>,
     /// What runs, as compiled.
     snapshot: Arc<Snapshot>,
+    /// The interfaces with their links as they are now: what shall run.
+    interfaces: Arc<[Interface]>,
+    /// What holds for all services from now on: what shall run.
+    policy: Policy,
+    /// The most conns that each worker takes.
+    max_connections: u32,
+    clock: Clock,
     neighbours: Neighbours,
+    /// Frames to be sent; empty between two rounds.
+    frames: Vec<Frame>,
     retiring: Retiring,
     watchdog: Watchdog,
     history: History,
     stall: StallMeter,
     phase: Phase,
-    /// Whether what runs differs from the file, as of the last look at it.
-    file_differs: Option<bool>,
+    file: FileState,
 }
 
 impl Control {
     /// Control over interfaces and workers that have no configuration yet, which
     /// [`Control::start`] gives them.
-    ///
-    /// # Errors
-    /// If the interfaces cannot be what they are configured to be.
-    pub fn new(config: ControlConfig) -> Reply<Self> {
-        let neighbours = Neighbours::new();
-        let ControlConfig { config, file, facts, engine, workers, clock, log } = config;
-        let compiler = Compiler::new(&config, facts, neighbours.next_hops())?;
-        let now = Instant::now();
+    pub fn new(config: ControlConfig) -> Self {
+        let ControlConfig { groundwork, file, engine, workers, max_connections, clock, log } =
+            config;
+        let Groundwork { compiler, neighbours } = groundwork;
+        let started = Instant::now();
+        let snapshot = Arc::clone(compiler.snapshot());
         let state = State {
             engine,
-            watchdog: Watchdog::new(workers.len(), arch::tsc_hz(), now),
-            history: History::new(now),
+            watchdog: Watchdog::new(workers.len(), arch::tsc_hz(), started),
             workers: Workers::new(workers),
             config: Arc::clone(compiler.config()),
-            snapshot: Arc::clone(compiler.snapshot()),
+            interfaces: Arc::clone(&snapshot.interfaces),
+            // As a host does, so that a mistyped port is told from a dead balancer.
+            policy: Policy { stopping: false, reject_unserved: true },
+            snapshot,
+            max_connections,
+            clock,
             neighbours,
+            frames: Vec::new(),
             retiring: Retiring::default(),
+            history: History::default(),
             stall: StallMeter::default(),
             phase: Phase::Starting,
-            file_differs: Some(false),
+            file: FileState::default(),
         };
         let shared = Shared {
             compiler: Arc::new(tokio::sync::Mutex::new(compiler)),
             state: Mutex::new(state),
             sent: Notify::new(),
             file,
-            started: now,
+            started,
             clock,
             log,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Gives the workers their first configuration; the daemon works from then on. The tasks of
-    /// [`Control::run_tasks`] must run.
+    /// Gives the workers their first configuration; the daemon works from then on.
     ///
     /// # Errors
     /// If the configuration is refused, or a worker does not take it.
-    pub async fn start(&self, config: Arc<Config>) -> Reply<()> {
-        self.roll_out(Rollout::Config(config)).await?;
+    pub async fn start(&self, config: Arc<Model>) -> Reply<()> {
+        self.change(move |_| Ok((config, Vec::new()))).await?;
         self.state().phase = Phase::Running;
         Ok(())
+    }
+
+    /// Takes no new conns and no changes from now on; open conns go on.
+    ///
+    /// # Errors
+    /// If a worker does not answer.
+    pub async fn drain(&self) -> Reply<()> {
+        {
+            let mut state = self.state();
+            state.phase = Phase::Draining;
+            state.policy.stopping = true;
+        }
+        self.refresh(false).await
+    }
+
+    /// Conns now, over all workers.
+    pub fn conns(&self) -> u64 {
+        self.state().merged().gauge(counters::Gauge::Conns)
+    }
+
+    /// Ends workers and interfaces. Nothing is left behind.
+    pub fn stop(&self) {
+        self.state().engine.stop();
     }
 
     /// The versions of the daemon and of what it is made of.
@@ -196,11 +271,6 @@ impl Control {
             }
             (Phase::Running, None) => Ok(()),
         }
-    }
-
-    /// Since the start.
-    pub fn uptime(&self) -> Duration {
-        self.shared.started.elapsed()
     }
 
     fn state(&self) -> parking_lot::MutexGuard<'_, State> {

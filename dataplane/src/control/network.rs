@@ -3,15 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::{
-    AddressInfo, AddressKey, DevQuery, Duplex, LinkInfo, NeighbourInfo, NeighbourKey,
-    NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
+    AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, LinkInfo, NeighbourInfo,
+    NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
 };
-use config::{Active, Address, InterfaceAddress, Neighbour, Prefix, Route};
+use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route};
 use ipnet::{IpNet, Ipv4Net};
 use types::EthPortId;
 
 use super::engine::InterfaceInfo;
-use super::{Control, Reply, State, edit, not_found};
+use super::{Control, Reply, State, not_found};
 
 impl Control {
     /// Addresses of ours: those configured, VIPs and LIPs.
@@ -56,7 +56,7 @@ impl Control {
     /// # Errors
     /// If it is there already, or cannot be.
     pub async fn add_address(&self, address: Address) -> Reply<Warnings> {
-        self.edit(move |config| edit::add_address(config, address)).await
+        self.edit(move |model| model.add_address(address).map_err(ErrorBody::from_config)).await
     }
 
     /// Removes an address.
@@ -64,7 +64,11 @@ impl Control {
     /// # Errors
     /// If there is none, or something needs it.
     pub async fn delete_address(&self, key: AddressKey) -> Reply<Warnings> {
-        self.edit(move |config| edit::delete_address(config, &key)).await
+        self.edit(move |model| {
+            let AddressKey { address, dev } = key;
+            model.delete_address(address, dev.as_deref()).map_err(ErrorBody::from_config)
+        })
+        .await
     }
 
     /// Routes: those configured, and those that follow from addresses.
@@ -86,7 +90,7 @@ impl Control {
     /// # Errors
     /// If there is one with the same destination and metric, or it cannot be.
     pub async fn add_route(&self, route: Route) -> Reply<Warnings> {
-        self.edit(move |config| edit::add_route(config, route)).await
+        self.edit(move |model| model.add_route(route).map_err(ErrorBody::from_config)).await
     }
 
     /// Adds a route, or takes the place of the one with the same destination and metric.
@@ -94,7 +98,7 @@ impl Control {
     /// # Errors
     /// If it cannot be.
     pub async fn set_route(&self, route: Route) -> Reply<Warnings> {
-        self.edit(move |config| edit::set_route(config, route)).await
+        self.edit(move |model| model.set_route(route).map_err(ErrorBody::from_config)).await
     }
 
     /// Removes a route.
@@ -102,7 +106,10 @@ impl Control {
     /// # Errors
     /// If there is none, or more than one.
     pub async fn delete_route(&self, key: RouteKey) -> Reply<Warnings> {
-        self.edit(move |config| edit::delete_route(config, &key)).await
+        self.edit(move |model| {
+            model.delete_route(key.to, key.metric).map_err(ErrorBody::from_config)
+        })
+        .await
     }
 
     /// Neighbours, learned and configured.
@@ -134,7 +141,7 @@ impl Control {
     /// # Errors
     /// If there is one already, or it cannot be.
     pub async fn add_neighbour(&self, neighbour: Neighbour) -> Reply<Warnings> {
-        self.edit(move |config| edit::add_neighbour(config, neighbour)).await
+        self.edit(move |model| model.add_neighbour(neighbour).map_err(ErrorBody::from_config)).await
     }
 
     /// Adds a static neighbour, or takes the place of the one with the same address.
@@ -142,7 +149,7 @@ impl Control {
     /// # Errors
     /// If it cannot be.
     pub async fn set_neighbour(&self, neighbour: Neighbour) -> Reply<Warnings> {
-        self.edit(move |config| edit::set_neighbour(config, neighbour)).await
+        self.edit(move |model| model.set_neighbour(neighbour).map_err(ErrorBody::from_config)).await
     }
 
     /// Removes a static neighbour, or forgets a learned one.
@@ -158,7 +165,11 @@ impl Control {
             state.config.neighbours.iter().any(same)
         };
         if is_static {
-            return self.edit(move |config| edit::delete_neighbour(config, &key)).await;
+            let edit = move |model: &mut Model| {
+                let NeighbourKey { address, dev } = key;
+                model.delete_neighbour(address, dev.as_deref()).map_err(ErrorBody::from_config)
+            };
+            return self.edit(edit).await;
         }
         let mut state = self.state();
         let dev = state.selected(&DevQuery { dev: key.dev.clone() })?;
@@ -176,7 +187,7 @@ impl Control {
             }
             ([_, _, ..], _) => {
                 let message = format!("{} is known on several interfaces; name one", key.address);
-                Err(api::ErrorBody::new(api::ErrorCode::Conflict, message))
+                Err(ErrorBody::new(ErrorCode::Conflict, message))
             }
             _ => {
                 let message = format!("there is no neighbour {}", key.address);
@@ -203,7 +214,7 @@ impl Control {
     }
 }
 
-fn no_interface(name: &str) -> api::ErrorBody {
+fn no_interface(name: &str) -> ErrorBody {
     not_found("dev", name, format!("there is no interface `{name}`"))
 }
 

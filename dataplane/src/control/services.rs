@@ -5,15 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use api::{
-    LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo, Traffic,
-    Warnings,
+    ErrorBody, LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo,
+    Traffic, Warnings,
 };
 use balance::ServiceKey;
 use config::{Admin, Config, Pool, Servers, Service};
 use types::{Endpoint, Proto, Slot};
 
 use super::retire::Leaving;
-use super::{Control, Reply, State, edit, not_found};
+use super::{Control, Reply, State, not_found};
 use crate::worker::link::{ConnFilter, Scan, ScanAction};
 
 impl Control {
@@ -50,7 +50,8 @@ impl Control {
     /// # Errors
     /// If there is one of this name, or it cannot be.
     pub async fn add_service(&self, name: String, service: Service) -> Reply<Warnings> {
-        self.edit(move |config| edit::add_service(config, &name, service)).await
+        self.edit(move |model| model.add_service(&name, service).map_err(ErrorBody::from_config))
+            .await
     }
 
     /// Changes a service by a JSON merge patch (RFC 7396). Its established conns go on.
@@ -58,7 +59,12 @@ impl Control {
     /// # Errors
     /// If there is none, or it cannot be.
     pub async fn set_service(&self, name: String, patch: serde_json::Value) -> Reply<Warnings> {
-        self.edit(move |config| edit::set_service(config, &name, patch)).await
+        self.edit(move |model| {
+            let current = model.services.get(&name).ok_or_else(|| no_service(&name))?;
+            let service = api::merge_patch(&**current, patch)?;
+            model.set_service(&name, service).map_err(ErrorBody::from_config)
+        })
+        .await
     }
 
     /// Removes a service; its conns go on or are closed.
@@ -67,7 +73,9 @@ impl Control {
     /// If there is none.
     pub async fn delete_service(&self, name: String, removal: Removal) -> Reply<Warnings> {
         let slot = self.state().compiled(&name).map(|service| service.spec().slot);
-        let warnings = self.edit(move |config| edit::delete_service(config, &name)).await?;
+        let warnings = self
+            .edit(move |model| model.delete_service(&name).map_err(ErrorBody::from_config))
+            .await?;
         if let (Some(slot), RemovedConns::Reset) = (slot, removal.connections) {
             let filter = ConnFilter { service: Some(slot), ..ConnFilter::default() };
             self.close_all(filter).await?;
@@ -93,7 +101,10 @@ impl Control {
         address: Endpoint,
         settings: ServerSettings,
     ) -> Reply<Warnings> {
-        self.edit(move |config| edit::add_server(config, &name, settings.at(address))).await
+        self.edit(move |model| {
+            model.add_server(&name, settings.at(address)).map_err(ErrorBody::from_config)
+        })
+        .await
     }
 
     /// Changes a real server by a JSON merge patch (RFC 7396).
@@ -106,7 +117,17 @@ impl Control {
         address: Endpoint,
         patch: serde_json::Value,
     ) -> Reply<Warnings> {
-        self.edit(move |config| edit::set_server(config, &name, address, patch)).await
+        self.edit(move |model| {
+            let server = model.server(&name, address)?;
+            let current = ServerSettings {
+                weight: server.weight,
+                admin: server.admin,
+                limits: server.limits.clone(),
+            };
+            let server = api::merge_patch(&current, patch)?.at(address);
+            model.set_server(&name, server).map_err(ErrorBody::from_config)
+        })
+        .await
     }
 
     /// Removes a real server; its conns go on or are closed.
@@ -121,8 +142,9 @@ impl Control {
     ) -> Reply<Warnings> {
         // A group's server is one of each service that has the group.
         let slots = self.state().server_slots(&name, address);
-        let warnings =
-            self.edit(move |config| edit::delete_server(config, &name, address)).await?;
+        let warnings = self
+            .edit(move |model| model.delete_server(&name, address).map_err(ErrorBody::from_config))
+            .await?;
         if removal.connections == RemovedConns::Reset {
             for slot in slots {
                 let filter = ConnFilter { server: Some(slot), ..ConnFilter::default() };
@@ -156,7 +178,11 @@ impl Control {
     /// # Errors
     /// If they are there already, or cannot be.
     pub async fn add_lips(&self, name: String, new: NewLip) -> Reply<Warnings> {
-        self.edit(move |config| edit::add_lips(config, &name, &new)).await
+        self.edit(move |model| {
+            let NewLip { addresses, dev } = new;
+            model.add_lip(&name, addresses, dev.as_deref()).map_err(ErrorBody::from_config)
+        })
+        .await
     }
 
     /// Removes a local address; from the pool, if the service has one by name.
@@ -164,7 +190,8 @@ impl Control {
     /// # Errors
     /// If there is none.
     pub async fn delete_lip(&self, name: String, address: IpAddr) -> Reply<Warnings> {
-        self.edit(move |config| edit::delete_lip(config, &name, address)).await
+        self.edit(move |model| model.delete_lip(&name, address).map_err(ErrorBody::from_config))
+            .await
     }
 
     /// Closes all conns that a filter chooses; both ends of established TCP conns are told.
@@ -187,7 +214,7 @@ impl Control {
     }
 }
 
-pub(super) fn no_service(name: &str) -> api::ErrorBody {
+pub(super) fn no_service(name: &str) -> ErrorBody {
     not_found("service", name, format!("there is no service `{name}`"))
 }
 
@@ -197,7 +224,7 @@ struct Found {
     configured: Arc<Service>,
     compiled: Arc<balance::Service>,
     leaving: Vec<Leaving>,
-    tick: types::Now,
+    now: types::Now,
 }
 
 /// Counts over all workers, by slot.
@@ -245,7 +272,7 @@ impl Found {
             ServerInfo {
                 address,
                 weight: server.weight,
-                effective_weight: effective_weight(server, self.tick),
+                effective_weight: effective_weight(server, self.now),
                 admin: configured.map_or(Admin::Enabled, |server| server.admin),
                 limits: configured.map(|server| server.limits.clone()).unwrap_or_default(),
                 group: group.clone(),
@@ -297,12 +324,8 @@ fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
         _ => None,
     };
     let addresses = pool.addresses.iter().flat_map(|range| range.addresses());
-    let info = |address| LipInfo {
-        address,
-        dev: pool.dev.clone(),
-        pool: name.clone(),
-        connections: 0,
-    };
+    let info =
+        |address| LipInfo { address, dev: pool.dev.clone(), pool: name.clone(), connections: 0 };
     addresses.map(info).collect()
 }
 
@@ -333,26 +356,17 @@ impl State {
             configured: Arc::clone(self.config.services.get(name)?),
             compiled: Arc::clone(self.compiled(name)?),
             leaving: self.retiring.leaving(name).cloned().collect(),
-            tick: types::Now::default(),
+            now: self.clock.now(),
         })
     }
 
     /// The slots of a real server in all services that lose it if one of them does.
     fn server_slots(&self, name: &str, address: Endpoint) -> Vec<Slot> {
-        let Some(service) = self.config.services.get(name) else { return Vec::new() };
-        let sharing: Vec<&str> = match &service.servers {
-            Servers::Inline(_) => vec![name],
-            Servers::Group(group) => {
-                let shares = |other: &Service| matches!(&other.servers, Servers::Group(g) if g == group);
-                let services = self.config.services.iter();
-                services.filter(|(_, other)| shares(other)).map(|(name, _)| name.as_str()).collect()
-            }
-        };
-        let compiled = sharing.into_iter().filter_map(|name| self.compiled(name));
+        let sharing = self.config.sharing_servers(name);
+        let compiled = sharing.iter().filter_map(|name| self.compiled(name));
         let servers = compiled.flat_map(|service| service.servers());
-        let same = |server: &&balance::Server| {
-            Endpoint::v4(server.address, server.l4_port) == address
-        };
+        let same =
+            |server: &&balance::Server| Endpoint::v4(server.address, server.l4_port) == address;
         servers.filter(same).map(|server| server.slot).collect()
     }
 }

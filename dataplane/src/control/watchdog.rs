@@ -41,26 +41,15 @@ pub struct Watchdog {
 impl Watchdog {
     /// For so many workers; `tsc_hz` is the rate of the cycle counter.
     pub fn new(workers: usize, tsc_hz: u64, now: Instant) -> Self {
-        let start = Progress {
-            loops: 0,
-            max_loop_tsc: 0,
-            at: now,
-            looked: now,
-            stalled: false,
-            stalls: 0,
-        };
+        let start =
+            Progress { loops: 0, max_loop_tsc: 0, at: now, looked: now, stalled: false, stalls: 0 };
         Self { workers: vec![start; workers], tsc_hz: tsc_hz.max(1) }
     }
 
     /// To be called for each worker several times in [`STALL`], with what it has counted.
     ///
     /// The time in which control itself did not look is not held against the worker.
-    pub fn look(
-        &mut self,
-        worker: WorkerId,
-        load: &counters::Load,
-        now: Instant,
-    ) -> Option<Stall> {
+    pub fn look(&mut self, worker: WorkerId, load: &counters::Load, now: Instant) -> Option<Stall> {
         let tsc_hz = self.tsc_hz;
         let progress = self.workers.get_mut(usize::from(worker.0))?;
         let late = now.duration_since(progress.looked).saturating_sub(STALL / 2);

@@ -6,7 +6,7 @@ use wire::{Kind, ParseError, Parsed};
 
 use crate::path::burst::Meta;
 use crate::path::open::{Decision, decide};
-use crate::path::reply::Refusal;
+pub use crate::path::reply::Refusal;
 use crate::path::{parse, steer};
 use crate::worker::Core;
 use crate::worker::link::Explain;

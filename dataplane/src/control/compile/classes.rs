@@ -1,7 +1,7 @@
 //! Classes of timeouts: services with equal timeouts share one.
 
 use config::Timeouts as Configured;
-use flow::{TimeoutSet, Timeouts};
+use flow::TimeoutSet;
 
 /// How many classes there are; class 0 has the timeouts of `conntrack`.
 const CLASSES: usize = 256;
@@ -56,7 +56,9 @@ impl Classes {
             }
             None => {
                 let free = self.sets.iter().enumerate().filter(|(_, class)| class.users == 0);
-                free.min_by_key(|(_, class)| class.freed).map(|(place, _)| place).ok_or(OutOfClasses)?
+                free.min_by_key(|(_, class)| class.freed)
+                    .map(|(place, _)| place)
+                    .ok_or(OutOfClasses)?
             }
         };
         if let Some(class) = self.sets.get_mut(place) {
@@ -77,18 +79,12 @@ impl Classes {
         }
     }
 
-    /// What the workers get.
-    pub fn table(&self) -> Timeouts {
-        let mut table = Timeouts::new(self.sets.first().map_or_else(Default::default, |c| c.set));
-        for (class, number) in self.sets.iter().zip(0u8..=255) {
-            table.set(number, class.set);
-        }
-        table
-    }
-
-    /// True if the workers would do the same with both.
-    pub fn same_table(&self, other: &Self) -> bool {
-        self.sets.iter().map(|class| class.set).eq(other.sets.iter().map(|class| class.set))
+    /// What differs from before, for the workers.
+    pub fn since(&self, before: &Self) -> Vec<(u8, TimeoutSet)> {
+        let old = before.sets.iter().map(|class| Some(class.set)).chain(std::iter::repeat(None));
+        let classes = (0u8..=255).zip(self.sets.iter().zip(old));
+        let changed = classes.filter(|(_, (new, old))| Some(new.set) != *old);
+        changed.map(|(number, (new, _))| (number, new.set)).collect()
     }
 }
 
@@ -123,8 +119,10 @@ mod tests {
         assert_eq!(classes.take(set(1)), Ok(1));
         assert_eq!(classes.take(set(2)), Ok(2));
         assert_eq!(classes.take(set(1)), Ok(1));
-        assert_eq!(classes.table().class(2).udp_ms, 2);
-        assert_eq!(classes.table().class(200).udp_ms, 0);
+        assert_eq!(classes.since(&Classes::new(set(0))), [(1, set(1)), (2, set(2))]);
+        let before = classes.clone();
+        classes.set_default(set(9));
+        assert_eq!(classes.since(&before), [(0, set(9))]);
     }
 
     #[test]

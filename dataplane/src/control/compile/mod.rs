@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use balance::{ServerChunk, ServiceCell, ServiceChunk, ServiceKey, Services, TableCache};
-use config::{Config, ConfigError, ErrorKind, Path};
+use config::{Config, ConfigError, ErrorKind, Model, Path};
 use fib::{Fib, FibConfig, NextHops};
-use flow::Timeouts;
+use flow::TimeoutSet;
 use steer::Steering;
 use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
 
@@ -65,7 +65,7 @@ impl Facts {
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The configuration.
-    pub config: Arc<Config>,
+    pub config: Arc<Model>,
     /// The interfaces with the state of their links.
     pub interfaces: Arc<[Interface]>,
     /// What holds for all services.
@@ -80,11 +80,11 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Plan {
     /// The configuration.
-    pub config: Arc<Config>,
+    pub config: Arc<Model>,
     /// What the workers shall run.
     pub snapshot: Arc<Snapshot>,
-    /// Timeouts, if they change.
-    pub timeouts: Option<Timeouts>,
+    /// Timeouts of the classes that change.
+    pub timeouts: Vec<(u8, TimeoutSet)>,
     /// Whether the snapshot has another fib than its predecessor.
     pub fib_changed: bool,
     /// What no service has any more.
@@ -137,7 +137,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Compiler {
     steering: Arc<Steering>,
-    config: Arc<Config>,
+    config: Arc<Model>,
     snapshot: Arc<Snapshot>,
     fib_config: FibConfig,
     entries: HashMap<String, Entry>,
@@ -168,7 +168,9 @@ impl Compiler {
             services: Default::default(),
             ..config.clone()
         };
+        let conntrack = timeout_set(&empty.conntrack.timeouts);
         let fib_config = network::fib_config(&empty, &facts)?;
+        let (model, _) = Model::new(empty).map_err(first)?;
         let fib = Fib::new(&fib_config, 1).map_err(|error| network::refused(&error))?;
         let snapshot = Snapshot {
             generation: 0,
@@ -181,8 +183,8 @@ impl Compiler {
         };
         Ok(Self {
             steering: facts.steering,
-            classes: Classes::new(timeout_set(&empty.conntrack.timeouts)),
-            config: Arc::new(empty),
+            classes: Classes::new(conntrack),
+            config: Arc::new(model),
             snapshot: Arc::new(snapshot),
             fib_config,
             entries: HashMap::new(),
@@ -199,7 +201,7 @@ impl Compiler {
     }
 
     /// What runs, as configured.
-    pub fn config(&self) -> &Arc<Config> {
+    pub fn config(&self) -> &Arc<Model> {
         &self.config
     }
 
@@ -247,11 +249,10 @@ impl Compiler {
             policy,
         };
         let (services, servers) = self.chunks;
-        let same_table = changes.classes.same_table(&self.classes);
         Ok(Plan {
             config,
             snapshot: Arc::new(snapshot),
-            timeouts: (!same_table).then(|| changes.classes.table()),
+            timeouts: changes.classes.since(&self.classes),
             fib_changed: fib.is_some(),
             gone: changes.gone,
             cells: changes.cells,
@@ -329,18 +330,24 @@ impl Plan {
         let mut portions: Vec<Box<Prepare>> = Vec::new();
         if !self.service_chunks.is_empty() || !self.server_chunks.is_empty() {
             portions.push(Box::new(Prepare {
-                service_chunks: self.service_chunks.clone().map(ServiceChunk::new).collect(),
-                server_chunks: self.server_chunks.clone().map(ServerChunk::new).collect(),
+                service_chunks: self.service_chunks.clone().map(ServiceChunk::new).map(Some).collect(),
+                server_chunks: self.server_chunks.clone().map(ServerChunk::new).map(Some).collect(),
                 cells: Vec::new(),
             }));
         }
         for services in self.cells.chunks(ITEMS_MAX) {
-            let cell = |service: &Arc<_>| ServiceCell::new(service, worker, workers);
+            let cell = |service: &Arc<_>| Some(ServiceCell::new(service, worker, workers));
             let cells = services.iter().map(cell).collect();
             portions.push(Box::new(Prepare { cells, ..Prepare::default() }));
         }
         portions
     }
+}
+
+/// The first of several errors; there is one.
+fn first(errors: Vec<ConfigError>) -> ConfigError {
+    let none = || refuse(ErrorKind::Invalid, Path::root(), "", "refused without a reason".to_owned());
+    errors.into_iter().next().unwrap_or_else(none)
 }
 
 /// Chunks of cells for all slots that an allocator has given out.

@@ -12,14 +12,7 @@ use super::Facts;
 
 /// A configuration error made here.
 pub fn refuse(kind: ErrorKind, path: Path, value: impl ToString, message: String) -> ConfigError {
-    ConfigError {
-        kind,
-        path,
-        value: Some(value.to_string()),
-        message,
-        hint: None,
-        location: None,
-    }
+    ConfigError { kind, path, value: Some(value.to_string()), message, hint: None, location: None }
 }
 
 /// An IPv4 address in host order.
@@ -241,9 +234,9 @@ pub fn refused(error: &FibError) -> ConfigError {
         RouteByUnknownInterface { prefix, .. }
         | HostBits { prefix }
         | DuplicateRoute { prefix, .. } => ("routes", prefix.to_string()),
-        GatewayNotOnLink { via, .. }
-        | UnusableGateway { via, .. }
-        | LocalRouteVia { via, .. } => ("routes", via.to_string()),
+        GatewayNotOnLink { via, .. } | UnusableGateway { via, .. } | LocalRouteVia { via, .. } => {
+            ("routes", via.to_string())
+        }
         SourceNotOurs { src, .. } => ("routes", src.to_string()),
     };
     refuse(kind, Path::of(section), value, error.to_string())

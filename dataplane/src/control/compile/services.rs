@@ -118,8 +118,8 @@ pub(super) fn compile(
             || matches!(&service.local_pool, Some(config::Pool::Named(pool)) if pools.contains(&**pool))
             || (timeouts && service.timeouts != config::ServiceTimeouts::default());
         if touched {
-            changes.addresses |=
-                old.is_none_or(|old| old.vips != service.vips || old.local_pool != service.local_pool);
+            changes.addresses |= old
+                .is_none_or(|old| old.vips != service.vips || old.local_pool != service.local_pool);
             Build { compiler, config, name, service, now, taken }.build(&mut changes)?;
         }
     }
@@ -167,10 +167,9 @@ impl Build<'_> {
         let servers = self.servers(before)?;
         let spec = self.spec(before, &mut changes.classes)?;
         let kept: HashSet<_> = servers.iter().map(|server| server.slot).collect();
-        let service =
-            Service::new(spec, servers, &mut self.compiler.tables).map_err(|error| {
-                refuse(ErrorKind::Invalid, self.path(), self.name, error.to_string())
-            })?;
+        let service = Service::new(spec, servers, &mut self.compiler.tables).map_err(|error| {
+            refuse(ErrorKind::Invalid, self.path(), self.name, error.to_string())
+        })?;
         if let Some(before) = before {
             changes.classes.give_back(before.spec().timeout_class);
             let left = before.servers().iter().filter(|server| !kept.contains(&server.slot));
@@ -205,11 +204,14 @@ impl Build<'_> {
             .collect();
         let mut servers = Vec::with_capacity(configured.len());
         for (index, wanted) in configured.iter().enumerate() {
-            let path = || match &self.service.servers {
-                config::Servers::Group(name) => {
-                    Path::of("server_groups").key(name).key("servers").index(index)
+            let (service, name) = (self.service, self.name);
+            let path = || match &service.servers {
+                config::Servers::Group(group) => {
+                    Path::of("server_groups").key(group).key("servers").index(index)
                 }
-                config::Servers::Inline(_) => self.path().key("servers").index(index),
+                config::Servers::Inline(_) => {
+                    Path::of("services").key(name).key("servers").index(index)
+                }
             };
             let address = v4(wanted.address.address, || path().key("address"))?;
             let known = known.get(&(address, wanted.address.l4_port.0)).copied();

@@ -9,7 +9,7 @@ use super::extract::{Body, Params, Refused, Text, answer, text};
 use crate::control::Control;
 
 pub(super) async fn status(State(control): State<Control>) -> Response {
-    answer(StatusCode::OK, control.status().await)
+    answer(StatusCode::OK, Ok(control.status().await))
 }
 
 pub(super) async fn version(State(control): State<Control>) -> Response {
@@ -48,8 +48,11 @@ pub(super) async fn config(
 ) -> Response {
     let config = control.config();
     match query.format {
-        ConfigFormat::Json => answer(StatusCode::OK, Ok(config.as_ref())),
-        ConfigFormat::Yaml => text("application/yaml", config.to_yaml()),
+        ConfigFormat::Json => answer(StatusCode::OK, Ok(config.config())),
+        ConfigFormat::Yaml => match config::to_yaml(&config) {
+            Ok(yaml) => text("application/yaml", yaml),
+            Err(error) => Refused(error.into()).into_response(),
+        },
     }
 }
 

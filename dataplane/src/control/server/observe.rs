@@ -30,7 +30,7 @@ pub(super) async fn counters(
     State(control): State<Control>,
     Params(query): Params<CounterQuery>,
 ) -> Response {
-    answer(StatusCode::OK, control.counters(query))
+    answer(StatusCode::OK, control.counters(&query))
 }
 
 pub(super) async fn workers(State(control): State<Control>) -> Response {

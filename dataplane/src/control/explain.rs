@@ -1,0 +1,302 @@
+//! What would become of a packet: built, asked of the worker that owns its conn, told in words.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use api::{ErrorBody, ErrorCode, PacketDescription, PacketProtocol, Plan, StageDecision};
+use types::{Endpoint, MacAddr, Proto, Verdict, WorkerId};
+use wire::{Icmpv4, Ipv4, Tcp, Udp, checksum, ethernet, icmpv4, ipv4, tcp, udp};
+
+use super::change::answer;
+use super::{Control, Reply, State, not_found, unavailable};
+use crate::path::explain::{Explanation, Outcome, Refusal};
+use crate::worker::link::{Command, Explain};
+
+/// The source port of a packet that has none given, and the identifier of such an echo request.
+const SOURCE_PORT: u16 = 40_000;
+/// Where a packet that is asked about comes from.
+const NEIGHBOUR: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+/// The longest Ethernet header, with a VLAN tag.
+const L2_MAX: usize = 18;
+
+impl Control {
+    /// What would become of a packet, stage by stage. Nothing changes.
+    ///
+    /// # Errors
+    /// If there can be no such packet, or a worker does not answer.
+    pub async fn explain(&self, packet: PacketDescription) -> Reply<api::Explanation> {
+        let (interface, mac) = {
+            let state = self.state();
+            let id = state.interface(&packet.dev).ok_or_else(|| {
+                let message = format!("there is no interface `{}`", packet.dev);
+                not_found("dev", &packet.dev, message)
+            })?;
+            let mac = state.snapshot.interfaces.get(usize::from(id.0)).map(|known| known.mac);
+            (id, mac.unwrap_or_default())
+        };
+        let frame = build(&packet, mac)?;
+        let mut worker = WorkerId(0);
+        loop {
+            let asked = Explain { interface, frame: frame.clone(), explanation: None };
+            let waiting = self.ask(worker, Command::Explain(Box::new(asked))).await?;
+            let Command::Explain(told) = answer(worker, waiting).await? else {
+                return Err(unavailable("a worker answered another question"));
+            };
+            let Some(told) = told.explanation else {
+                return Err(unavailable("there is no packet buffer free"));
+            };
+            // What its conn meets only its owner knows.
+            if told.owner == worker || worker != WorkerId(0) {
+                return Ok(self.state().in_words(&told));
+            }
+            worker = told.owner;
+        }
+    }
+}
+
+fn invalid(field: &str, value: impl ToString, message: impl Into<String>) -> ErrorBody {
+    let mut body = ErrorBody::new(ErrorCode::Invalid, message);
+    body.error.field = Some(field.to_owned());
+    body.error.value = Some(value.to_string());
+    body
+}
+
+fn v4(field: &str, address: IpAddr) -> Reply<u32> {
+    match address {
+        IpAddr::V4(address) => Ok(address.to_bits()),
+        IpAddr::V6(_) => Err(invalid(field, address, format!("{address} is no IPv4 address"))),
+    }
+}
+
+fn tcp_flags(letters: &str) -> Reply<u8> {
+    letters.chars().try_fold(0, |flags, letter| {
+        let flag = match letter.to_ascii_uppercase() {
+            'S' => tcp::SYN,
+            'A' => tcp::ACK,
+            'F' => tcp::FIN,
+            'R' => tcp::RST,
+            'P' => tcp::PSH,
+            'U' => tcp::URG,
+            _ => {
+                let message = format!("`{letters}` are no TCP flags; write letters of SAFRPU");
+                return Err(invalid("tcp_flags", letters, message));
+            }
+        };
+        Ok(flags | flag)
+    })
+}
+
+/// The packet as it would arrive.
+fn build(packet: &PacketDescription, mac: MacAddr) -> Reply<Vec<u8>> {
+    let (source, destination) =
+        (v4("source", packet.source)?, v4("destination", packet.destination)?);
+    let flags = tcp_flags(packet.tcp_flags.as_deref().unwrap_or("S"))?;
+    let sport = packet.source_port.unwrap_or(SOURCE_PORT);
+    let dport = match (packet.protocol, packet.destination_port) {
+        (PacketProtocol::Icmp, _) => 0,
+        (_, Some(0)) => return Err(invalid("destination_port", 0, "a port is 1 to 65535")),
+        (_, Some(l4_port)) => l4_port,
+        (_, None) => {
+            return Err(invalid("destination_port", "", "`destination_port` is missing"));
+        }
+    };
+    let (proto, l4_len) = match packet.protocol {
+        PacketProtocol::Tcp => (Proto::Tcp, tcp::LEN),
+        PacketProtocol::Udp => (Proto::Udp, udp::LEN),
+        PacketProtocol::Icmp => (Proto::Icmp, icmpv4::LEN),
+    };
+    let payload = usize::from(packet.payload.unwrap_or(0));
+    let too_long = || invalid("payload", payload, "the packet would be longer than 65535 bytes");
+    let total_len = u16::try_from(ipv4::LEN + l4_len + payload).map_err(|_| too_long())?;
+    let header = ipv4::Repr { source, destination, protocol: proto.number(), tos: 0, total_len };
+    let ends = Ends { mac, sport, dport, flags, ttl: packet.ttl.unwrap_or(64), l4_len };
+    let mut bytes = vec![0; L2_MAX + usize::from(total_len)];
+    let len = write(&mut bytes, &header, proto, &ends).ok_or_else(too_long)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// What of a packet is not in its IPv4 header as that is usually made.
+struct Ends {
+    mac: MacAddr,
+    sport: u16,
+    dport: u16,
+    flags: u8,
+    ttl: u8,
+    l4_len: usize,
+}
+
+fn write(bytes: &mut [u8], header: &ipv4::Repr, proto: Proto, ends: &Ends) -> Option<usize> {
+    let l3 = ethernet::write(bytes, ends.mac, NEIGHBOUR, 0, ethernet::IPV4)?;
+    header.write(bytes, l3)?;
+    let mut written = Ipv4::at_mut(bytes, l3)?;
+    written.set_ttl(ends.ttl);
+    written.set_checksum(0);
+    written.set_checksum(!checksum::sum_20(written.as_bytes()));
+    let (l4, end) = (l3 + ipv4::LEN, l3 + usize::from(header.total_len));
+    let len = (end - l4) as u16;
+    let pseudo = checksum::pseudo_header(header.source, header.destination, header.protocol, len);
+    match proto {
+        Proto::Tcp => {
+            let mut segment = Tcp::at_mut(bytes, l4)?;
+            segment.set_sport(ends.sport);
+            segment.set_dport(ends.dport);
+            segment.set_data_offset((ends.l4_len / 4) as u8 * 16);
+            segment.set_flags(ends.flags);
+            segment.set_window(u16::MAX);
+            let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
+            Tcp::at_mut(bytes, l4)?.set_checksum(!sum);
+        }
+        Proto::Udp => {
+            let mut datagram = Udp::at_mut(bytes, l4)?;
+            datagram.set_sport(ends.sport);
+            datagram.set_dport(ends.dport);
+            datagram.set_datagram_len(len);
+            let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
+            Udp::at_mut(bytes, l4)?.set_checksum(checksum::udp_never_zero(!sum));
+        }
+        Proto::Icmp => {
+            let mut message = Icmpv4::at_mut(bytes, l4)?;
+            message.set_icmp_type(icmpv4::ECHO_REQUEST);
+            message.set_ident(ends.sport);
+            message.set_seq(1);
+            let sum = checksum::checksum(bytes.get(l4..end)?);
+            Icmpv4::at_mut(bytes, l4)?.set_checksum(sum);
+        }
+    }
+    Some(end)
+}
+
+impl State {
+    fn in_words(&self, told: &Explanation) -> api::Explanation {
+        let mut stages = Vec::new();
+        let mut stage = |stage: &str, decision: String| {
+            stages.push(StageDecision { stage: stage.to_owned(), decision });
+        };
+        stage("parse", format!("{}", told.parsed.key));
+        match told.role {
+            Some(role) => stage("admit", format!("the destination is ours: {}", role.name())),
+            None => stage("admit", "the destination is not ours".to_owned()),
+        }
+        let (verdict, plan) = match told.outcome {
+            Outcome::Answered => {
+                stage("admit", "answered here".to_owned());
+                (Verdict::Answered, None)
+            }
+            Outcome::Refused { verdict, refusal } => {
+                let told = match refusal {
+                    Refusal::Silent => "the sender is not told",
+                    Refusal::Reset => "the sender gets a reset",
+                    Refusal::Error(_) => "the sender gets an ICMP error",
+                };
+                stage("open", format!("{}; {told}", verdict.help().trim_end_matches('.')));
+                (verdict, None)
+            }
+            Outcome::Translated => {
+                stage("steer", format!("worker {} owns the key", told.owner.0));
+                if let Some(record) = &told.conn {
+                    let (forward, reverse) = (&record.forward, &record.reverse);
+                    stage(
+                        "lookup",
+                        format!(
+                            "a packet of the conn from {} by {} to {}",
+                            forward.source, reverse.destination, reverse.source
+                        ),
+                    );
+                }
+                (Verdict::Sent, None)
+            }
+            Outcome::Opens { service, server, .. } => {
+                stage("steer", format!("worker {} owns the key", told.owner.0));
+                stage("lookup", "of no conn".to_owned());
+                let plan = self.plan(told, service, server);
+                if let Some(Ok(plan)) = &plan {
+                    stage(
+                        "open",
+                        format!("service `{}` sends it to {}", plan.service, plan.server),
+                    );
+                    stage("egress", format!("by `{}` to {}", plan.dev, plan.next_hop));
+                }
+                match plan {
+                    Some(Ok(plan)) => (Verdict::Sent, Some(plan)),
+                    Some(Err(verdict)) => (verdict, None),
+                    None => (Verdict::Internal, None),
+                }
+            }
+        };
+        api::Explanation {
+            verdict: verdict.name().to_owned(),
+            meaning: verdict.help().to_owned(),
+            worker: told.owner.0,
+            stages,
+            plan,
+        }
+    }
+
+    /// Where a new conn would go, or why it would not. `None` if the service has gone meanwhile.
+    fn plan(
+        &self,
+        told: &Explanation,
+        service: types::Slot,
+        server: usize,
+    ) -> Option<Result<Plan, Verdict>> {
+        let found = self.snapshot.services.lookup(&told.parsed.key)?;
+        if found.spec().slot != service {
+            return None;
+        }
+        let server = found.servers().get(server)?;
+        let Some(lip) = found.spec().lips.first() else { return Some(Err(Verdict::NoLease)) };
+        let Some(route) = self.snapshot.fib.route(server.address) else {
+            return Some(Err(Verdict::NoRoute));
+        };
+        Some(Ok(Plan {
+            service: found.spec().name.to_string(),
+            server: Endpoint::v4(server.address, server.l4_port),
+            lip: IpAddr::V4(Ipv4Addr::from(*lip)),
+            next_hop: IpAddr::V4(Ipv4Addr::from(route.target(server.address))),
+            dev: self.name(route.iface).to_owned(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::Decoded;
+
+    use super::*;
+
+    fn packet(json: serde_json::Value) -> PacketDescription {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn packets_are_built_as_described() {
+        for (protocol, payload) in [("tcp", 0), ("udp", 3), ("icmp", 56)] {
+            let packet = packet(serde_json::json!({
+                "dev": "wan0", "protocol": protocol, "source": "192.0.2.7",
+                "destination": "203.0.113.10", "destination_port": 80, "payload": payload, "ttl": 3,
+            }));
+            let frame = build(&packet, MacAddr([2; 6])).unwrap();
+            let decoded = Decoded::of(&frame);
+            decoded.assert_checksums();
+            assert_eq!(decoded.ipv4().ttl, 3, "{protocol}");
+        }
+    }
+
+    #[test]
+    fn what_no_packet_can_have_is_refused_by_field() {
+        let field = |change: serde_json::Value| {
+            let mut json = serde_json::json!({
+                "dev": "wan0", "source": "192.0.2.7", "destination": "203.0.113.10",
+                "destination_port": 80,
+            });
+            let object = json.as_object_mut().unwrap();
+            object.extend(change.as_object().unwrap().clone());
+            build(&packet(json), MacAddr([2; 6])).unwrap_err().error.field.unwrap()
+        };
+        assert_eq!(field(serde_json::json!({"source": "2001:db8::1"})), "source");
+        assert_eq!(field(serde_json::json!({"tcp_flags": "SX"})), "tcp_flags");
+        assert_eq!(field(serde_json::json!({"destination_port": 0})), "destination_port");
+        assert_eq!(field(serde_json::json!({"destination_port": null})), "destination_port");
+        assert_eq!(field(serde_json::json!({"payload": 65535})), "payload");
+    }
+}

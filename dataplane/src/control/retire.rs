@@ -1,0 +1,143 @@
+//! Services and real servers that are gone: their slots are free once no conn names them.
+
+use std::collections::{HashMap, HashSet};
+
+use types::{Slot, WorkerId};
+
+use super::change::answer;
+use super::compile::{Gone, GoneServer};
+use super::{Control, Reply};
+use crate::worker::link::{Command, ITEMS_MAX, Retire};
+
+/// A real server whose old conns go on.
+pub(super) type Leaving = GoneServer;
+
+/// Slots that are gone from what runs, with the workers that still have something of them.
+#[derive(Debug, Default)]
+pub(super) struct Retiring {
+    services: HashMap<Slot, HashSet<WorkerId>>,
+    servers: HashMap<Slot, (GoneServer, HashSet<WorkerId>)>,
+}
+
+impl Retiring {
+    /// What has gone from what so many workers run.
+    pub fn add(&mut self, gone: Gone, workers: usize) {
+        let all: HashSet<_> = (0..workers as u16).map(WorkerId).collect();
+        self.services.extend(gone.services.into_iter().map(|slot| (slot, all.clone())));
+        let servers = gone.servers.into_iter();
+        self.servers.extend(servers.map(|server| (server.slot, (server, all.clone()))));
+    }
+
+    /// Real servers that a service had, and whose conns go on.
+    pub fn leaving(&self, service: &str) -> impl Iterator<Item = &Leaving> {
+        self.servers.values().map(|(server, _)| server).filter(move |s| *s.service == *service)
+    }
+
+    /// True if nothing is left to do.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.servers.is_empty()
+    }
+
+    /// What a worker is to give back, in portions.
+    fn wanted(&self, worker: WorkerId) -> Vec<Box<Retire>> {
+        let waits = |waiting: &HashSet<WorkerId>| waiting.contains(&worker);
+        let services = self.services.iter().filter(|(_, waiting)| waits(waiting));
+        let services: Vec<Slot> = services.map(|(slot, _)| *slot).collect();
+        let servers = self.servers.iter().filter(|(_, (_, waiting))| waits(waiting));
+        let servers: Vec<Slot> = servers.map(|(slot, _)| *slot).collect();
+        let services = services.chunks(ITEMS_MAX).map(|slots| Retire {
+            services: slots.to_vec(),
+            cells: Vec::with_capacity(slots.len()),
+            ..Retire::default()
+        });
+        let servers = servers.chunks(ITEMS_MAX).map(|slots| Retire {
+            servers: slots.to_vec(),
+            retired: Vec::with_capacity(slots.len()),
+            ..Retire::default()
+        });
+        services.chain(servers).map(Box::new).collect()
+    }
+
+    /// A worker has nothing of these any more. Those that no worker has anything of come back.
+    fn returned(
+        &mut self,
+        worker: WorkerId,
+        services: &[Slot],
+        servers: &[Slot],
+    ) -> (Vec<Slot>, Vec<Slot>) {
+        let (mut free_services, mut free_servers) = (Vec::new(), Vec::new());
+        for slot in services {
+            let Some(waiting) = self.services.get_mut(slot) else { continue };
+            waiting.remove(&worker);
+            if waiting.is_empty() {
+                self.services.remove(slot);
+                free_services.push(*slot);
+            }
+        }
+        for slot in servers {
+            let Some((_, waiting)) = self.servers.get_mut(slot) else { continue };
+            waiting.remove(&worker);
+            if waiting.is_empty() {
+                self.servers.remove(slot);
+                free_servers.push(*slot);
+            }
+        }
+        (free_services, free_servers)
+    }
+}
+
+impl Control {
+    /// Asks the workers for what is gone, and frees the slots that none of them has any more.
+    ///
+    /// # Errors
+    /// If a worker does not answer; the next round asks again.
+    pub(super) async fn retire(&self) -> Reply<()> {
+        if self.state().retiring.is_empty() {
+            return Ok(());
+        }
+        let workers: Vec<_> = self.state().workers.ids().collect();
+        let (mut services, mut servers) = (Vec::new(), Vec::new());
+        for worker in workers {
+            let wanted = self.state().retiring.wanted(worker);
+            for retire in wanted {
+                let asked = (retire.services.clone(), retire.servers.clone());
+                let waiting = self.ask(worker, Command::Retire(retire)).await?;
+                let Command::Retire(back) = answer(worker, waiting).await? else { continue };
+                let gone = |asked: Vec<Slot>, kept: &[Slot]| -> Vec<Slot> {
+                    asked.into_iter().filter(|slot| !kept.contains(slot)).collect()
+                };
+                let (a, b) = (gone(asked.0, &back.services), gone(asked.1, &back.servers));
+                let free = self.state().retiring.returned(worker, &a, &b);
+                services.extend(free.0);
+                servers.extend(free.1);
+            }
+        }
+        if !services.is_empty() || !servers.is_empty() {
+            self.shared.compiler.lock().await.give_back(&services, &servers);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_when_the_last_worker_has_returned_it() {
+        let mut retiring = Retiring::default();
+        let (service, server) = (Slot::new(1, 1), Slot::new(9, 2));
+        let gone = GoneServer { service: "shop".into(), address: (1, 80), slot: server };
+        retiring.add(Gone { services: vec![service], servers: vec![gone] }, 2);
+        assert_eq!(retiring.leaving("shop").count(), 1);
+        assert_eq!(retiring.wanted(WorkerId(0)).len(), 2);
+        assert_eq!(retiring.returned(WorkerId(0), &[service], &[server]), (vec![], vec![]));
+        assert!(retiring.wanted(WorkerId(0)).is_empty());
+        let free = retiring.returned(WorkerId(1), &[], &[server]);
+        assert_eq!(free, (vec![], vec![server]));
+        assert_eq!(retiring.leaving("shop").count(), 0);
+        assert_eq!(retiring.wanted(WorkerId(1)).len(), 1);
+        assert_eq!(retiring.returned(WorkerId(1), &[service], &[]).0, [service]);
+        assert!(retiring.is_empty());
+    }
+}

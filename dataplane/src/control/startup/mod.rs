@@ -1,0 +1,17 @@
+//! From the command line to a running daemon, and to its end.
+
+mod args;
+mod check;
+pub mod logging;
+mod secrets;
+mod workers;
+
+#[cfg(feature = "dpdk")]
+mod run;
+
+pub use args::Args;
+pub use check::{MemoryPlan, available_bytes};
+#[cfg(feature = "dpdk")]
+pub use run::run;
+pub use secrets::{NodeSecrets, SecretsError};
+pub use workers::{StartError, worker_configs};

@@ -1,0 +1,263 @@
+//! The daemon's main: everything in the order in which it starts and ends.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use config::{Config, Model, Warning};
+use steer::Steering;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Args, MemoryPlan, NodeSecrets, available_bytes, logging, worker_configs};
+use crate::control::compile::Facts;
+use crate::control::engine::{Engine, InterfaceInfo};
+use crate::control::server::{Socket, serve};
+use crate::control::{Control, ControlConfig, Groundwork};
+use crate::engine::{BufferPlan, DpdkEngine};
+use crate::snapshot::Interface;
+use crate::worker::clock::{Clock, Epoch};
+
+/// Why the daemon does not start or ends: one or more lines for people.
+type Failure = String;
+
+/// Conns are counted this often while they drain.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Runs the daemon with the arguments of this process, until a signal ends it.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.lines() {
+                eprintln!("dpnatd: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<(), Failure> {
+    let (model, warnings) = load(&args.config)?;
+    let plan = MemoryPlan::new(&model);
+    BufferPlan::new(&model).check(&model).map_err(text)?;
+    if args.check {
+        return check(&model, &warnings, &plan);
+    }
+    if let Some((all, _)) = available_bytes()
+        && let Some(missing) = plan.missing(all)
+    {
+        return Err(missing);
+    }
+    let log = logging::start(&model.log).map_err(text)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(text)?;
+    let ended = runtime.block_on(daemon(args, Arc::new(model), log));
+    // A client that is still waited for on another thread does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+fn text(error: impl std::fmt::Display) -> Failure {
+    error.to_string()
+}
+
+/// Reads, validates and compiles the file, all before an interface is touched.
+fn load(path: &Path) -> Result<(Model, Vec<Warning>), Failure> {
+    let read = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let file = path.display().to_string();
+    let (model, warnings) = config::load(&read, &file).map_err(text)?;
+    let steering = steering(&model, [0; 2])?;
+    let facts = Facts::assumed(&model, steering);
+    let refused = |error: config::ConfigError| format!("{file}: {error}");
+    let mut groundwork = Groundwork::new(&model, facts).map_err(refused)?;
+    groundwork.try_out(Arc::new(model.clone())).map_err(refused)?;
+    Ok((model, warnings))
+}
+
+fn steering(config: &Config, seed: [u64; 2]) -> Result<Arc<Steering>, Failure> {
+    let workers = config.workers.cpus.len() as u16;
+    let steering = Steering::new(workers, seed);
+    steering.map(Arc::new).map_err(|error| format!("workers.cpus: {error}"))
+}
+
+fn check(model: &Model, warnings: &[Warning], plan: &MemoryPlan) -> Result<(), Failure> {
+    print!("{plan}");
+    let buffers = BufferPlan::new(model);
+    println!(
+        "DPDK needs {} MiB for {} packet buffers",
+        buffers.bytes().div_ceil(1 << 20),
+        buffers.buffers
+    );
+    for warning in warnings {
+        println!("warning: {warning}");
+    }
+    if let Some((all, free)) = available_bytes() {
+        if let Some(missing) = plan.missing(all) {
+            return Err(missing);
+        }
+        if let Some(missing) = plan.missing(free) {
+            println!("warning: of the memory that is free now, {missing}");
+        }
+    }
+    println!(
+        "{} workers, {} interfaces, {} services: the configuration is valid",
+        model.workers.cpus.len(),
+        model.interfaces.len(),
+        model.services.len()
+    );
+    Ok(())
+}
+
+/// The signals that end the daemon or change it.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one that ends the daemon.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for one that ends the daemon, and reloads the file at each that asks for it.
+    async fn serve(&mut self, control: &Control) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => reload(control).await,
+            }
+        }
+    }
+}
+
+async fn reload(control: &Control) {
+    match control.reload().await {
+        Ok(changes) => {
+            for warning in &changes.warnings {
+                tracing::warn!("{warning}");
+            }
+            for path in &changes.at_restart {
+                tracing::warn!(path, "this change takes effect at the next start");
+            }
+            tracing::info!(changes = changes.changes.len(), "file applied");
+        }
+        Err(error) => tracing::error!("the file was not applied: {error}"),
+    }
+}
+
+async fn daemon(args: &Args, model: Arc<Model>, log: logging::LogHandle) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut signals = Signals::new().map_err(text)?;
+    let socket = Socket::bind(&args.socket).map_err(text)?;
+    let secrets = NodeSecrets::load(&args.state_dir).map_err(text)?;
+    let control = launch(args, &model, &secrets, log)?;
+    control.run_tasks();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve(socket, control.clone(), async {
+        // Dropped or sent: both are the end.
+        let _ = stopped.await;
+    }));
+    let started = control.start(Arc::clone(&model)).await;
+    if started.is_ok() {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            socket = %args.socket.display(),
+            ms = begun.elapsed().as_millis() as u64,
+            "dpnatd serves"
+        );
+        signals.serve(&control).await;
+        drain(&control, &mut signals).await;
+    }
+    drop(stop);
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the API ended by a fault of ours");
+    }
+    control.stop();
+    tracing::info!("dpnatd has stopped");
+    started.map_err(text)
+}
+
+/// Starts interfaces and workers.
+fn launch(
+    args: &Args,
+    model: &Arc<Model>,
+    secrets: &NodeSecrets,
+    log: logging::LogHandle,
+) -> Result<Control, Failure> {
+    let mut engine = DpdkEngine::start(model).map_err(text)?;
+    let interfaces = engine.interfaces().iter();
+    let interface = |info: &InterfaceInfo| Interface {
+        name: info.name.as_str().into(),
+        mac: info.mac,
+        mtu: info.mtu,
+        up: engine.link(info.id).up,
+    };
+    let interfaces = interfaces.map(interface).collect();
+    let facts = Facts { interfaces, steering: steering(model, secrets.steering())? };
+    let groundwork = Groundwork::new(model, facts).map_err(text)?;
+    let clock = Clock::new(Epoch::now());
+    let (configs, workers) =
+        worker_configs(model, groundwork.snapshot(), secrets, clock).map_err(text)?;
+    engine.launch(configs).map_err(text)?;
+    Ok(Control::new(ControlConfig {
+        groundwork,
+        file: args.config.clone(),
+        engine: Box::new(engine),
+        workers,
+        max_connections: model.conntrack.max_connections,
+        clock,
+        log,
+    }))
+}
+
+/// Lets conns end by themselves for as long as is configured, or until another signal comes.
+async fn drain(control: &Control, signals: &mut Signals) {
+    let limit = Duration::from(control.config().shutdown.drain);
+    if limit.is_zero() {
+        return;
+    }
+    if let Err(error) = control.drain().await {
+        tracing::error!("new conns could not be refused: {error}");
+        return;
+    }
+    let deadline = tokio::time::Instant::now() + limit;
+    tracing::info!(conns = control.conns(), limit_s = limit.as_secs(), "draining");
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(DRAIN_LOOK) => {}
+            () = signals.end() => {
+                tracing::warn!(conns = control.conns(), "ended by a second signal");
+                return;
+            }
+        }
+        let conns = control.conns();
+        if conns == 0 || tokio::time::Instant::now() >= deadline {
+            tracing::info!(conns, "drained");
+            return;
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What each worker begins with: its tables, its links, and an empty configuration.
+
+use std::sync::Arc;
+
+use balance::Cells;
+use config::{Config, HugePages};
+use counters::WorkerCounters;
+use flow::{FlowTable, PageRequest, TableConfig, TableError, Timeouts};
+use pool::{LeaseConfig, LeaseConfigError, Leases};
+use types::WorkerId;
+
+use super::secrets::{NodeSecrets, random};
+use crate::control::compile::timeout_set;
+use crate::snapshot::Snapshot;
+use crate::worker::WorkerConfig;
+use crate::worker::clock::Clock;
+use crate::worker::handoff::Handoff;
+use crate::worker::idle::Idle;
+use crate::worker::link::{ControlEnd, link};
+
+/// Why the workers cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A flow table cannot be made.
+    #[error("conntrack.max_connections: {0}")]
+    Table(#[from] TableError),
+    /// A pool of leases cannot be made.
+    #[error("conntrack.max_connections: {0}")]
+    Leases(#[from] LeaseConfigError),
+    /// The system has no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(#[from] std::io::Error),
+}
+
+/// The workers of a configuration, and control's ends of the links to them. Their tables are
+/// reserved here.
+///
+/// # Errors
+/// If there is no memory for a table.
+pub fn worker_configs<P>(
+    config: &Config,
+    snapshot: &Arc<Snapshot>,
+    secrets: &NodeSecrets,
+    clock: Clock,
+) -> Result<(Vec<WorkerConfig<P>>, Vec<ControlEnd>), StartError> {
+    let workers = snapshot.steering.workers();
+    let max_connections = config.conntrack.max_connections;
+    let timeouts = Timeouts::new(timeout_set(&config.conntrack.timeouts));
+    let rs_time_wait_ms = config.conntrack.rs_time_wait.as_ms();
+    let (mut configs, mut ends) = (Vec::new(), Vec::new());
+    for (id, handoff) in (0..workers).zip(Handoff::mesh(usize::from(workers))) {
+        let counters = WorkerCounters::new(snapshot.interfaces.len());
+        let (control_end, worker_end) = link(counters.published());
+        ends.push(control_end);
+        configs.push(WorkerConfig {
+            id: WorkerId(id),
+            snapshot: Arc::clone(snapshot),
+            table: FlowTable::new(TableConfig {
+                max_connections,
+                seed: random()?,
+                timeouts: timeouts.clone(),
+                pages: pages(config.hugepages),
+            })?,
+            leases: Leases::new(&LeaseConfig::new(max_connections, random()?))?,
+            cells: Cells::new(id, workers),
+            secrets: secrets.of_workers(),
+            rs_time_wait_ms: u32::try_from(rs_time_wait_ms).unwrap_or(u32::MAX),
+            handoff,
+            counters,
+            link: worker_end,
+            clock,
+            idle: match config.workers.idle {
+                config::Idle::Poll => Idle::Poll,
+                config::Idle::Adaptive => Idle::Adaptive,
+            },
+        });
+    }
+    Ok((configs, ends))
+}
+
+const fn pages(configured: HugePages) -> PageRequest {
+    match configured {
+        HugePages::Auto => PageRequest::Auto,
+        HugePages::Required => PageRequest::Required,
+        HugePages::Off => PageRequest::Off,
+    }
+}
