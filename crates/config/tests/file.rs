@@ -317,7 +317,7 @@ fn a_hundred_errors_are_enough() {
     let service = |n| format!("  s{n}: {{ vips: [ 127.0.0.1:80 ], protocol: tcp }}\n");
     let errors = errors(&format!("services:\n{}", (0..250).map(service).collect::<String>()));
     assert_eq!(errors.len(), 101);
-    assert!(errors[0].starts_with("dpnat.yaml:2:16: services.s0.vips[0]: 127.0.0.1 is a loopback"));
+    assert!(errors[0].starts_with("dpnat.yaml:2:17: services.s0.vips[0]: 127.0.0.1 is a loopback"));
     assert_eq!(errors[100], "dpnat.yaml: 150 more errors are left out");
 }
 
