@@ -1,0 +1,191 @@
+//! The configuration under test: two interfaces, one service for UDP and one for TCP, 16 servers, 16 LIPs.
+
+use std::sync::Arc;
+
+use balance::{Cells, Scheduler, Server, ServiceCell, ServiceKey, ServiceSpec, Services};
+use counters::WorkerCounters;
+use dataplane::snapshot::{Interface, Policy, Snapshot};
+use dataplane::worker::clock::{Clock, Epoch};
+use dataplane::worker::handoff::Handoff;
+use dataplane::worker::idle::Idle;
+use dataplane::worker::link::{ControlEnd, link};
+use dataplane::worker::{Worker, WorkerConfig};
+use fib::{Address, Fib, FibConfig, NextHopState, NextHopsWriter, Role, Route, RouteKind};
+use flow::{FlowTable, PageRequest, TableConfig, TimeoutSet, Timeouts};
+use pool::{LeaseConfig, Leases};
+use steer::Steering;
+use types::{EthPortId, Io, MacAddr, Proto, Slot, WorkerId};
+
+/// The interface towards the clients, and its name.
+pub const WAN: usize = 0;
+/// The interface towards the servers.
+pub const LAN: usize = 1;
+/// Our Ethernet addresses, by interface.
+pub const OUR_MACS: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+/// The gateway towards the clients.
+pub const GATEWAY_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
+/// The VIP of both services.
+pub const VIP: u32 = u32::from_be_bytes([203, 0, 113, 10]);
+/// Their port.
+pub const VPORT: u16 = 80;
+/// The servers' port.
+pub const RPORT: u16 = 8_080;
+/// LIPs, and servers: each pair of them has room for 64,512 conns.
+pub const LIPS: u32 = 16;
+/// See [`LIPS`].
+pub const SERVERS: u32 = 16;
+
+const GATEWAY: u32 = u32::from_be_bytes([192, 0, 2, 254]);
+const WAN_ADDRESS: u32 = u32::from_be_bytes([192, 0, 2, 1]);
+// RFC 2544 §C.2.2 keeps 198.18.0.0/15 for benchmarks: its lower half for clients, the upper for us.
+const LAN_ADDRESS: u32 = u32::from_be_bytes([198, 19, 0, 1]);
+const FIRST_LIP: u32 = u32::from_be_bytes([198, 19, 1, 0]);
+const FIRST_SERVER: u32 = u32::from_be_bytes([198, 19, 2, 1]);
+const MTU: u16 = 1_500;
+// The same each time: counted instructions are to be the same, too.
+const SEED: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+
+/// The address of a LIP.
+pub const fn lip(number: u32) -> u32 {
+    FIRST_LIP + number
+}
+
+/// The address of a server.
+pub const fn server(number: u32) -> u32 {
+    FIRST_SERVER + number
+}
+
+/// The Ethernet address of a server.
+pub const fn server_mac(number: u32) -> MacAddr {
+    MacAddr([2, 0, 0, 1, 0, number as u8])
+}
+
+/// How a bed differs from the defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct BedConfig {
+    /// Conns that fit.
+    pub max_connections: u32,
+    /// Timeouts of all conns.
+    pub timeouts: TimeoutSet,
+    /// Huge pages for tables.
+    pub pages: PageRequest,
+}
+
+impl BedConfig {
+    /// The daemon's defaults with room for so many conns.
+    pub fn new(max_connections: u32) -> Self {
+        let timeouts = TimeoutSet::default();
+        Self { max_connections, timeouts, pages: PageRequest::Auto }
+    }
+}
+
+/// Bytes that a worker reserves for so many conns: flow table, and leases of ports.
+pub fn reserved_bytes(max_connections: u32) -> (u64, u64) {
+    let leases = pool::plan(&LeaseConfig::new(max_connections, SEED)).total_bytes();
+    (FlowTable::plan(max_connections).total(), leases as u64)
+}
+
+/// A worker with this configuration, its control end and its clock.
+pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock) {
+    let services = [(Proto::Udp, 0), (Proto::Tcp, 1)].map(|(proto, n)| Arc::new(service(proto, n)));
+    let counters = WorkerCounters::new(2);
+    let (control, link) = link(counters.published());
+    let clock = Clock::new(Epoch::now());
+    let table = FlowTable::new(TableConfig {
+        max_connections: config.max_connections,
+        seed: SEED,
+        timeouts: Timeouts::new(config.timeouts),
+        pages: config.pages,
+    });
+    let config = WorkerConfig {
+        id: WorkerId(0),
+        snapshot: Arc::new(snapshot(&services)),
+        table: table.expect("memory for the flow table"),
+        leases: Leases::new(&LeaseConfig::new(config.max_connections, SEED)).expect("leases"),
+        cells: cells(&services),
+        secrets: nat::Secrets { isn: SEED, timestamp: SEED },
+        rs_time_wait_ms: 60_000,
+        handoff: Handoff::mesh(1).pop().expect("one worker"),
+        counters,
+        link,
+        clock,
+        idle: Idle::Poll,
+    };
+    (Worker::new(config, io, 2), control, clock)
+}
+
+fn service(proto: Proto, number: u32) -> balance::Service {
+    let mut spec = ServiceSpec::new(Slot::new(number, 1), proto.to_string(), proto);
+    spec.scheduler = Scheduler::Rr;
+    spec.lips = (0..LIPS).map(lip).collect();
+    let servers = (0..SERVERS)
+        .map(|n| Server::new(Slot::new(number * SERVERS + n, 1), server(n), RPORT))
+        .collect();
+    balance::Service::new(spec, servers, &mut balance::TableCache::default()).expect("a service")
+}
+
+fn cells(services: &[Arc<balance::Service>]) -> Cells {
+    let mut cells = Cells::new(0, 1);
+    cells.reserve(services.len(), services.len() * SERVERS as usize);
+    for service in services {
+        assert!(cells.install(ServiceCell::new(service, 0, 1)).is_none());
+    }
+    cells
+}
+
+fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
+    let mut next_hops = NextHopsWriter::new(64);
+    let mut resolve = |iface: usize, address, mac| {
+        let iface = EthPortId(iface as u16);
+        let id = next_hops.insert(iface, address).expect("room for next hops");
+        next_hops.set(id, iface, NextHopState::Resolved, mac);
+    };
+    resolve(WAN, GATEWAY, GATEWAY_MAC);
+    for n in 0..SERVERS {
+        resolve(LAN, server(n), server_mac(n));
+    }
+    let by_key = services.iter().map(|service| {
+        let proto = service.spec().proto;
+        let key = ServiceKey { zone: 0, proto, address: VIP, l4_port: VPORT };
+        (key, Some(Arc::clone(service)))
+    });
+    let interface = |(name, mac): (&str, MacAddr)| Interface {
+        name: name.into(),
+        mac,
+        mtu: MTU,
+        up: true,
+    };
+    Snapshot {
+        generation: 1,
+        services: Services::default().with(by_key),
+        fib: Arc::new(Fib::new(&fib_config(), 1).expect("a sound configuration")),
+        next_hops: next_hops.shared(),
+        steering: Arc::new(Steering::new(1, SEED).expect("one worker")),
+        interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).map(interface).collect(),
+        policy: Policy::default(),
+    }
+}
+
+fn fib_config() -> FibConfig {
+    let (wan, lan) = (EthPortId(WAN as u16), EthPortId(LAN as u16));
+    let interface = |id, name: &str| fib::Interface { id, name: name.into(), mtu: MTU, primary: None };
+    let address = |address, prefix_len, iface, role| Address { address, prefix_len, iface, role };
+    let mut addresses = vec![
+        address(WAN_ADDRESS, 24, wan, Role::Local),
+        address(VIP, 32, wan, Role::Vip),
+        address(LAN_ADDRESS, 16, lan, Role::Local),
+    ];
+    addresses.extend((0..LIPS).map(|n| address(lip(n), 32, lan, Role::Lip)));
+    let default = Route {
+        prefix: ipnet::Ipv4Net::default(),
+        kind: RouteKind::Unicast,
+        via: Some(GATEWAY),
+        iface: wan,
+        metric: 0,
+        src: None,
+        mtu: None,
+        on_link: false,
+    };
+    let interfaces = vec![interface(wan, "wan0"), interface(lan, "lan0")];
+    FibConfig { interfaces, addresses, routes: vec![default] }
+}

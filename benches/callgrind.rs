@@ -1,0 +1,94 @@
+//! Instructions: what a fixed number of packets costs, counted by callgrind and so always the same.
+
+use std::path::Path;
+use std::process::Command;
+
+use types::Proto;
+
+use crate::bed::BedConfig;
+use crate::established::Conns;
+use crate::lab::{CHUNK, Lab};
+use crate::open_close::Churn;
+use crate::report::Report;
+use crate::traffic::Random;
+
+/// Conns in the table; callgrind does not know caches, so few are enough.
+const CONNS: u32 = 1_024;
+/// Chunks of packets that are counted.
+const CHUNKS: u32 = 16;
+/// The function in which callgrind counts.
+const COUNTED: &str = "*lab::turns*";
+
+/// What can be counted: its name, and how many things are counted.
+const WORK: [(&str, &str, u32); 4] = [
+    ("fullnat44-udp", "instructions", CHUNKS * CHUNK as u32),
+    ("fullnat44-tcp", "instructions", CHUNKS * CHUNK as u32),
+    ("open-tcp", "instructions", CHUNKS * CHUNK as u32),
+    ("open-close-tcp", "instructions", CHUNKS * CHUNK as u32),
+];
+
+/// Does the work once, or with `dry` only what comes before it: the difference is what it costs.
+pub fn work(what: &str, dry: bool) {
+    let mut lab = Lab::new(&BedConfig::new(1 << 16));
+    let chunks = if dry { 0 } else { CHUNKS };
+    let mut random = Random::new();
+    match what {
+        "fullnat44-udp" | "fullnat44-tcp" => {
+            let proto = if what == "fullnat44-udp" { Proto::Udp } else { Proto::Tcp };
+            let conns = Conns::open(&mut lab, proto, CONNS);
+            for _ in 0..chunks {
+                conns.put_chunk(&mut lab, &mut random);
+                lab.run();
+                lab.collect_checked();
+            }
+        }
+        _ => {
+            let mut churn = Churn::beside(0);
+            for _ in 0..chunks {
+                match what {
+                    "open-tcp" => churn.open(&mut lab),
+                    _ => churn.chunk(&mut lab).1,
+                };
+            }
+        }
+    }
+    lab.all_through();
+}
+
+/// Counts everything by running this program under valgrind.
+pub fn measure(report: &mut Report) {
+    for (what, unit, count) in WORK {
+        match (counted(what, true), counted(what, false)) {
+            (Ok(dry), Ok(all)) => {
+                let each = all.saturating_sub(dry) as f64 / f64::from(count);
+                report.add(&format!("instructions/{what}"), each, unit);
+            }
+            (Err(error), _) | (_, Err(error)) => eprintln!("instructions/{what}: {error}"),
+        }
+    }
+}
+
+fn counted(what: &str, dry: bool) -> Result<u64, String> {
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let file = directory.path().join("callgrind.out");
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect"])
+        .arg(COUNTED)
+        .arg(format!("--callgrind-out-file={}", file.display()))
+        .arg(program)
+        .args(["--work", what])
+        .args(dry.then_some("--dry"))
+        .output()
+        .map_err(|error| format!("valgrind: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    total(&file).ok_or_else(|| "callgrind has counted nothing".to_owned())
+}
+
+fn total(file: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = |key| text.lines().find_map(|line| line.strip_prefix(key));
+    line("summary:").or_else(|| line("totals:"))?.trim().parse().ok()
+}

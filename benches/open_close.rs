@@ -1,0 +1,131 @@
+//! TCP conns that open and close beside many others that stay.
+
+use types::Proto;
+
+use crate::allocations;
+use crate::bed::BedConfig;
+use crate::established::{Conns, exchange, from_client, from_server};
+use crate::lab::{CHUNK, Lab};
+use crate::stats::{Samples, to_ns};
+use crate::traffic::{Answer, Side, Tcp, Template};
+
+/// How long a closed conn stays, in ms: so many conns are in the table besides as one opens in that time.
+const CLOSED_MS: u32 = 1_000;
+/// Packets of a conn.
+pub const PACKETS: usize = 7;
+/// Numbers of conns come round after so many.
+const NUMBERS: u32 = 8 << 20;
+
+/// The templates of the packets.
+struct Templates {
+    syn: Template,
+    syn_ack: Template,
+    ack: Template,
+    fin: Template,
+    server_ack: Template,
+    server_fin: Template,
+}
+
+/// Conns that come and go.
+pub struct Churn {
+    templates: Templates,
+    first: u32,
+    next: u32,
+}
+
+/// What it cost.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// ns for a conn with all its packets and its expiry.
+    pub open_close: Samples,
+    /// ns for a SYN that opens one.
+    pub open: Samples,
+    /// Allocations on the path.
+    pub allocations: u64,
+    /// Conns that are there besides, closed and waiting for their expiry.
+    pub closed: u32,
+}
+
+/// A table for `conns` conns that stay, and those that come and go.
+pub fn lab_for(conns: u32) -> Lab {
+    let mut config = BedConfig::new(conns + 3_000_000);
+    config.timeouts.tcp_closed_ms = CLOSED_MS;
+    Lab::new(&config)
+}
+
+impl Churn {
+    /// Beside conns 0 to `conns`.
+    pub fn beside(conns: u32) -> Self {
+        let client = |what| Template::tcp(Side::Client, what);
+        let server = |what| Template::tcp(Side::Server, what);
+        let templates = Templates {
+            syn: client(Tcp::Syn),
+            syn_ack: server(Tcp::SynAck),
+            ack: client(Tcp::Ack),
+            fin: client(Tcp::FinAck),
+            server_ack: server(Tcp::Ack),
+            server_fin: server(Tcp::FinAck),
+        };
+        Self { templates, first: conns, next: 0 }
+    }
+
+    /// Opens a chunk of conns, which do not go on; returns the cycles.
+    pub fn open(&mut self, lab: &mut Lab) -> u64 {
+        let first = self.numbers();
+        let answers = &mut [Answer::default(); CHUNK];
+        exchange(lab, first, answers, &self.templates.syn, |conn, _| from_client(conn, 0, 0))
+    }
+
+    fn numbers(&mut self) -> u32 {
+        let first = self.first + self.next;
+        self.next = (self.next + CHUNK as u32) % NUMBERS;
+        first
+    }
+
+    /// Opens and closes a chunk of conns; returns the cycles for the SYNs and for everything.
+    pub fn chunk(&mut self, lab: &mut Lab) -> (u64, u64) {
+        let first = self.numbers();
+        let answers = &mut [Answer::default(); CHUNK];
+        let Templates { syn, syn_ack, ack, fin, server_ack, server_fin } = &self.templates;
+        let open = exchange(lab, first, answers, syn, |conn, _| from_client(conn, 0, 0));
+        let rest = [
+            exchange(lab, first, answers, syn_ack, |conn, to| from_server(conn, to, 0, 1)),
+            exchange(lab, first, answers, ack, |conn, _| from_client(conn, 1, 1)),
+            exchange(lab, first, answers, fin, |conn, _| from_client(conn, 1, 1)),
+            exchange(lab, first, answers, server_ack, |conn, to| from_server(conn, to, 1, 2)),
+            exchange(lab, first, answers, server_fin, |conn, to| from_server(conn, to, 1, 2)),
+            exchange(lab, first, answers, ack, |conn, _| from_client(conn, 2, 2)),
+        ];
+        assert_eq!(rest.len() + 1, PACKETS);
+        (open, open + rest.iter().sum::<u64>())
+    }
+}
+
+/// Opens and closes conns until as many expire as open, then measures.
+pub fn measure(lab: &mut Lab, conns: u32, rounds: usize, chunks: usize) -> Measured {
+    let _others = Conns::open(lab, Proto::Tcp, conns);
+    let mut churn = Churn::beside(conns);
+    let mut measured = Measured::default();
+    let mut passed = 0.0;
+    while passed < 1.2e6 * f64::from(CLOSED_MS) {
+        passed += to_ns(churn.chunk(lab).1);
+    }
+    let first = lab.worker.core.table.len();
+    for _ in 0..rounds {
+        let (mut open, mut all) = (0, 0);
+        let before = allocations::count();
+        for _ in 0..chunks {
+            let (first, whole) = churn.chunk(lab);
+            open += first;
+            all += whole;
+        }
+        measured.allocations += allocations::count() - before;
+        let opened = (chunks * CHUNK) as f64;
+        measured.open.add(to_ns(open) / opened);
+        measured.open_close.add(to_ns(all) / opened);
+    }
+    let last = lab.worker.core.table.len();
+    assert!(last.abs_diff(first) < first / 2, "as many expire as open: {first} conns, then {last}");
+    measured.closed = last - conns;
+    measured
+}

@@ -1,0 +1,30 @@
+//! Cycles to time, and what is said of several measurements of one thing.
+
+/// Nanoseconds of so many cycles.
+pub fn to_ns(cycles: u64) -> f64 {
+    cycles as f64 * 1e9 / arch::tsc_hz() as f64
+}
+
+/// Measurements of one thing.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// One more.
+    pub fn add(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// The median; NaN without any.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The value below which a share of them lies.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+        sorted.get(at).copied().unwrap_or(f64::NAN)
+    }
+}
