@@ -46,9 +46,10 @@ docs: ## build the book into target/book and the API documentation into target/d
 	mdbook build docs
 	$(CARGO) doc --workspace --no-deps --locked
 
-install: build ## install under PREFIX (default /usr/local): binaries, unit, sample configuration
+install: build ## install under PREFIX (default /usr/local): binaries, man pages, unit, sample configuration
 	install -D -m 755 $(TARGET)/release/dpnatd $(DESTDIR)$(PREFIX)/sbin/dpnatd
 	install -D -m 755 $(TARGET)/release/dpctl $(DESTDIR)$(PREFIX)/bin/dpctl
+	install -d $(DESTDIR)$(PREFIX)/share && cp -R $(TARGET)/release/share/. $(DESTDIR)$(PREFIX)/share
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/dpnat
 	sed 's|/usr/local/|$(PREFIX)/|' conf/dpnatd.service \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/dpnatd.service

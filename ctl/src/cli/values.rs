@@ -1,0 +1,151 @@
+//! Values of arguments that are neither of clap nor of the configuration.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use types::Endpoint;
+
+/// Parses one of the names that `T` has in the configuration.
+pub(super) fn one_of<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(Value::String(name)))
+}
+
+/// Parses `on` or `off`.
+pub(super) fn on_off() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["on", "off"]).map(|text| text == "on")
+}
+
+/// A value, or `none` to have none. In JSON `none` is `null`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrNone<T> {
+    /// This.
+    Some(T),
+    /// Nothing.
+    None,
+}
+
+impl<T: FromStr> FromStr for OrNone<T>
+where
+    T::Err: std::fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        text.parse().map(Self::Some).map_err(|error: T::Err| format!("{error}; or write `none`"))
+    }
+}
+
+impl<T: Serialize> Serialize for OrNone<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Some(value) => serializer.serialize_some(value),
+            Self::None => serializer.serialize_none(),
+        }
+    }
+}
+
+/// An address with a port or without one: `192.0.2.1:40000`, `192.0.2.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressAndPort {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, if there is one.
+    pub l4_port: Option<u16>,
+}
+
+impl FromStr for AddressAndPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self { address, l4_port: None });
+        }
+        let endpoint: Endpoint = text.parse().map_err(|_| {
+            format!("`{text}` is not an address, with a port or without, such as 192.0.2.1:40000")
+        })?;
+        Ok(Self { address: endpoint.address, l4_port: Some(endpoint.l4_port.0) })
+    }
+}
+
+/// TCP flags: `syn,ack`, `SA` or `none`. Kept as letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpFlags(pub String);
+
+const FLAGS: [(&str, char); 6] =
+    [("syn", 'S'), ("ack", 'A'), ("fin", 'F'), ("rst", 'R'), ("psh", 'P'), ("urg", 'U')];
+
+impl FromStr for TcpFlags {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(String::new()));
+        }
+        if !text.is_empty() && text.chars().all(|c| FLAGS.iter().any(|(_, letter)| *letter == c)) {
+            return Ok(Self(text.to_owned()));
+        }
+        let letter = |name: &str| {
+            let found = FLAGS.iter().find(|(flag, _)| flag.eq_ignore_ascii_case(name));
+            found.map(|(_, letter)| *letter).ok_or_else(|| {
+                format!("`{name}` is no TCP flag; there are syn, ack, fin, rst, psh and urg")
+            })
+        };
+        text.split([',', '|', '+']).map(letter).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// `name=value`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not a name and a value such as tcp_established=2h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_names_or_letters() {
+        for (text, letters) in
+            [("syn", "S"), ("syn,ack", "SA"), ("SYN|ACK", "SA"), ("SA", "SA"), ("none", "")]
+        {
+            assert_eq!(text.parse(), Ok(TcpFlags(letters.to_owned())), "{text}");
+        }
+        for text in ["", "sin", "syn,", "X"] {
+            assert!(text.parse::<TcpFlags>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_may_be_left_out() {
+        let parse = |text: &str| text.parse::<AddressAndPort>();
+        assert_eq!(parse("192.0.2.1:1").unwrap().l4_port, Some(1));
+        assert_eq!(parse("192.0.2.1").unwrap().l4_port, None);
+        assert_eq!(parse("2001:db8::1").unwrap().l4_port, None);
+        assert_eq!(parse("[2001:db8::1]:9").unwrap().l4_port, Some(9));
+        assert!(parse("192.0.2.1:65536").unwrap_err().contains("192.0.2.1:65536"));
+    }
+
+    #[test]
+    fn none_is_null() {
+        let value: OrNone<u32> = "none".parse().unwrap();
+        assert_eq!(serde_json::to_value(value).unwrap(), Value::Null);
+        let value: OrNone<u32> = "7".parse().unwrap();
+        assert_eq!(serde_json::to_value(value).unwrap(), 7);
+        assert!("x".parse::<OrNone<u32>>().unwrap_err().ends_with("; or write `none`"));
+    }
+}
