@@ -50,24 +50,31 @@ impl Secrets {
         keyed(self.timestamp, u64::from(lip) << 32 | u64::from(rs), 0).wrapping_add(now.tick_ms)
     }
 
-    /// Whether a SYN sent now would not be newer by its sequence number than `last_ack`, the last
-    /// that the real server acknowledged.
+    /// Whether a SYN sent within `within_ms` from now would at any time not be newer by its sequence
+    /// number than `last_ack`, the last that the real server acknowledged.
     #[inline]
-    pub fn sequence_is_stale(&self, pair: Pair, last_ack: u32, now: Now) -> bool {
-        is_stale(self.initial_sequence(pair, now), last_ack)
+    pub fn sequence_is_stale(&self, pair: Pair, last_ack: u32, now: Now, within_ms: u32) -> bool {
+        let gone_on = u64::from(within_ms) * SEQUENCE_STEPS_A_MS;
+        is_stale(self.initial_sequence(pair, now), last_ack, gone_on)
     }
 
-    /// Whether a SYN sent now would not be newer by its timestamp than `last_sent`.
+    /// Whether a SYN sent within `within_ms` from now would at any time not be newer by its timestamp
+    /// than `last_sent`.
     #[inline]
-    pub fn timestamp_is_stale(&self, pair: Pair, last_sent: u32, now: Now) -> bool {
-        is_stale(self.initial_timestamp(pair.lip, pair.rs, now), last_sent)
+    pub fn timestamp_is_stale(&self, pair: Pair, last_sent: u32, now: Now, within_ms: u32) -> bool {
+        is_stale(self.initial_timestamp(pair.lip, pair.rs, now), last_sent, within_ms.into())
     }
 }
 
-/// Serial-number comparison (RFC 1982): `next` is not after `last`.
+/// Steps of 64 ns.
+const SEQUENCE_STEPS_A_MS: u64 = 15_625;
+
+/// Serial-number comparison (RFC 1982): `next` is not after `last`, or will not be any more when its
+/// clock has gone on by so many steps.
 #[inline]
-fn is_stale(next: u32, last: u32) -> bool {
-    next.wrapping_sub(last) as i32 <= 0
+fn is_stale(next: u32, last: u32, gone_on: u64) -> bool {
+    let ahead = next.wrapping_sub(last) as i32;
+    ahead <= 0 || ahead as u64 + gone_on > i32::MAX as u64
 }
 
 /// Two rounds of multiply and fold, keyed: an outsider who sees some results cannot tell others.
@@ -96,31 +103,35 @@ mod tests {
         let isn = SECRETS.initial_sequence(PAIR, opened);
         let closed = Now::from_ms(1_010);
         // 100 kB in 10 ms is less than the clock's 156 kB.
-        assert!(!SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(100_000), closed));
+        assert!(!SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(100_000), closed, 60_000));
         let tsval = SECRETS.initial_timestamp(PAIR.lip, PAIR.rs, opened).wrapping_add(9);
-        assert!(!SECRETS.timestamp_is_stale(PAIR, tsval, closed));
+        assert!(!SECRETS.timestamp_is_stale(PAIR, tsval, closed, 60_000));
     }
 
     #[test]
     fn a_fast_upload_outruns_the_clock() {
         let isn = SECRETS.initial_sequence(PAIR, Now::from_ms(1_000));
         let last_ack = isn.wrapping_add(1_000_000_000);
-        assert!(SECRETS.sequence_is_stale(PAIR, last_ack, Now::from_ms(2_000)));
-        assert!(!SECRETS.sequence_is_stale(PAIR, last_ack, Now::from_ms(1_000 + 64_001)));
+        assert!(SECRETS.sequence_is_stale(PAIR, last_ack, Now::from_ms(2_000), 0));
+        assert!(!SECRETS.sequence_is_stale(PAIR, last_ack, Now::from_ms(1_000 + 64_001), 60_000));
     }
 
     #[test]
     fn a_long_idle_conn_is_overtaken_by_the_wrap() {
         let isn = SECRETS.initial_sequence(PAIR, Now::from_ms(0));
         // Half of the sequence space is 137 s of the clock.
-        assert!(SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(500), Now::from_ms(200_000)));
+        assert!(SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(500), Now::from_ms(200_000), 0));
+        // At 100 s it is still ahead, but would be overtaken while the real server remembers.
+        let closed = Now::from_ms(100_000);
+        assert!(!SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(500), closed, 30_000));
+        assert!(SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(500), closed, 60_000));
     }
 
     #[test]
     fn microsecond_timestamps_outrun_ours() {
         let opened = Now::from_ms(5_000);
         let tsval = SECRETS.initial_timestamp(PAIR.lip, PAIR.rs, opened).wrapping_add(2_000_000);
-        assert!(SECRETS.timestamp_is_stale(PAIR, tsval, Now::from_ms(7_000)));
+        assert!(SECRETS.timestamp_is_stale(PAIR, tsval, Now::from_ms(7_000), 0));
     }
 
     #[test]

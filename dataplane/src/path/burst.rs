@@ -1,6 +1,6 @@
 //! The packets that pass the stages together, and what is known of each.
 
-use flow::FlowId;
+use flow::{ConnId, FlowId};
 use types::{BURST_MAX, EthPortId, Packet, Verdict};
 use wire::Parsed;
 
@@ -138,6 +138,16 @@ impl<P> Burst<P> {
         let at = at & WITHIN;
         self.live &= !(1 << at);
         self.packets[at].take()
+    }
+
+    /// Ends the live packets of a conn that is gone: what comes to stand in its place is another's.
+    #[cold]
+    pub fn end_of(&mut self, conn: ConnId, verdict: Verdict) {
+        for at in ones(self.live) {
+            if self.meta[at].flow.is_some_and(|flow| flow.conn() == conn) {
+                self.end(at, verdict);
+            }
+        }
     }
 
     /// Frees all that ended and gives each one's verdict to `count`.

@@ -1,10 +1,11 @@
 //! Stage `egress`: next hop, neighbour and Ethernet header.
 
 use fib::{NextHop, NextHopId, NextHopState, RouteKind};
-use types::{EthPortId, MacAddr, Now, Packet, Verdict};
+use types::{EthPortId, Io, MacAddr, Now, Packet, Verdict};
 use wire::{Ethernet, ethernet};
 
 use crate::path::burst::{Burst, ones};
+use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
 use crate::worker::held::Waiting;
 use crate::worker::link::Event;
@@ -125,10 +126,13 @@ pub(crate) fn hold_packet<P: Packet>(core: &mut Core<P>, packet: P, waiting: Wai
     if core.snapshot.next_hops.find(waiting.interface, waiting.address).is_none() {
         let Waiting { interface, address } = waiting;
         // A full ring only delays: the next held packet tells it again.
-        core.told(Event::Needed { interface, address });
+        if core.told(Event::Needed { interface, address }) {
+            core.counters.add(counters::Event::NeighbourAsked, 1);
+        }
     }
-    if core.held.push(packet, waiting, now).is_err() {
-        core.counters.ended(Verdict::NoNeighbour, 1);
+    match core.held.push(packet, waiting, now) {
+        Ok(()) => core.counters.add(counters::Event::NeighbourHeld, 1),
+        Err(_refused) => core.counters.ended(Verdict::NoNeighbour, 1),
     }
 }
 
@@ -193,7 +197,7 @@ pub(crate) fn send_routed<P: Packet>(core: &mut Core<P>, packet: P, destination:
 
 /// Sends what waited for neighbours that are resolved by now, gives up what waited too long.
 #[cold]
-pub(crate) fn retry_held<P: Packet>(core: &mut Core<P>, now: Now) {
+pub(crate) fn retry_held<I: Io>(core: &mut Core<I::Packet>, io: &mut I, now: Now) {
     let mut at = 0;
     while let Some((waiting, since)) = core.held.peek(at) {
         let id = core.snapshot.next_hops.find(waiting.interface, waiting.address);
@@ -202,6 +206,9 @@ pub(crate) fn retry_held<P: Packet>(core: &mut Core<P>, now: Now) {
         if hop.state != NextHopState::Resolved && !given_up {
             at += 1;
             continue;
+        }
+        if core.tx.iter().any(|gathered| gathered.len() == GATHERED_MAX) {
+            transmit(core, io);
         }
         let Some(packet) = core.held.take(at) else { return };
         if given_up && hop.state != NextHopState::Resolved {

@@ -6,7 +6,7 @@
 use balance::{NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
-use flow::{Flow, FlowId, InsertError, LeaseKind, NewCold, State};
+use flow::{ConnId, Flow, FlowId, InsertError, LeaseKind, NewCold, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
 use nat::reuse::Pair;
 use pool::{GroupKey, LeaseError};
@@ -107,7 +107,16 @@ fn commit_packet<I: Io>(
     now: Now,
 ) {
     let opening = opening_of(burst.packet(at), &burst.meta(at).parsed);
-    match commit(core, io, &opening, now) {
+    if core.table.len() == core.table.max_connections() {
+        match make_room(core, io, &opening.key, now) {
+            Ok(evicted) => burst.end_of(evicted, Verdict::TableFull),
+            Err((verdict, refusal)) => {
+                reply::refuse(core, burst, at, verdict, refusal, now);
+                return;
+            }
+        }
+    }
+    match commit(core, &opening, now) {
         Ok(flow) => burst.meta_mut(at).flow = Some(flow),
         Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
     }
@@ -122,6 +131,9 @@ pub fn decide(snapshot: &Snapshot, meta: &Meta) -> Decision {
     }
     if meta.role == Some(Role::Lip) {
         return Decision::Refuse { verdict: Verdict::NoConn, refusal: Refusal::Silent };
+    }
+    if snapshot.fib.owner(parsed.key.src).is_some() {
+        return Decision::Refuse { verdict: Verdict::BadSource, refusal: Refusal::Silent };
     }
     let Some(service) = snapshot.services.lookup(&parsed.key) else {
         return unserved(snapshot, meta);
@@ -178,15 +190,11 @@ fn opening_of<P: Packet>(packet: Option<&P>, parsed: &Parsed) -> Opening {
 }
 
 /// Takes a server, a lease and a place in the table.
-fn commit<I: Io>(
-    core: &mut Core<I::Packet>,
-    io: &mut I,
+fn commit<P: Packet>(
+    core: &mut Core<P>,
     opening: &Opening,
     now: Now,
 ) -> Result<FlowId, (Verdict, Refusal)> {
-    if core.table.len() == core.table.max_connections() {
-        make_room(core, io, &opening.key, now)?;
-    }
     let Core { snapshot, table, leases, cells, classes, secrets, counters, .. } = core;
     let Some(service) = snapshot.services.lookup(&opening.key) else {
         return Err((Verdict::Internal, Refusal::Silent));
@@ -259,14 +267,14 @@ fn lease(
     None
 }
 
-/// The table is full: the conn that is missed least goes, if there is one.
+/// The table is full: the conn that is missed least goes, if there is one, and is returned.
 #[cold]
 fn make_room<I: Io>(
     core: &mut Core<I::Packet>,
     io: &mut I,
     key: &FlowKey,
     now: Now,
-) -> Result<(), (Verdict, Refusal)> {
+) -> Result<ConnId, (Verdict, Refusal)> {
     let services = &core.snapshot.services;
     let on_limit = services.lookup(key).map_or(Refusal::Silent, |s| refusal(s.spec().on_limit));
     let may_evict_idle = |forward: &Flow| {
@@ -276,7 +284,7 @@ fn make_room<I: Io>(
         Some(conn) => {
             core.counters.add(Event::Evicted, 1);
             close(core, io, conn, true, now);
-            Ok(())
+            Ok(conn)
         }
         None => Err((Verdict::TableFull, on_limit)),
     }

@@ -5,12 +5,13 @@
 
 use counters::{Event, Source};
 use flow::{Flow, Removed};
-use types::{EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
+use types::{BURST_MAX, EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
 use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset, write_reset};
 
 use crate::path::burst::Burst;
 use crate::path::egress::{gather, send_routed};
+use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
 
 /// What the sender of a refused packet is told.
@@ -45,7 +46,8 @@ struct Bucket {
 impl Bucket {
     /// Takes one; the bucket holds what comes in over 100 ms.
     fn take(&mut self, a_ms: u32, now: Now) -> bool {
-        let elapsed = now.since(self.filled_ms).min(100);
+        // Not `since`: whatever the tick at the start, the bucket fills.
+        let elapsed = now.tick_ms.wrapping_sub(self.filled_ms).min(100);
         if elapsed > 0 {
             self.left = (self.left + elapsed * a_ms).min(100 * a_ms);
             self.filled_ms = now.tick_ms;
@@ -160,10 +162,15 @@ pub(crate) fn reset_ends<I: Io>(
 fn reset_sender<I: Io>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow, now: Now) {
     /// Ethernet, IPv4 and TCP without options.
     const LEN: usize = 54;
+    core.counters.began(Source::Generated, 1);
     let Some(mut packet) = io.allocate() else {
+        core.counters.ended(Verdict::NoBuffer, 1);
         return;
     };
-    core.counters.began(Source::Generated, 1);
+    if core.tx.iter().any(|gathered| gathered.len() >= GATHERED_MAX - BURST_MAX) {
+        // Many conns may end in one round; what a burst sends besides still finds room.
+        transmit(core, io);
+    }
     let key: FlowKey = flow.key().reversed();
     let reset = Reset {
         eth_destination: MacAddr::default(),

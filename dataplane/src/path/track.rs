@@ -20,7 +20,9 @@ pub fn track<I: Io>(
     burst: &mut Burst<I::Packet>,
     now: Now,
 ) {
-    for at in ones(burst.live()) {
+    let mut left = burst.live();
+    while let Some(at) = ones(left).next() {
+        left &= left - 1;
         let meta = burst.meta(at);
         let Some(id) = meta.flow else {
             burst.end(at, Verdict::Internal);
@@ -37,7 +39,10 @@ pub fn track<I: Io>(
         match tracked {
             Track::Pass => {}
             Track::Moved { from, to } => moved(core, burst, at, id, (from, to), now),
-            Track::Reopen => reopen(core, io, burst, at, id, now),
+            Track::Reopen => {
+                reopen(core, io, burst, at, id, now);
+                left &= burst.live();
+            }
             Track::Bad => burst.end(at, Verdict::BadState),
         }
     }
@@ -93,7 +98,8 @@ fn moved<P: Packet>(
 }
 
 /// Remembers that the last timestamp sent to the real server is ahead of our clock: a SYN on the same
-/// port would look old to it.
+/// port would look old to it. That is for when the lease goes back, as the closed conn expires: before
+/// that a client's clock seems ahead as often as not, by what its packets' delays differ.
 fn note_timestamp<P: Packet>(
     core: &mut Core<P>,
     packet: Option<&P>,
@@ -109,8 +115,11 @@ fn note_timestamp<P: Packet>(
         .map(|timestamps| timestamps.value.wrapping_add(flow.ts_offset));
     let pair =
         Pair { lip: flow.new_src, lport: flow.new_sport, rs: flow.new_dst, rport: flow.new_dport };
+    let closed_ms = core.table.timeouts(flow.timeout_class).of(State::Closed);
+    let returned = Now { tick_ms: now.tick_ms.wrapping_add(closed_ms), ..now };
+    let rest_ms = core.rs_time_wait_ms;
     let stale = flow.has(flags::ADJUST_TS)
-        && value.is_some_and(|value| core.secrets.timestamp_is_stale(pair, value, now));
+        && value.is_some_and(|v| core.secrets.timestamp_is_stale(pair, v, returned, rest_ms));
     if let Some(twin) = core.table.flow_mut(id.twin()).filter(|_| stale) {
         twin.flags |= flags::ENDED;
     }
@@ -127,7 +136,9 @@ fn reopen<I: Io>(
     now: Now,
 ) {
     core.counters.add(Event::Reopened, 1);
+    burst.meta_mut(at).flow = None;
     close(core, io, id.conn(), false, now);
+    burst.end_of(id.conn(), Verdict::BadState);
     open::open_one(core, io, burst, at, now);
     let meta = burst.meta(at);
     if let Some(id) = meta.flow {
@@ -176,11 +187,12 @@ fn give_back<P: Packet>(core: &mut Core<P>, removed: &Removed, reset: bool, now:
         && forward.state != State::SynSent
         && !forward.has(flags::ENDED)
         && !reset;
+    let rest_ms = core.rs_time_wait_ms;
     let rests = remembered
         && (forward.state != State::Closed
             || reverse.has(flags::ENDED)
-            || core.secrets.sequence_is_stale(pair, reverse.last_ack, now));
-    let until = rests.then(|| now.tick_ms.wrapping_add(core.rs_time_wait_ms));
+            || core.secrets.sequence_is_stale(pair, reverse.last_ack, now, rest_ms));
+    let until = rests.then(|| now.tick_ms.wrapping_add(rest_ms));
     if rests {
         core.counters.add(Event::LeaseRested, 1);
     }

@@ -93,9 +93,12 @@ impl<I: Io> Worker<I> {
     }
 
     fn transmit(&mut self, outgoing: &Outgoing) {
-        let Some(mut packet) = self.io.allocate() else { return };
         let core = &mut self.core;
         core.counters.began(Source::Generated, 1);
+        let Some(mut packet) = self.io.allocate() else {
+            core.counters.ended(Verdict::NoBuffer, 1);
+            return;
+        };
         let verdict = if packet.append(outgoing.frame.len()) {
             packet.bytes_mut().copy_from_slice(&outgoing.frame);
             egress::gather(core, outgoing.interface, packet)

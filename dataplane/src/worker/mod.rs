@@ -170,9 +170,9 @@ impl<I: Io> Worker<I> {
             let packets = self.turn(now);
             let end = self.clock.now();
             self.core.counters.looped(packets > 0, end.burst_tsc.wrapping_sub(now.burst_tsc));
-            self.idler.looped(packets > 0);
+            self.idler.looped(packets > 0 || self.link.scan.is_some());
         }
-        self.publish(self.clock.now());
+        self.publish();
     }
 
     /// One round: what control wants, a burst from each interface and from the rings, what has
@@ -196,13 +196,13 @@ impl<I: Io> Worker<I> {
             }
         }
         if !self.core.held.is_empty() && self.sweep.held_due(now, HELD_MS) {
-            egress::retry_held(&mut self.core, now);
+            egress::retry_held(&mut self.core, &mut self.io, now);
         }
         self.expire(now);
         self.scan(now);
         self.flush();
-        if now.since(self.link.published_at) >= PUBLISH_MS {
-            self.publish(now);
+        if sweep::is_due(&mut self.link.published_at, now, PUBLISH_MS) {
+            self.publish();
         }
         packets
     }
@@ -215,11 +215,11 @@ impl<I: Io> Worker<I> {
     }
 
     /// Shows control the counters as they are now.
-    pub fn publish(&mut self, now: Now) {
-        self.link.published_at = now.tick_ms;
+    pub fn publish(&mut self) {
         let core = &mut self.core;
         core.counters.set(Gauge::Held, core.held_now());
         core.counters.set(Gauge::Conns, u64::from(core.table.len()));
+        core.counters.set(Gauge::HalfOpen, u64::from(core.table.half_open()));
         let leases = core.leases.totals();
         core.counters.set(Gauge::Leases, u64::from(leases.taken) + u64::from(leases.resting));
         core.counters.publish();

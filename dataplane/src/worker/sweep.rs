@@ -26,12 +26,18 @@ pub(super) struct Sweep {
 impl Sweep {
     /// True once in so many milliseconds.
     pub(super) fn held_due(&mut self, now: Now, every_ms: u32) -> bool {
-        let due = now.since(self.held_at) >= every_ms;
-        if due {
-            self.held_at = now.tick_ms;
-        }
-        due
+        is_due(&mut self.held_at, now, every_ms)
     }
+}
+
+/// True, and noted in `last_ms`, once in so many milliseconds. The difference is taken modulo 2^32 and not
+/// by [`Now::since`], for which half of all first ticks would lie ahead of 0.
+pub(super) fn is_due(last_ms: &mut u32, now: Now, every_ms: u32) -> bool {
+    let due = now.tick_ms.wrapping_sub(*last_ms) >= every_ms;
+    if due {
+        *last_ms = now.tick_ms;
+    }
+    due
 }
 
 impl<I: Io> Worker<I> {
@@ -45,8 +51,7 @@ impl<I: Io> Worker<I> {
             }
         }
         self.core.leases.tick(now, RESTS);
-        if now.since(self.sweep.settled_at) >= SETTLE_MS {
-            self.sweep.settled_at = now.tick_ms;
+        if is_due(&mut self.sweep.settled_at, now, SETTLE_MS) {
             self.core.cells.settle(SETTLED, now);
         }
     }

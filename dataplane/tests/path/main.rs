@@ -3,5 +3,10 @@
 //! Begin with `one_connection.rs`. `bed/` is what the tests stand on; each other file is a subject.
 
 mod bed;
+mod closing;
 mod conn;
+mod expiry;
+mod numbers;
 mod one_connection;
+mod reuse;
+mod toa;

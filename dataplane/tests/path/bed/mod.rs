@@ -13,7 +13,6 @@ use dataplane::worker::Worker;
 use dataplane::worker::link::{self, Command, ControlEnd, Scan, Update};
 use fib::{ArpKind, Fib, FibConfig, Learned, Neighbours, next_generation};
 use flow::{Cursor, LeaseKind, Record};
-use testkit::decoded::Net;
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
 use types::{EthPortId, MacAddr, Now, Verdict};
 
