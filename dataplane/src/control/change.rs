@@ -113,7 +113,7 @@ impl Control {
             }
             let request = Request { config, interfaces, policy, renew_fib, now };
             let plan = compiler.plan(request)?;
-            warnings.dedup();
+            warnings.extend(plan.warnings.iter().cloned());
             Ok((Some(plan), warnings))
         };
         let large =

@@ -276,8 +276,7 @@ mod tests {
                 "destination": "203.0.113.10", "destination_port": 80, "payload": payload, "ttl": 3,
             }));
             let frame = build(&packet, MacAddr([2; 6])).unwrap();
-            let decoded = Decoded::of(&frame);
-            decoded.assert_checksums();
+            let decoded = Decoded::check(&frame);
             assert_eq!(decoded.ipv4().ttl, 3, "{protocol}");
         }
     }

@@ -295,3 +295,6 @@ fn not_found(field: &str, value: impl ToString, message: impl Into<String>) -> E
     body.error.value = Some(value.to_string());
     body
 }
+
+#[cfg(test)]
+mod tests;

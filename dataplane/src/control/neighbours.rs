@@ -152,6 +152,9 @@ impl Neighbours {
             if set {
                 continue;
             }
+            if !snapshot.fib.is_on_link(iface, address) {
+                continue;
+            }
             if let Err(error) = self.table.set_permanent(&snapshot.fib, iface, address, mac, now_ms)
             {
                 tracing::warn!(%error, "static neighbour not set");

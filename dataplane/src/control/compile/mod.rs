@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use balance::{ServerChunk, ServiceCell, ServiceChunk, ServiceKey, Services, TableCache};
-use config::{Config, ConfigError, ErrorKind, Model, Path};
+use config::{Config, ConfigError, ErrorKind, Model, Path, Warning};
 use fib::{Fib, FibConfig, NextHops};
 use flow::TimeoutSet;
 use steer::Steering;
@@ -47,11 +47,7 @@ impl Facts {
         Self { interfaces: interfaces.collect(), steering }
     }
 
-    fn interface(
-        &self,
-        name: &str,
-        path: impl FnOnce() -> Path,
-    ) -> Result<EthPortId, ConfigError> {
+    fn interface(&self, name: &str, path: impl FnOnce() -> Path) -> Result<EthPortId, ConfigError> {
         let place = self.interfaces.iter().position(|interface| *interface.name == *name);
         place.map(|place| EthPortId(place as u16)).ok_or_else(|| {
             let message = format!("the interface `{name}` has not been started");
@@ -89,6 +85,8 @@ pub struct Plan {
     pub fib_changed: bool,
     /// What no service has any more.
     pub gone: Gone,
+    /// What is allowed, but has no effect.
+    pub warnings: Vec<Warning>,
     /// Services that need a new cell on each worker.
     cells: Vec<Arc<balance::Service>>,
     service_chunks: std::ops::Range<usize>,
@@ -234,6 +232,8 @@ impl Compiler {
                 Some(Arc::new(fib.map_err(|error| network::refused(&error))?))
             }
         };
+        let after = fib.as_ref().unwrap_or(&self.snapshot.fib);
+        let warnings = network::off_link(&config, &facts, after);
         let before = &self.snapshot;
         let interfaces = match facts.interfaces == before.interfaces {
             true => Arc::clone(&before.interfaces),
@@ -255,6 +255,7 @@ impl Compiler {
             timeouts: changes.classes.since(&self.classes),
             fib_changed: fib.is_some(),
             gone: changes.gone,
+            warnings,
             cells: changes.cells,
             service_chunks: services..chunks(&self.service_slots).max(services),
             server_chunks: servers..chunks(&self.server_slots).max(servers),
@@ -330,7 +331,12 @@ impl Plan {
         let mut portions: Vec<Box<Prepare>> = Vec::new();
         if !self.service_chunks.is_empty() || !self.server_chunks.is_empty() {
             portions.push(Box::new(Prepare {
-                service_chunks: self.service_chunks.clone().map(ServiceChunk::new).map(Some).collect(),
+                service_chunks: self
+                    .service_chunks
+                    .clone()
+                    .map(ServiceChunk::new)
+                    .map(Some)
+                    .collect(),
                 server_chunks: self.server_chunks.clone().map(ServerChunk::new).map(Some).collect(),
                 cells: Vec::new(),
             }));
@@ -346,7 +352,8 @@ impl Plan {
 
 /// The first of several errors; there is one.
 fn first(errors: Vec<ConfigError>) -> ConfigError {
-    let none = || refuse(ErrorKind::Invalid, Path::root(), "", "refused without a reason".to_owned());
+    let none =
+        || refuse(ErrorKind::Invalid, Path::root(), "", "refused without a reason".to_owned());
     errors.into_iter().next().unwrap_or_else(none)
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use config::{Config, ConfigError, ErrorKind, Path};
-use fib::{FibConfig, FibError, Role, RouteKind};
+use config::{Config, ConfigError, ErrorKind, Path, Warning};
+use fib::{Fib, FibConfig, FibError, Role, RouteKind};
 use ipnet::{IpNet, Ipv4Net};
 use types::EthPortId;
 
@@ -201,10 +201,24 @@ fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError
             metric: route.metric,
             src,
             mtu: route.mtu,
-            on_link: false,
+            // A gateway in no subnet of ours is a warning of the configuration's, not an error.
+            on_link: true,
         });
     }
     Ok(routes)
+}
+
+/// Static neighbours that have no effect, as no subnet or route leads to them.
+pub fn off_link(config: &Config, facts: &Facts, fib: &Fib) -> Vec<Warning> {
+    let idle = |(index, entry): (usize, &config::Neighbour)| {
+        let IpAddr::V4(address) = entry.address else { return None };
+        let path = Path::of("neighbours").index(index);
+        let iface = facts.interface(&entry.dev, || path.clone()).ok()?;
+        let message = format!("{address} is not on the link of `{}`: it has no effect", entry.dev);
+        let is_idle = !fib.is_on_link(iface, address.to_bits());
+        is_idle.then(|| Warning { path: path.to_string(), message })
+    };
+    config.neighbours.iter().enumerate().filter_map(idle).collect()
 }
 
 /// What the fib refuses, as an error of the configuration.

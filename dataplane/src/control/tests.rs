@@ -1,0 +1,190 @@
+//! Whole changes over real workers.
+
+use std::time::Duration;
+
+use api::{ApplyQuery, DevQuery, ErrorCode, Removal, ServerSettings};
+use config::Server;
+use serde_json::json;
+use testkit::pkt;
+use types::{MacAddr, WorkerId};
+
+use super::fake::{Bench, LAN, SHOP, WAN};
+use super::*;
+
+fn generation(bench: &Bench) -> u64 {
+    bench.control.state().snapshot.generation
+}
+
+#[tokio::test]
+async fn a_change_runs_on_all_workers_when_it_is_answered() {
+    let mut bench = Bench::start(SHOP).await;
+    assert!(bench.control.ready().is_ok());
+    let control = bench.control.clone();
+    let settings = ServerSettings { weight: 5, ..ServerSettings::default() };
+    let address = "198.18.0.123:80".parse().unwrap();
+    let add = async move { control.add_server("shop".into(), address, settings).await };
+    let warnings = bench.run(add).await.unwrap();
+    assert_eq!(warnings.generation, generation(&bench));
+    bench.turn();
+    let control = bench.control.clone();
+    let shop = bench.run(async move { control.service("shop").await }).await.unwrap();
+    assert_eq!(shop.servers.len(), 3);
+    assert_eq!(shop.servers[2].weight, 5);
+    assert_eq!(shop.lips.len(), 4);
+    for worker in bench.control.workers() {
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        bench.turn();
+        assert_eq!(worker.max_connections, 1000);
+    }
+    assert!(bench.control.workers().iter().all(|info| info.generation == warnings.generation));
+}
+
+#[tokio::test]
+async fn what_is_refused_changes_nothing() {
+    let mut bench = Bench::start(SHOP).await;
+    let (before, config) = (generation(&bench), bench.control.config());
+    let control = bench.control.clone();
+    let refused = bench
+        .run(async move {
+            let patch = json!({"weight": 65536});
+            let address = "198.18.0.121:80".parse().unwrap();
+            let wrong = control.set_server("shop".into(), address, patch).await.unwrap_err();
+            let none = control.delete_service("nothing".into(), Removal::default()).await;
+            let twice = control
+                .add_service("shop".into(), control.config().services["shop"].as_ref().clone())
+                .await;
+            let text = "addresses: [ { address: 203.0.113.9/32, dev: nowhere } ]";
+            let dev = control.apply(text.into(), ApplyQuery::default()).await.unwrap_err();
+            [wrong, none.unwrap_err(), twice.unwrap_err(), dev]
+        })
+        .await;
+    let codes = refused.each_ref().map(|body| body.error.code);
+    let expected =
+        [ErrorCode::BadRequest, ErrorCode::NotFound, ErrorCode::Conflict, ErrorCode::Invalid];
+    assert_eq!(codes, expected, "{refused:?}");
+    assert_eq!(refused[0].error.field.as_deref(), Some("weight"));
+    assert_eq!(generation(&bench), before);
+    assert!(Arc::ptr_eq(&config, &bench.control.config()));
+}
+
+#[tokio::test]
+async fn applying_what_runs_is_no_change() {
+    let mut bench = Bench::start(SHOP).await;
+    let before = generation(&bench);
+    let control = bench.control.clone();
+    let changes = bench
+        .run(async move {
+            let text = config::to_yaml(&control.config()).unwrap();
+            let prune = ApplyQuery { prune: true, dry_run: false };
+            control.apply(text, prune).await
+        })
+        .await
+        .unwrap();
+    assert!(changes.changes.is_empty(), "{changes:?}");
+    assert_eq!(generation(&bench), before);
+}
+
+#[tokio::test]
+async fn a_stalled_worker_refuses_changes_and_readiness() {
+    let mut bench = Bench::start(SHOP).await;
+    {
+        let mut state = bench.control.state();
+        let load = state.workers.reading(WorkerId(1)).unwrap().values.load();
+        let now = Instant::now();
+        for step in 0..6 {
+            let at = now + Duration::from_millis(40 * step);
+            state.watchdog.look(WorkerId(1), &load, at);
+        }
+    }
+    let before = generation(&bench);
+    let control = bench.control.clone();
+    let refused = bench
+        .run(async move { control.delete_service("shop".into(), Removal::default()).await })
+        .await
+        .unwrap_err();
+    assert_eq!(refused.error.code, ErrorCode::Unavailable);
+    assert_eq!(refused.error.message, "worker 1 does not come round");
+    assert!(bench.control.ready().is_err());
+    assert_eq!(generation(&bench), before);
+    let control = bench.control.clone();
+    let status = bench.run(async move { control.status().await }).await;
+    assert!(status.problems.iter().any(|p| p.contains("worker 1")), "{:?}", status.problems);
+}
+
+#[tokio::test]
+async fn slots_of_what_is_gone_are_free_when_the_workers_returned_them() {
+    let mut bench = Bench::start(SHOP).await;
+    let control = bench.control.clone();
+    bench
+        .run(async move {
+            let address = "198.18.0.121:80".parse().unwrap();
+            control.delete_server("shop".into(), address, Removal::default()).await.unwrap();
+            control.delete_service("shop-tls".into(), Removal::default()).await.unwrap();
+        })
+        .await;
+    assert!(!bench.control.state().retiring.is_empty());
+    let control = bench.control.clone();
+    bench.run(async move { control.retire().await }).await.unwrap();
+    assert!(bench.control.state().retiring.is_empty());
+}
+
+#[tokio::test]
+async fn new_addresses_are_announced_and_neighbours_asked() {
+    let mut bench = Bench::start(SHOP).await;
+    let now_ms = bench.control.now_ms();
+    bench.control.state().age(now_ms);
+    bench.turn();
+    let announced: Vec<_> = bench.sent(WAN).iter().map(|frame| frame.arp().sender_ip).collect();
+    assert_eq!(announced.len(), 2, "the interface's own and the VIP");
+    assert_eq!(bench.sent(LAN).len(), 5, "the interface's own and four LIPs");
+
+    // A client's SYN: the server's Ethernet address is needed.
+    let mac = bench.control.state().interfaces[1].mac;
+    let gateway = MacAddr([2, 0, 0, 0, 0, 1]);
+    for worker in [WorkerId(0), WorkerId(1)] {
+        let syn =
+            pkt().eth(gateway, mac).ipv4("198.51.100.7", "203.0.113.10").tcp(40_000, 80).syn();
+        bench.arrive(worker, WAN, syn.build());
+    }
+    for _ in 0..5 {
+        bench.turn();
+    }
+    let asked = bench.sent(LAN);
+    assert!(!asked.is_empty());
+    assert!([0xc612_0079, 0xc612_007a].contains(&u32::from(asked[0].arp().target_ip)));
+    let known = bench.control.neighbours(&DevQuery::default()).unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!(known[0].dev, "lan0");
+    assert_eq!(known[0].state, api::NeighbourState::Incomplete);
+}
+
+#[tokio::test]
+async fn a_link_that_goes_down_is_told_to_the_workers() {
+    let mut bench = Bench::start(SHOP).await;
+    bench.links.lock()[1] = false;
+    assert!(bench.control.state().look_at_links());
+    let control = bench.control.clone();
+    bench.run(async move { control.refresh(false).await }).await.unwrap();
+    assert!(!bench.control.state().snapshot.interfaces[1].up);
+    assert!(!bench.control.link("wan0").unwrap().up);
+    assert!(bench.control.link("lan0").unwrap().up);
+    assert_eq!(bench.control.link("nowhere").unwrap_err().error.code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn draining_refuses_changes_and_tells_the_workers() {
+    let mut bench = Bench::start(SHOP).await;
+    let control = bench.control.clone();
+    bench.run(async move { control.drain().await }).await.unwrap();
+    assert!(bench.control.state().snapshot.policy.stopping);
+    let control = bench.control.clone();
+    let server = Server::new("198.18.0.9:80".parse().unwrap());
+    let refused = bench
+        .run(async move {
+            control.add_server("shop".into(), server.address, ServerSettings::default()).await
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(refused.error.message, "the daemon is stopping");
+    assert_eq!(bench.control.conns(), 0);
+}
