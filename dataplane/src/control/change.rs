@@ -34,6 +34,9 @@ pub(super) struct Changed {
 /// The next configuration, made from the one that runs.
 type Next = Reply<(Arc<Model>, Vec<Warning>)>;
 
+/// What makes it.
+type Make = Box<dyn FnOnce(&Arc<Model>) -> Next + Send>;
+
 impl Control {
     /// Changes one thing of a copy of what runs, and runs that.
     ///
@@ -75,11 +78,7 @@ impl Control {
     }
 
     /// Once begun it goes to its end, even if nobody waits for the answer any more.
-    async fn transact(
-        &self,
-        next: Box<dyn FnOnce(&Arc<Model>) -> Next + Send>,
-        renew_fib: bool,
-    ) -> Reply<Changed> {
+    async fn transact(&self, next: Make, renew_fib: bool) -> Reply<Changed> {
         let control = self.clone();
         let transaction = async move {
             let compiler = Arc::clone(&control.shared.compiler).lock_owned().await;
@@ -91,7 +90,7 @@ impl Control {
     async fn transaction(
         &self,
         compiler: OwnedMutexGuard<Compiler>,
-        next: Box<dyn FnOnce(&Arc<Model>) -> Next + Send>,
+        next: Make,
         renew_fib: bool,
     ) -> Reply<Changed> {
         let before = Arc::clone(compiler.config());

@@ -8,10 +8,11 @@ use api::{
     ErrorCode,
 };
 use balance::ServiceKey;
-use config::AddressRange;
+use config::{AddressRange, Model};
 use flow::{Cursor, Record, State as FlowState};
 use types::{Endpoint, WorkerId};
 
+use super::compile::timeout_set;
 use super::services::no_service;
 use super::{Control, Reply, State, unavailable};
 use crate::snapshot::Snapshot;
@@ -45,9 +46,12 @@ impl Control {
                 ..Scan::default()
             };
             let scan = self.scan(WorkerId(at.worker), Box::new(scan)).await?;
-            let snapshot = Arc::clone(&self.state().snapshot);
+            let running = {
+                let state = self.state();
+                (Arc::clone(&state.config), Arc::clone(&state.snapshot))
+            };
             let found = scan.records.iter().filter(|record| chosen.matches(record));
-            page.connections.extend(found.map(|record| connection(record, at.worker, &snapshot)));
+            page.connections.extend(found.map(|record| connection(record, at.worker, &running)));
             at = match scan.finished {
                 true => Place::start(at.worker + 1),
                 false => Place { worker: at.worker, cursor: scan.cursor },
@@ -302,7 +306,11 @@ const fn flow_states(wanted: ConnectionState) -> &'static [FlowState] {
     }
 }
 
-fn connection(record: &Record, worker: u16, snapshot: &Snapshot) -> Connection {
+fn connection(
+    record: &Record,
+    worker: u16,
+    (config, snapshot): &(Arc<Model>, Arc<Snapshot>),
+) -> Connection {
     let [client, vip, lip, server] = ends(record);
     let key = match vip.address {
         IpAddr::V4(address) => Some(ServiceKey {
@@ -314,17 +322,25 @@ fn connection(record: &Record, worker: u16, snapshot: &Snapshot) -> Connection {
         IpAddr::V6(_) => None,
     };
     let service = key.and_then(|key| snapshot.services.find(key));
+    let name = service.map(|service| service.spec().name.to_string());
+    let configured = name.as_ref().and_then(|name| config.services.get(name));
+    let timeouts = match configured {
+        Some(service) => service.resolved_timeouts(&config.conntrack.timeouts),
+        None => config.conntrack.timeouts.clone(),
+    };
+    let timeout_ms = timeout_set(&timeouts).of(record.state);
     Connection {
         protocol: record.proto,
         state: state(record.state),
-        service: service.map(|service| service.spec().name.to_string()),
+        service: name,
         client,
         vip,
         lip,
         server,
         worker,
         age_ms: record.age_ms.into(),
-        idle_ms: 0,
+        // A change of the timeouts since its last packet would show here.
+        idle_ms: timeout_ms.saturating_sub(record.timeout_left_ms).min(record.age_ms).into(),
         expires_in_ms: record.timeout_left_ms.into(),
         in_packets: record.forward.packets.into(),
         in_bytes: record.forward.bytes,

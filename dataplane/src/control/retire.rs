@@ -39,7 +39,7 @@ impl Retiring {
     }
 
     /// What a worker is to give back, in portions.
-    fn wanted(&self, worker: WorkerId) -> Vec<Box<Retire>> {
+    fn wanted(&self, worker: WorkerId) -> Vec<Retire> {
         let waits = |waiting: &HashSet<WorkerId>| waiting.contains(&worker);
         let services = self.services.iter().filter(|(_, waiting)| waits(waiting));
         let services: Vec<Slot> = services.map(|(slot, _)| *slot).collect();
@@ -55,7 +55,7 @@ impl Retiring {
             retired: Vec::with_capacity(slots.len()),
             ..Retire::default()
         });
-        services.chain(servers).map(Box::new).collect()
+        services.chain(servers).collect()
     }
 
     /// A worker has nothing of these any more. Those that no worker has anything of come back.
@@ -101,7 +101,7 @@ impl Control {
             let wanted = self.state().retiring.wanted(worker);
             for retire in wanted {
                 let asked = (retire.services.clone(), retire.servers.clone());
-                let waiting = self.ask(worker, Command::Retire(retire)).await?;
+                let waiting = self.ask(worker, Command::Retire(Box::new(retire))).await?;
                 let Command::Retire(back) = answer(worker, waiting).await? else { continue };
                 let gone = |asked: Vec<Slot>, kept: &[Slot]| -> Vec<Slot> {
                     asked.into_iter().filter(|slot| !kept.contains(slot)).collect()
