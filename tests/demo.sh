@@ -29,7 +29,7 @@ work=$(mktemp -d "/tmp/$id.XXXX")
 namespaces=(client balancer rs1 rs2 switch)
 declare -A pid=()
 failed=0 checks=0
-export DPNAT_SOCKET=$work/dpnat.sock
+export DPNAT_SOCKET=$work/dpnat.sock DPNAT_STATE=$work/state
 PATH=$bin:$PATH
 
 cleanup() {
@@ -182,6 +182,8 @@ check "no address" "" "balancer ip -4 -brief addr show scope global"
 check "no forwarding" 0 "balancer sysctl -n net.ipv4.ip_forward"
 check "no nftables rule" "" "balancer nft list ruleset"
 check "so nothing passes yet" "no answer" "client curl -sS -m 1 http://$vip/ >/dev/null 2>&1 || echo no answer"
+# The kernel still holds that request's SYN, and would send it once somebody answers its ARP.
+client ip neigh flush all
 
 say "dpnatd, with interfaces only"
 {
@@ -218,6 +220,7 @@ say "What the daemon says"
 run dpctl service list
 run dpctl conn list
 run dpctl stats
+run dpctl counters --nonzero
 check "its count is ours" 202 "dpctl --json stats | jq .connections.opened"
 check "nginx's count, too" 202 "cat $work/rs?-access.log | wc -l"
 check "peers that nginx saw" "198.18.0.10 198.18.0.11 198.18.0.12 198.18.0.13" "cut -d' ' -f1 $work/rs?-access.log | sort -u"

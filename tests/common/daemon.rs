@@ -75,7 +75,7 @@ pub struct Daemon<'l> {
     pub socket: PathBuf,
     /// The CLI towards it.
     pub ctl: Ctl,
-    buffers_free: u64,
+    buffers_in_use: u64,
     links: String,
 }
 
@@ -97,8 +97,8 @@ impl<'l> Daemon<'l> {
             std::thread::sleep(Duration::from_millis(10));
         }
         let ctl = Ctl::new(&socket);
-        let mut daemon = Self { lab, process, file, socket, ctl, buffers_free: 0, links };
-        daemon.buffers_free = daemon.free_buffers();
+        let mut daemon = Self { lab, process, file, socket, ctl, buffers_in_use: 0, links };
+        daemon.buffers_in_use = daemon.counter("buffers.in-use");
         daemon
     }
 
@@ -157,10 +157,6 @@ impl<'l> Daemon<'l> {
         self.process.signal(Signal::HUP);
     }
 
-    fn free_buffers(&self) -> u64 {
-        self.ctl.json(&["stats"])["buffers"]["free"].as_u64().expect("a count of free buffers")
-    }
-
     /// Checks that it lost nothing, ends it by SIGTERM, and checks that it leaves nothing.
     #[track_caller]
     pub fn stop(mut self) {
@@ -175,10 +171,10 @@ impl<'l> Daemon<'l> {
     #[track_caller]
     pub fn assert_whole(&self) {
         let limit = Duration::from_secs(3);
-        wait_until("the ledger closes and all buffers are free", limit, || {
+        wait_until("the ledger closes and all buffers are back", limit, || {
             let stats = self.ctl.json(&["stats"]);
             stats["ledger"]["difference"] == 0
-                && stats["buffers"]["free"].as_u64() == Some(self.buffers_free)
+                && self.counter("buffers.in-use") == self.buffers_in_use
         });
     }
 
