@@ -163,7 +163,8 @@ impl FlowTable {
             |slot: Slot, address, port| (!slot.is_none()).then(|| Endpoint::v4(address, port));
         Some(Record {
             proto: forward.state.proto()?,
-            zone: forward.zone,
+            // A forward flow that no packet is to find stands in a zone of its own.
+            zone: reverse.zone,
             state: forward.state,
             version: cold.version(),
             age_ms: now.since(cold.created_ms()),

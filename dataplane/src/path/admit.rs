@@ -38,9 +38,11 @@ fn unusual<P: Packet>(
         (Kind::IcmpError, Some(role)) => {
             let Some((packet, meta)) = burst.both(at) else { return };
             meta.role = Some(role);
+            // It goes to whom the quoted packet came from (RFC 1122 §3.2.2), or it is forged.
+            let to_sender = meta.parsed.inner.dst == meta.parsed.key.dst;
             // RFC 5508 REQ-3: an error that was damaged on its way is dropped.
             let pulled = packet.pull(meta.parsed.ip_end());
-            if !pulled || wire::verify_icmp(packet.bytes(), &meta.parsed).is_err() {
+            if !to_sender || !pulled || wire::verify_icmp(packet.bytes(), &meta.parsed).is_err() {
                 burst.end(at, Verdict::BadIcmp);
             }
         }

@@ -57,7 +57,9 @@ pub(super) fn parse_one<P: Packet>(
     }
     let to_us = Ethernet::new_checked(bytes).zip(interface).is_some_and(|(header, interface)| {
         let destination = header.destination();
-        destination == interface.mac || destination.is_multicast()
+        // RFC 1812 §5.3.4: what came by an Ethernet group is not forwarded.
+        destination == interface.mac
+            || meta.parsed.kind == wire::Kind::Arp && destination.is_multicast()
     });
     if to_us { Ok(()) } else { Err(ParseError::Drop(Verdict::OtherStation)) }
 }

@@ -9,7 +9,7 @@ use types::WorkerId;
 use crate::path::burst::Meta;
 
 /// Packets that wait in one ring, at most; more are a counted drop at the sender.
-const RING: usize = 1024;
+pub const RING: usize = 1024;
 
 /// A packet with what the sender found out about it.
 #[derive(Debug)]
@@ -38,7 +38,9 @@ const LOOKS: u8 = 128;
 struct Outbound<P> {
     ring: Producer<Handed<P>>,
     bells: Arc<[AtomicU8]>,
-    count: u8,
+    /// Something was put in since the bell rang.
+    news: bool,
+    /// What the bell shows: one more each time that it rings.
     rung: u8,
 }
 
@@ -68,7 +70,7 @@ impl<P> Handoff<P> {
                 let (producer, consumer) = RingBuffer::new(RING);
                 let theirs = bells.get(receiver).map(Arc::clone).unwrap_or_else(|| Arc::new([]));
                 if let Some(to) = ends.get_mut(sender).and_then(|end| end.to.get_mut(receiver)) {
-                    *to = Some(Outbound { ring: producer, bells: theirs, count: 0, rung: 0 });
+                    *to = Some(Outbound { ring: producer, bells: theirs, news: false, rung: 0 });
                 }
                 if let Some(from) = ends.get_mut(receiver).and_then(|end| end.from.get_mut(sender))
                 {
@@ -87,7 +89,7 @@ impl<P> Handoff<P> {
         };
         match to.ring.push(Handed { packet, meta }) {
             Ok(()) => {
-                to.count = to.count.wrapping_add(1);
+                to.news = true;
                 Ok(())
             }
             Err(rtrb::PushError::Full(handed)) => Err(handed.packet),
@@ -97,10 +99,11 @@ impl<P> Handoff<P> {
     /// Tells the receivers of what was sent since the last call; once a burst.
     #[inline]
     pub fn ring(&mut self, me: WorkerId) {
-        for to in self.to.iter_mut().flatten().filter(|to| to.rung != to.count) {
-            to.rung = to.count;
+        for to in self.to.iter_mut().flatten().filter(|to| to.news) {
+            to.news = false;
+            to.rung = to.rung.wrapping_add(1);
             if let Some(bell) = to.bells.get(usize::from(me.0)) {
-                bell.store(to.count, Ordering::Release);
+                bell.store(to.rung, Ordering::Release);
             }
         }
     }
@@ -122,6 +125,8 @@ impl<P> Handoff<P> {
                 continue;
             }
             visited += 1;
+            // Until it is seen empty it stays to be looked at, whatever its bell shows.
+            from.seen = rung.wrapping_sub(1);
             while taken < most {
                 let Ok(handed) = from.ring.pop() else {
                     from.seen = rung;

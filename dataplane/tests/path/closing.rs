@@ -20,10 +20,10 @@ fn a_reset_of_either_side_ends_it() {
         let conn = Conn::open(&mut bed, 40_000);
         bed.settled();
         if by_client {
-            let reset = conn.from_client(&bed).flags(tcp::RST);
+            let reset = conn.by_client(&bed).flags(tcp::RST);
             conn.to_server(&mut bed, reset);
         } else {
-            let reset = conn.from_server(&bed).flags(tcp::RST);
+            let reset = conn.by_server(&bed).flags(tcp::RST);
             conn.to_client(&mut bed, reset);
         }
         assert_eq!(state(&bed, &conn), State::Closed);
@@ -39,7 +39,7 @@ fn a_reset_out_of_the_window_changes_nothing() {
     let conn = Conn::open(&mut bed, 40_000);
     for seq in [conn.client_next.wrapping_add(100_000_000), conn.client_next.wrapping_sub(100_000)]
     {
-        let reset = conn.from_client(&bed).flags(tcp::RST).seq(seq);
+        let reset = conn.by_client(&bed).flags(tcp::RST).seq(seq);
         conn.to_server(&mut bed, reset);
         assert_eq!(state(&bed, &conn), State::Established);
     }
@@ -50,7 +50,7 @@ fn a_refused_conn_is_closed() {
     let mut bed = Testbed::usual();
     let conn = Conn::syn(&mut bed, 40_000);
     bed.settled();
-    let reset = conn.from_server(&bed).seq(0).rst();
+    let reset = conn.by_server(&bed).seq(0).rst();
     conn.to_client(&mut bed, reset);
     bed.expect("received+1 sent+1 half-open-1");
     assert_eq!(state(&bed, &conn), State::Closed);
@@ -91,7 +91,7 @@ fn a_half_closed_conn_lives_on() {
 fn both_may_close_at_once() {
     let mut bed = Testbed::usual();
     let mut conn = Conn::open(&mut bed, 40_000);
-    let (client, server) = (conn.from_client(&bed).fin(), conn.from_server(&bed).fin());
+    let (client, server) = (conn.by_client(&bed).fin(), conn.by_server(&bed).fin());
     conn.to_server(&mut bed, client);
     conn.to_client(&mut bed, server);
     assert_eq!(state(&bed, &conn), State::BothFin);
@@ -117,7 +117,7 @@ fn a_client_may_begin_again_from_the_same_port() {
     new.client_sends(&mut bed, 10);
 
     // What the old server sends late is of no conn any more.
-    let late = old.from_server(&bed).payload(b"late");
+    let late = old.by_server(&bed).payload(b"late");
     bed.receive(bed.lan, late);
     bed.nothing_sent();
     bed.expect("received+4 sent+3 half-open-1 toa.inserted+2 drop.no-conn+1");
@@ -128,7 +128,7 @@ fn a_syn_on_a_living_conn_is_the_servers_to_answer() {
     let mut bed = Testbed::usual();
     let conn = Conn::open(&mut bed, 40_000);
     bed.settled();
-    let syn = conn.from_client(&bed).flags(tcp::SYN).seq(CLIENT_ISN + 9_999);
+    let syn = conn.by_client(&bed).flags(tcp::SYN).seq(CLIENT_ISN + 9_999);
     conn.to_server(&mut bed, syn);
     bed.expect("received+1 sent+1");
     assert_eq!(state(&bed, &conn), State::Established);
@@ -155,8 +155,8 @@ fn the_last_ack_and_the_next_syn_in_one_burst() {
     old.client_fin(&mut bed);
     old.server_fin(&mut bed);
     bed.settled();
-    bed.arrive(bed.wan, old.from_client(&bed));
-    let syn = bed.from_client().tcp(40_000, 80).syn().seq(old.client_next.wrapping_add(1_000));
+    bed.arrive(bed.wan, old.by_client(&bed));
+    let syn = bed.by_client().tcp(40_000, 80).syn().seq(old.client_next.wrapping_add(1_000));
     bed.arrive(bed.wan, syn);
     bed.turn();
     let sent = bed.sent(bed.lan);
@@ -173,10 +173,10 @@ fn flags_that_no_tcp_sends_are_dropped_on_a_conn() {
     let mut bed = Setup::default().build();
     let conn = Conn::syn(&mut bed, 40_000);
     bed.settled();
-    let packet = conn.from_client(&bed).syn();
+    let packet = conn.by_client(&bed).syn();
     bed.receive(bed.wan, packet);
     bed.expect("received+1 drop.bad-state+1");
-    bed.receive(bed.wan, conn.from_client(&bed).flags(tcp::FIN));
+    bed.receive(bed.wan, conn.by_client(&bed).flags(tcp::FIN));
     bed.expect("received+1 drop.bad-state+1");
     bed.nothing_sent();
 }

@@ -40,7 +40,7 @@ impl Conn {
         client_port: u16,
         options: impl FnOnce(PacketBuilder) -> PacketBuilder,
     ) -> Self {
-        let syn = options(bed.from_client().tcp(client_port, 80).syn().seq(CLIENT_ISN));
+        let syn = options(bed.by_client().tcp(client_port, 80).syn().seq(CLIENT_ISN));
         let isn = Decoded::check(&syn.build()).tcp().seq;
         let sent = bed.through(bed.wan, syn, bed.lan);
         let (key, tcp) = (sent.key(), sent.tcp());
@@ -68,7 +68,7 @@ impl Conn {
     /// The server takes the conn.
     #[track_caller]
     pub fn syn_ack(&mut self, bed: &mut Testbed) -> Decoded {
-        let packet = self.from_server(bed).syn().mss(1460);
+        let packet = self.by_server(bed).syn().mss(1460);
         self.server_next = self.server_next.wrapping_add(1);
         self.to_client(bed, packet)
     }
@@ -76,41 +76,41 @@ impl Conn {
     /// The client acknowledges all that the server has sent.
     #[track_caller]
     pub fn ack(&mut self, bed: &mut Testbed) -> Decoded {
-        let packet = self.from_client(bed);
+        let packet = self.by_client(bed);
         self.to_server(bed, packet)
     }
 
     /// The server acknowledges all that the client has sent.
     #[track_caller]
     pub fn server_acks(&mut self, bed: &mut Testbed) -> Decoded {
-        let packet = self.from_server(bed);
+        let packet = self.by_server(bed);
         self.to_client(bed, packet)
     }
 
     #[track_caller]
     pub fn client_sends(&mut self, bed: &mut Testbed, len: usize) -> Decoded {
-        let packet = self.from_client(bed).psh().payload_len(len);
+        let packet = self.by_client(bed).psh().payload_len(len);
         self.client_next = self.client_next.wrapping_add(len as u32);
         self.to_server(bed, packet)
     }
 
     #[track_caller]
     pub fn server_sends(&mut self, bed: &mut Testbed, len: usize) -> Decoded {
-        let packet = self.from_server(bed).psh().payload_len(len);
+        let packet = self.by_server(bed).psh().payload_len(len);
         self.server_next = self.server_next.wrapping_add(len as u32);
         self.to_client(bed, packet)
     }
 
     #[track_caller]
     pub fn client_fin(&mut self, bed: &mut Testbed) -> Decoded {
-        let packet = self.from_client(bed).fin();
+        let packet = self.by_client(bed).fin();
         self.client_next = self.client_next.wrapping_add(1);
         self.to_server(bed, packet)
     }
 
     #[track_caller]
     pub fn server_fin(&mut self, bed: &mut Testbed) -> Decoded {
-        let packet = self.from_server(bed).fin();
+        let packet = self.by_server(bed).fin();
         self.server_next = self.server_next.wrapping_add(1);
         self.to_client(bed, packet)
     }
@@ -124,14 +124,14 @@ impl Conn {
     }
 
     /// The client's next packet: an ACK of all.
-    pub fn from_client(&self, bed: &Testbed) -> PacketBuilder {
-        let packet = bed.from_client().ipv4(self.client.0, VIP).tcp(self.client.1, 80);
+    pub fn by_client(&self, bed: &Testbed) -> PacketBuilder {
+        let packet = bed.by_client().ipv4(self.client.0, VIP).tcp(self.client.1, 80);
         packet.seq(self.client_next).ack(self.server_next)
     }
 
     /// The server's next packet: an ACK of all.
-    pub fn from_server(&self, bed: &Testbed) -> PacketBuilder {
-        let packet = bed.from_server(self.rs.0).ipv4(self.rs.0, self.lip.0);
+    pub fn by_server(&self, bed: &Testbed) -> PacketBuilder {
+        let packet = bed.by_server(self.rs.0).ipv4(self.rs.0, self.lip.0);
         let packet = packet.tcp(self.rs.1, self.lip.1).seq(self.server_next);
         packet.ack(self.client_next.wrapping_add(self.offset))
     }

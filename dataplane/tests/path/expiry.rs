@@ -75,10 +75,10 @@ fn half_open_conns_go_silently() {
 #[test]
 fn udp_goes_silently_sooner_before_an_answer() {
     let mut bed = Testbed::usual();
-    bed.through(bed.wan, bed.from_client().udp(5000, 53).payload(b"?"), bed.lan);
-    let asked = bed.through(bed.wan, bed.from_client().udp(5001, 53).payload(b"?"), bed.lan);
+    bed.through(bed.wan, bed.by_client().udp(5000, 53).payload(b"?"), bed.lan);
+    let asked = bed.through(bed.wan, bed.by_client().udp(5001, 53).payload(b"?"), bed.lan);
     let key = asked.key();
-    let answer = bed.from_server(key.dst).ipv4(key.dst, key.src).udp(53, key.sport);
+    let answer = bed.by_server(key.dst).ipv4(key.dst, key.src).udp(53, key.sport);
     bed.through(bed.lan, answer.payload(b"!"), bed.wan);
     bed.settled();
     bed.after_ms(30_000);

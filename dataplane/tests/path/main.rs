@@ -5,8 +5,28 @@
 mod bed;
 mod closing;
 mod conn;
+mod control;
 mod expiry;
+mod icmp;
+mod limits;
+mod malformed;
+mod neighbours;
 mod numbers;
 mod one_connection;
+mod records;
 mod reuse;
+mod scheduling;
 mod toa;
+mod udp;
+mod verdicts;
+mod workers;
+
+/// The order is part of the design: each stage relies on what those before it have found out.
+#[test]
+fn the_stages_are_these_in_this_order() {
+    let stages = [
+        "receive", "parse", "admit", "steer", "lookup", "open", "track", "rewrite", "egress",
+        "transmit", "finish",
+    ];
+    assert_eq!(dataplane::path::STAGES, stages);
+}

@@ -14,13 +14,13 @@ fn sack_edges_are_the_clients_own() {
     conn.client_next += 500;
     // The first block repeats what was acknowledged: a D-SACK (RFC 2883 §4).
     let blocks = [(seen, seen.wrapping_add(100)), (seen.wrapping_add(900), seen.wrapping_add(950))];
-    let packet = conn.from_server(&bed).sack(&blocks).timestamps(1, 2);
+    let packet = conn.by_server(&bed).sack(&blocks).timestamps(1, 2);
     let sent = conn.to_client(&mut bed, packet);
     assert_eq!(sent.tcp().sack, [(client, client + 100), (client + 900, client + 950)]);
     assert_eq!(sent.tcp().timestamps, Some((1, 2)), "the client offered none");
 
     let own = [(conn.server_next.wrapping_sub(90), conn.server_next)];
-    let packet = conn.from_client(&bed).sack(&own);
+    let packet = conn.by_client(&bed).sack(&own);
     assert_eq!(
         conn.to_server(&mut bed, packet).tcp().sack,
         own,
@@ -33,15 +33,15 @@ fn timestamps_go_to_our_clock_and_come_back() {
     let mut bed = Testbed::usual();
     let conn = Conn::syn_with(&mut bed, 40_000, |syn| syn.timestamps(u32::MAX, 0));
     let ours = SECRETS.initial_timestamp(conn.lip.0, conn.rs.0, bed.now());
-    let syn_ack = conn.from_server(&bed).syn().timestamps(700, ours);
+    let syn_ack = conn.by_server(&bed).syn().timestamps(700, ours);
     assert_eq!(conn.to_client(&mut bed, syn_ack).tcp().timestamps, Some((700, u32::MAX)));
 
-    let ack = conn.from_client(&bed).ack(conn.server_next.wrapping_add(1)).timestamps(4, 700);
+    let ack = conn.by_client(&bed).ack(conn.server_next.wrapping_add(1)).timestamps(4, 700);
     let sent = conn.to_server(&mut bed, ack);
     assert_eq!(sent.tcp().timestamps, Some((ours.wrapping_add(5), 700)));
 
     // TSecr means nothing without ACK (RFC 7323 §3.2) and is left alone.
-    let reset = conn.from_server(&bed).flags(tcp::RST).timestamps(701, 9);
+    let reset = conn.by_server(&bed).flags(tcp::RST).timestamps(701, 9);
     assert_eq!(conn.to_client(&mut bed, reset).tcp().timestamps, Some((701, 9)));
 }
 
@@ -63,9 +63,9 @@ fn sequence_numbers_wrap() {
 fn urgent_data_and_ecn_pass_unchanged() {
     let mut bed = Testbed::usual();
     let conn = Conn::open(&mut bed, 40_000);
-    let packet = conn.from_client(&bed).urgent(3).payload(b"abc").tos(0x2b).ident(77).df();
+    let packet = conn.by_client(&bed).urgent(3).payload(b"abc").tos(0x2b).ident(77).df();
     conn.to_server(&mut bed, packet);
-    let packet = conn.from_server(&bed).flags(tcp::ACK | 0xc0).tos(0x03).window(1);
+    let packet = conn.by_server(&bed).flags(tcp::ACK | 0xc0).tos(0x03).window(1);
     conn.to_client(&mut bed, packet);
 }
 
@@ -74,12 +74,12 @@ fn urgent_data_and_ecn_pass_unchanged() {
 fn a_wrong_transport_checksum_stays_wrong() {
     let mut bed = Testbed::usual();
     let conn = Conn::open(&mut bed, 40_000);
-    bed.receive(bed.wan, conn.from_client(&bed).payload(b"damaged").bad_checksum());
+    bed.receive(bed.wan, conn.by_client(&bed).payload(b"damaged").bad_checksum());
     let sent = bed.take(bed.lan);
     let decoded = Decoded::of(sent[0].frame()).unwrap();
     assert!(decoded.ipv4().checksum_ok && !decoded.tcp().checksum_ok);
 
-    bed.receive(bed.wan, bed.from_client().udp(5000, 53).payload(b"damaged").bad_checksum());
+    bed.receive(bed.wan, bed.by_client().udp(5000, 53).payload(b"damaged").bad_checksum());
     let sent = bed.take(bed.lan);
     let decoded = Decoded::of(sent[0].frame()).unwrap();
     assert!(decoded.ipv4().checksum_ok && !decoded.udp().checksum_ok);
@@ -89,9 +89,9 @@ fn a_wrong_transport_checksum_stays_wrong() {
 fn padding_of_ethernet_is_no_payload() {
     let mut bed = Testbed::usual();
     let conn = Conn::open(&mut bed, 40_000);
-    let packet = conn.from_client(&bed).padded();
+    let packet = conn.by_client(&bed).padded();
     assert!(conn.to_server(&mut bed, packet).payload().is_empty());
-    let packet = conn.from_server(&bed).payload(b"x").trailer(30);
+    let packet = conn.by_server(&bed).payload(b"x").trailer(30);
     assert_eq!(conn.to_client(&mut bed, packet).payload(), b"x");
 }
 
@@ -101,12 +101,12 @@ fn headers_over_several_segments_are_pulled_together() {
     let conn = Conn::open(&mut bed, 40_000);
     for first_len in [1, 13, 14, 20, 34, 40, 53] {
         bed.settled();
-        let packet = conn.from_client(&bed).timestamps(1, 2).payload_len(900).segmented(first_len);
+        let packet = conn.by_client(&bed).timestamps(1, 2).payload_len(900).segmented(first_len);
         conn.to_server(&mut bed, packet);
         bed.expect("received+1 sent+1 packet.copied+1 toa.inserted+1");
     }
     bed.settled();
-    let packet = conn.from_client(&bed).payload_len(1000).segmented(200);
+    let packet = conn.by_client(&bed).payload_len(1000).segmented(200);
     conn.to_server(&mut bed, packet);
     bed.expect("received+1 sent+1 toa.inserted+1");
 }

@@ -84,7 +84,7 @@ fn microsecond_timestamps_outrun_ours() {
         conn.ack(&mut bed);
         bed.after_ms(2_000);
         conn.server_fin(&mut bed);
-        let fin = conn.from_client(&bed).fin().timestamps(5 + 2_000 * ticks_a_ms, 1);
+        let fin = conn.by_client(&bed).fin().timestamps(5 + 2_000 * ticks_a_ms, 1);
         conn.to_server(&mut bed, fin);
         conn.client_next += 1;
         conn.server_acks(&mut bed);
@@ -100,7 +100,7 @@ fn after_a_reset_nobody_remembers() {
     let mut conn = Conn::open(&mut bed, 40_000);
     conn.client_next = conn.client_next.wrapping_add(1 << 30);
     conn.server_acks(&mut bed);
-    let reset = conn.from_client(&bed).rst();
+    let reset = conn.by_client(&bed).rst();
     conn.to_server(&mut bed, reset);
     bed.settled();
     bed.after_ms(5_000);
@@ -116,7 +116,7 @@ fn a_resting_port_is_not_leased() {
     conn.client_next = conn.client_next.wrapping_add(1 << 30);
     conn.server_acks(&mut bed);
     end(&mut bed, &mut conn, RESTS);
-    bed.receive(bed.wan, bed.from_client().tcp(40_001, 80).syn());
+    bed.receive(bed.wan, bed.by_client().tcp(40_001, 80).syn());
     bed.expect("received+1 drop.no-lease+1");
     bed.after_ms(60_000);
     bed.expect("resting-1");
@@ -144,12 +144,12 @@ fn whatever_came_before_the_next_syn_is_newer() {
             bed.after_ms(5_000);
             for at in [0, 15_000, 25_000] {
                 bed.after_ms(at);
-                bed.receive(bed.wan, bed.from_client().tcp(50_000, 80).syn());
+                bed.receive(bed.wan, bed.by_client().tcp(50_000, 80).syn());
                 for sent in bed.sent(bed.lan) {
                     let received = conn.client_next.wrapping_add(conn.offset);
                     let ahead = sent.tcp().seq.wrapping_sub(received) as i32;
                     assert!(ahead > 0, "{upload} bytes in {seconds} s, {at} ms later: {ahead}");
-                    let refused = bed.from_server(conn.rs.0).tcp(8080, 5000).rst();
+                    let refused = bed.by_server(conn.rs.0).tcp(8080, 5000).rst();
                     bed.receive(bed.lan, refused.seq(0).ack(sent.tcp().seq.wrapping_add(1)));
                     bed.after_ms(5_000);
                     bed.sent(bed.wan);

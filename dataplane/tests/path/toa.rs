@@ -1,12 +1,13 @@
 //! The client's address as a TCP option, and the MSS that makes room for it.
 
 use balance::ClientAddress;
-use testkit::{Buf, PacketBuilder, ip};
+use testkit::{Buf, PacketBuilder};
 use types::Packet;
 
-use crate::bed::{CLIENT, Setup, Testbed};
+use crate::bed::{Setup, Testbed};
 use crate::conn::Conn;
 
+/// [`CLIENT`](crate::bed::CLIENT) and the port of the conns below.
 const SHOWN: Option<(u32, u16)> = Some((u32::from_be_bytes([198, 51, 100, 7]), 40_000));
 
 #[test]
@@ -20,7 +21,7 @@ fn it_is_shown_until_the_servers_first_data_is_acknowledged() {
     conn.server_acks(&mut bed);
     assert_eq!(conn.client_sends(&mut bed, 100).tcp().toa, SHOWN, "an ACK is no data");
     conn.server_sends(&mut bed, 300);
-    let again = conn.from_client(&bed).seq(conn.client_next - 100).ack(conn.server_next - 300);
+    let again = conn.by_client(&bed).seq(conn.client_next - 100).ack(conn.server_next - 300);
     assert_eq!(conn.to_server(&mut bed, again).tcp().toa, SHOWN, "does not acknowledge it");
     bed.settled();
     assert_eq!(conn.ack(&mut bed).tcp().toa, None);
@@ -34,7 +35,7 @@ fn its_bytes_are_those_of_dpvs() {
     let mut bed = Testbed::usual();
     let mut conn = Conn::syn(&mut bed, 40_000);
     conn.syn_ack(&mut bed);
-    let request = conn.from_client(&bed).timestamps(1, 2).psh().payload(b"GET");
+    let request = conn.by_client(&bed).timestamps(1, 2).psh().payload(b"GET");
     bed.receive(bed.wan, request);
     let sent = bed.take(bed.lan);
     let frame = sent[0].frame();
@@ -48,11 +49,11 @@ fn its_bytes_are_those_of_dpvs() {
 fn neither_syn_nor_reset_has_it() {
     let mut bed = Testbed::usual();
     let mut conn = Conn::syn(&mut bed, 40_000);
-    let again = conn.from_client(&bed).flags(2).seq(conn.client_next - 1).mss(1460);
+    let again = conn.by_client(&bed).flags(2).seq(conn.client_next - 1).mss(1460);
     assert_eq!(bed.through(bed.wan, again, bed.lan).tcp().toa, None, "a SYN sent again");
     conn.syn_ack(&mut bed);
     conn.ack(&mut bed);
-    let reset = conn.from_client(&bed).rst();
+    let reset = conn.by_client(&bed).rst();
     assert_eq!(conn.to_server(&mut bed, reset).tcp().toa, None);
 }
 
@@ -62,7 +63,7 @@ fn a_clients_own_is_blanked() {
     let own = |packet: PacketBuilder| packet.toa("6.6.6.6", 666);
     let mut conn = Conn::syn_with(&mut bed, 40_000, own);
     conn.syn_ack(&mut bed);
-    let ack = own(conn.from_client(&bed));
+    let ack = own(conn.by_client(&bed));
     let sent = conn.to_server(&mut bed, ack);
     assert_eq!(sent.tcp().toa, SHOWN);
     assert_eq!(sent.tcp().options[8..], [1; 8]);
@@ -74,15 +75,15 @@ fn it_stays_out_where_there_is_no_room() {
     let mut conn = Conn::syn(&mut bed, 40_000);
     conn.syn_ack(&mut bed);
     bed.settled();
-    let full_header = conn.from_client(&bed).tcp_options(&[1; 36]);
+    let full_header = conn.by_client(&bed).tcp_options(&[1; 36]);
     assert_eq!(conn.to_server(&mut bed, full_header).tcp().toa, None);
-    let full_packet = conn.from_client(&bed).payload_len(1453);
+    let full_packet = conn.by_client(&bed).payload_len(1453);
     assert_eq!(conn.to_server(&mut bed, full_packet).tcp().toa, None);
-    let fits = conn.from_client(&bed).payload_len(1452);
+    let fits = conn.by_client(&bed).payload_len(1452);
     assert_eq!(conn.to_server(&mut bed, fits).tcp().toa, SHOWN);
     bed.expect("received+3 sent+3 half-open-1 toa.left-out+2 toa.inserted+1");
 
-    let tight = Buf::with_room(conn.from_client(&bed).build().frame(), 7, 0);
+    let tight = Buf::with_room(conn.by_client(&bed).build().frame(), 7, 0);
     assert_eq!(tight.total_len(), 54);
     bed.arrive_raw(0, bed.wan, tight);
     bed.turn();
@@ -96,7 +97,7 @@ fn a_service_may_leave_it_out() {
     let mut bed = setup.build();
     let mut conn = Conn::syn_with(&mut bed, 40_000, |syn| syn.mss(1460));
     assert_eq!(conn.syn_ack(&mut bed).tcp().mss, Some(1460));
-    let ack = conn.from_client(&bed).payload_len(1460);
+    let ack = conn.by_client(&bed).payload_len(1460);
     let sent = conn.to_server(&mut bed, ack);
     assert_eq!((sent.tcp().toa, sent.ipv4().total_len), (None, 1500));
 }
@@ -108,14 +109,13 @@ fn the_mss_is_lowered_never_raised_and_towards_the_client_only() {
     {
         let mut bed = Testbed::usual();
         let conn = Conn::syn_with(&mut bed, 40_000, |syn| syn.mss(servers));
-        let syn_ack = conn.from_server(&bed).syn().mss(servers).window_scale(7).sack_permitted();
+        let syn_ack = conn.by_server(&bed).syn().mss(servers).window_scale(7).sack_permitted();
         let sent = conn.to_client(&mut bed, syn_ack.clone());
         let tcp = sent.tcp();
         assert_eq!((tcp.mss, tcp.window_scale), (Some(clients), Some(7)), "{servers}");
         assert_eq!(conn.to_client(&mut bed, syn_ack).tcp().mss, Some(clients), "sent again");
     }
     let mut bed = Testbed::usual();
-    let syn = bed.from_client().tcp(40_000, 80).syn().mss(1460);
+    let syn = bed.by_client().tcp(40_000, 80).syn().mss(1460);
     assert_eq!(bed.through(bed.wan, syn, bed.lan).tcp().mss, Some(1460));
-    assert_eq!(SHOWN, Some((ip(CLIENT), 40_000)));
 }

@@ -7,10 +7,11 @@ mod setup;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use balance::ServiceCell;
 use counters::{Event, Source, Values};
 use dataplane::snapshot::Snapshot;
 use dataplane::worker::Worker;
-use dataplane::worker::link::{self, Command, ControlEnd, Scan, Update};
+use dataplane::worker::link::{self, Command, ControlEnd, Prepare, Scan, Update};
 use fib::{ArpKind, Fib, FibConfig, Learned, Neighbours, next_generation};
 use flow::{Cursor, LeaseKind, Record};
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
@@ -26,6 +27,8 @@ pub struct Testbed {
     pub neighbours: Neighbours,
     pub snapshot: Arc<Snapshot>,
     pub fib_config: FibConfig,
+    pub shop: Plan,
+    pub dns: Plan,
     pub wan: usize,
     pub lan: usize,
     /// What the workers told control, in order.
@@ -44,12 +47,12 @@ const COMPARED_MAX: u32 = 64;
 
 impl Testbed {
     pub(self) fn new(
-        workers: Vec<Worker<FakePorts>>,
-        control: Vec<ControlEnd>,
+        (workers, control): (Vec<Worker<FakePorts>>, Vec<ControlEnd>),
         neighbours: Neighbours,
         snapshot: Arc<Snapshot>,
         fib_config: FibConfig,
         (wan, lan): (usize, usize),
+        (shop, dns): (Plan, Plan),
     ) -> Self {
         let sent = snapshot.interfaces.iter().map(|_| VecDeque::new()).collect();
         let mut bed = Self {
@@ -59,6 +62,8 @@ impl Testbed {
             neighbours,
             snapshot,
             fib_config,
+            shop,
+            dns,
             wan,
             lan,
             told: Vec::new(),
@@ -80,13 +85,13 @@ impl Testbed {
     // Packets in.
 
     /// A packet of the usual client to the VIP, as its gateway sends it.
-    pub fn from_client(&self) -> PacketBuilder {
+    pub fn by_client(&self) -> PacketBuilder {
         let gateway = if self.wan == self.lan { ONE_ARM_GATEWAY } else { GATEWAY };
         pkt().eth(station(gateway), self.snapshot.interfaces[self.wan].mac).ipv4(CLIENT, VIP)
     }
 
     /// A packet of a server to the LIP.
-    pub fn from_server(&self, server: impl ToIp) -> PacketBuilder {
+    pub fn by_server(&self, server: impl ToIp) -> PacketBuilder {
         let server = server.to_ip();
         let station = testkit::mac(server as u8);
         pkt().eth(station, self.snapshot.interfaces[self.lan].mac).ipv4(server, LIP)
@@ -136,8 +141,10 @@ impl Testbed {
     #[track_caller]
     pub fn turn(&mut self) {
         let now = self.now();
-        for worker in &mut self.workers {
-            worker.turn(now);
+        // What a worker hands to one that had its turn is handled in a second round.
+        let rounds = if self.workers.len() > 1 { 2 } else { 1 };
+        for _ in 0..rounds {
+            self.workers.iter_mut().for_each(|worker| _ = worker.turn(now));
         }
         self.collect();
         self.check();
@@ -366,6 +373,28 @@ impl Testbed {
             let update = Update { snapshot, timeouts: Vec::new() };
             self.command(worker, Command::Update(Box::new(update)));
         }
+    }
+
+    /// Changes the service on `VIP:80` as control does: cells first, then the snapshot.
+    pub fn change_shop(&mut self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.shop);
+        let service = self.shop.compiled();
+        let workers = self.workers.len() as u16;
+        for worker in 0..workers {
+            let cell = ServiceCell::new(&service, worker, workers);
+            let prepare = Prepare { cells: vec![Some(cell)], ..Prepare::default() };
+            self.command(worker.into(), Command::Prepare(Box::new(prepare)));
+        }
+        let key = self.shop.key();
+        self.update(|snapshot| {
+            snapshot.services = snapshot.services.with([(key, Some(service))]);
+        });
+    }
+
+    /// Takes the service on `VIP:80` out of the snapshot.
+    pub fn remove_shop(&mut self) {
+        let key = self.shop.key();
+        self.update(|snapshot| snapshot.services = snapshot.services.with([(key, None)]));
     }
 
     /// Runs a snapshot with other addresses and routes.

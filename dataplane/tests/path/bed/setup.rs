@@ -211,12 +211,14 @@ impl Setup {
             policy: self.policy,
         });
         let compiled: Vec<_> = services.into_iter().filter_map(|(_, service)| service).collect();
-        let ends = Handoff::mesh(usize::from(self.workers));
+        let rings = Handoff::mesh(usize::from(self.workers));
         let (workers, control) = (0..self.workers)
-            .zip(ends)
+            .zip(rings)
             .map(|(id, handoff)| self.worker(id, &snapshot, &compiled, handoff))
             .unzip();
-        let mut bed = Testbed::new(workers, control, neighbours, snapshot, fib_config, (wan, lan));
+        let plans = (self.shop.clone(), self.dns.clone());
+        let ends = (workers, control);
+        let mut bed = Testbed::new(ends, neighbours, snapshot, fib_config, (wan, lan), plans);
         bed.clock = testkit::FakeClock::at_ms(self.start_ms);
         if self.resolved {
             let gateway = if self.one_arm { ONE_ARM_GATEWAY } else { GATEWAY };
