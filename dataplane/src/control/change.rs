@@ -179,6 +179,8 @@ impl Control {
         let before = Arc::clone(compiler.snapshot());
         let gone = compiler.commit(plan);
         self.state().committed(compiler, &before, gone, now_ms);
+        let generation = compiler.snapshot().generation;
+        tracing::debug!(generation, "configuration published");
         let level = compiler.config().log.level;
         if level != self.shared.log.configured() {
             self.shared.log.set_configured(level);

@@ -342,10 +342,6 @@ fn connection(
         // A change of the timeouts since its last packet would show here.
         idle_ms: timeout_ms.saturating_sub(record.timeout_left_ms).min(record.age_ms).into(),
         expires_in_ms: record.timeout_left_ms.into(),
-        in_packets: record.forward.packets.into(),
-        in_bytes: record.forward.bytes,
-        out_packets: record.reverse.packets.into(),
-        out_bytes: record.reverse.bytes,
     }
 }
 

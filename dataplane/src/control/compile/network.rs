@@ -1,11 +1,11 @@
 //! From the configuration's addresses, routes, VIPs and LIPs to what the fib is compiled from.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use config::{Config, ConfigError, ErrorKind, Path, Warning};
 use fib::{Fib, FibConfig, FibError, Role, RouteKind};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use types::EthPortId;
 
 use super::Facts;
@@ -38,13 +38,12 @@ struct Ours<'a> {
     configured: HashMap<u32, (EthPortId, u8, usize)>,
     /// Addresses with a role beside that of an interface's own.
     roles: HashMap<u32, (Role, EthPortId)>,
-    connected: Vec<(Ipv4Net, EthPortId)>,
 }
 
 /// What the fib is compiled from.
 ///
 /// # Errors
-/// If an interface is not there, an address is no IPv4 address, or a VIP is on no interface.
+/// If an interface is not there, or an address is no IPv4 address.
 pub fn fib_config(config: &Config, facts: &Facts) -> Result<FibConfig, ConfigError> {
     let mut ours = Ours {
         config,
@@ -52,7 +51,6 @@ pub fn fib_config(config: &Config, facts: &Facts) -> Result<FibConfig, ConfigErr
         addresses: Vec::new(),
         configured: HashMap::new(),
         roles: HashMap::new(),
-        connected: Vec::new(),
     };
     ours.add_configured()?;
     ours.add_lips()?;
@@ -76,11 +74,6 @@ impl Ours<'_> {
             let address = v4(entry.address.address(), || path().key("address"))?;
             let iface = self.facts.interface(&entry.dev, || path().key("dev"))?;
             let prefix_len = entry.address.prefix_len();
-            if let Ok(net) = Ipv4Net::new(address.into(), prefix_len)
-                && prefix_len < 32
-            {
-                self.connected.push((net.trunc(), iface));
-            }
             self.configured.insert(address, (iface, prefix_len, self.addresses.len()));
             self.addresses.push(fib::Address { address, prefix_len, iface, role: Role::Local });
         }
@@ -128,32 +121,19 @@ impl Ours<'_> {
         Ok(())
     }
 
+    /// A VIP that is none of the addresses is nobody's: the configuration warns of it.
     fn add_vips(&mut self) -> Result<(), ConfigError> {
         let config = self.config;
         for (name, service) in &config.services {
             for (index, vip) in service.vips.iter().enumerate() {
                 let path = || Path::of("services").key(name).key("vips").index(index);
                 let address = v4(vip.address, path)?;
-                let iface = self.interface_of(address).ok_or_else(|| {
-                    let message = format!("the VIP {} is on no interface", vip.address);
-                    let hint = format!("add the address {}/32 to one", vip.address);
-                    let hint = Some(hint);
-                    ConfigError { hint, ..refuse(ErrorKind::Invalid, path(), vip, message) }
-                })?;
-                self.add(address, iface, Role::Vip);
+                if let Some((iface, ..)) = self.configured.get(&address) {
+                    self.add(address, *iface, Role::Vip);
+                }
             }
         }
         Ok(())
-    }
-
-    /// The interface that a VIP is configured on, or in whose subnet it is.
-    fn interface_of(&self, address: u32) -> Option<EthPortId> {
-        if let Some((iface, ..)) = self.configured.get(&address) {
-            return Some(*iface);
-        }
-        let ip = Ipv4Addr::from(address);
-        let around = self.connected.iter().filter(|(net, _)| net.contains(&ip));
-        around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, iface)| *iface)
     }
 }
 

@@ -230,14 +230,19 @@ fn addresses_have_their_roles() {
     let generation = bench.compiler.snapshot().fib.generation();
     let (plan, _) = bench.edit(|model| {
         let vip = "203.0.113.99:80".parse().unwrap();
-        let service =
-            Service { local_pool: None, ..Service::new(vec![vip], config::Protocol::Tcp) };
-        model.add_service("other", service).unwrap();
+        model.add_service("other", Service::new(vec![vip], config::Protocol::Tcp)).unwrap();
+    });
+    assert!(!plan.fib_changed, "it is on no interface");
+    assert_eq!(role(&bench, "203.0.113.99"), None);
+    assert_eq!(plan.cells.len(), 1);
+    let (plan, _) = bench.edit(|model| {
+        let address = "203.0.113.99/32".parse().unwrap();
+        let active = config::Active::Always;
+        model.add_address(config::Address { address, dev: "wan0".into(), active }).unwrap();
     });
     assert!(plan.fib_changed);
-    assert_eq!(role(&bench, "203.0.113.99"), Some((fib::Role::Vip, WAN)), "by its subnet");
+    assert_eq!(role(&bench, "203.0.113.99"), Some((fib::Role::Vip, WAN)));
     assert_eq!(bench.compiler.snapshot().fib.generation(), generation + 1);
-    assert_eq!(plan.cells.len(), 1);
 }
 
 #[test]

@@ -208,6 +208,7 @@ fn launch(
     secrets: &NodeSecrets,
     log: logging::LogHandle,
 ) -> Result<Control, Failure> {
+    dpdk::set_log_sink(log_of_dpdk);
     let mut engine = DpdkEngine::start(model).map_err(text)?;
     let interfaces = engine.interfaces().iter();
     let interface = |info: &InterfaceInfo| Interface {
@@ -232,6 +233,15 @@ fn launch(
         clock,
         log,
     }))
+}
+
+/// DPDK's own lines: what it takes for worth a notice is detail to us.
+fn log_of_dpdk(level: dpdk::LogLevel, line: &str) {
+    match level {
+        dpdk::LogLevel::Error => tracing::error!(target: "dpdk", "{line}"),
+        dpdk::LogLevel::Warning => tracing::warn!(target: "dpdk", "{line}"),
+        dpdk::LogLevel::Info | dpdk::LogLevel::Debug => tracing::debug!(target: "dpdk", "{line}"),
+    }
 }
 
 /// Lets conns end by themselves for as long as is configured, or until another signal comes.
