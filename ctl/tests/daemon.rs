@@ -182,7 +182,6 @@ fn connection(number: u64) -> Value {
         "client": format!("192.0.2.7:{}", 50_000 + number), "vip": "203.0.113.10:80",
         "lip": format!("198.18.0.10:{}", 1024 + number), "server": "198.18.0.121:80",
         "worker": 0, "age_ms": 62_000, "idle_ms": 1_500, "expires_in_ms": 898_500,
-        "in_packets": 10, "in_bytes": 1_500, "out_packets": 12, "out_bytes": 15_000,
     })
 }
 

@@ -118,14 +118,6 @@ pub struct Connection {
     pub idle_ms: u64,
     /// Milliseconds until it expires if no packet comes.
     pub expires_in_ms: u64,
-    /// Packets from the client.
-    pub in_packets: u64,
-    /// Bytes of their IP packets.
-    pub in_bytes: u64,
-    /// Packets to the client.
-    pub out_packets: u64,
-    /// Bytes of their IP packets.
-    pub out_bytes: u64,
 }
 
 /// Some of the conns that were asked for.

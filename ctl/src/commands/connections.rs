@@ -113,10 +113,6 @@ fn with_statistics(list: &[Connection]) -> String {
         ">AGE",
         ">IDLE",
         ">EXPIRES",
-        ">IN-PKTS",
-        ">IN",
-        ">OUT-PKTS",
-        ">OUT",
     ]);
     for conn in list {
         table.row([
@@ -131,10 +127,6 @@ fn with_statistics(list: &[Connection]) -> String {
             units::duration(conn.age_ms),
             units::duration(conn.idle_ms),
             units::duration(conn.expires_in_ms),
-            conn.in_packets.to_string(),
-            units::bytes(conn.in_bytes),
-            conn.out_packets.to_string(),
-            units::bytes(conn.out_bytes),
         ]);
     }
     table.text("no connections")
