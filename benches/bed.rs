@@ -149,12 +149,8 @@ fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
         let key = ServiceKey { zone: 0, proto, address: VIP, l4_port: VPORT };
         (key, Some(Arc::clone(service)))
     });
-    let interface = |(name, mac): (&str, MacAddr)| Interface {
-        name: name.into(),
-        mac,
-        mtu: MTU,
-        up: true,
-    };
+    let interface =
+        |(name, mac): (&str, MacAddr)| Interface { name: name.into(), mac, mtu: MTU, up: true };
     Snapshot {
         generation: 1,
         services: Services::default().with(by_key),
@@ -168,7 +164,8 @@ fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
 
 fn fib_config() -> FibConfig {
     let (wan, lan) = (EthPortId(WAN as u16), EthPortId(LAN as u16));
-    let interface = |id, name: &str| fib::Interface { id, name: name.into(), mtu: MTU, primary: None };
+    let interface =
+        |id, name: &str| fib::Interface { id, name: name.into(), mtu: MTU, primary: None };
     let address = |address, prefix_len, iface, role| Address { address, prefix_len, iface, role };
     let mut addresses = vec![
         address(WAN_ADDRESS, 24, wan, Role::Local),

@@ -17,7 +17,7 @@ const CONNS: u32 = 1_024;
 /// Chunks of packets that are counted.
 const CHUNKS: u32 = 16;
 /// The function in which callgrind counts.
-const COUNTED: &str = "*lab::turns*";
+const COUNTED: &str = "*lab::counted_turns*";
 
 /// What can be counted: its name, and how many things are counted.
 const WORK: [(&str, &str, u32); 4] = [
@@ -27,16 +27,16 @@ const WORK: [(&str, &str, u32); 4] = [
     ("open-close-tcp", "instructions", CHUNKS * CHUNK as u32),
 ];
 
-/// Does the work once, or with `dry` only what comes before it: the difference is what it costs.
-pub fn work(what: &str, dry: bool) {
+/// Does the work once.
+pub fn work(what: &str) {
     let mut lab = Lab::new(&BedConfig::new(1 << 16));
-    let chunks = if dry { 0 } else { CHUNKS };
     let mut random = Random::new();
     match what {
         "fullnat44-udp" | "fullnat44-tcp" => {
             let proto = if what == "fullnat44-udp" { Proto::Udp } else { Proto::Tcp };
             let conns = Conns::open(&mut lab, proto, CONNS);
-            for _ in 0..chunks {
+            lab.counted = true;
+            for _ in 0..CHUNKS {
                 conns.put_chunk(&mut lab, &mut random);
                 lab.run();
                 lab.collect_checked();
@@ -44,7 +44,8 @@ pub fn work(what: &str, dry: bool) {
         }
         _ => {
             let mut churn = Churn::beside(0);
-            for _ in 0..chunks {
+            lab.counted = true;
+            for _ in 0..CHUNKS {
                 match what {
                     "open-tcp" => churn.open(&mut lab),
                     _ => churn.chunk(&mut lab).1,
@@ -58,27 +59,26 @@ pub fn work(what: &str, dry: bool) {
 /// Counts everything by running this program under valgrind.
 pub fn measure(report: &mut Report) {
     for (what, unit, count) in WORK {
-        match (counted(what, true), counted(what, false)) {
-            (Ok(dry), Ok(all)) => {
-                let each = all.saturating_sub(dry) as f64 / f64::from(count);
+        match counted(what) {
+            Ok(all) => {
+                let each = all as f64 / f64::from(count);
                 report.add(&format!("instructions/{what}"), each, unit);
             }
-            (Err(error), _) | (_, Err(error)) => eprintln!("instructions/{what}: {error}"),
+            Err(error) => eprintln!("instructions/{what}: {error}"),
         }
     }
 }
 
-fn counted(what: &str, dry: bool) -> Result<u64, String> {
+fn counted(what: &str) -> Result<u64, String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = directory.path().join("callgrind.out");
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect"])
-        .arg(COUNTED)
+        .args(["--tool=callgrind", "--collect-atstart=no"])
+        .arg(format!("--toggle-collect={COUNTED}"))
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(program)
         .args(["--work", what])
-        .args(dry.then_some("--dry"))
         .output()
         .map_err(|error| format!("valgrind: {error}"))?;
     if !output.status.success() {

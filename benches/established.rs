@@ -66,23 +66,22 @@ impl Conns {
         let (mut path, mut probed) = (Samples::default(), Samples::default());
         let mut allocated = 0;
         for round in 0..=rounds {
-            let mut cycles = 0;
+            let mut cycles = Samples::default();
             for _ in 0..chunks {
                 self.put_chunk(lab, &mut random);
                 let before = allocations::count();
-                cycles += lab.run();
+                cycles.add(lab.run() as f64);
                 allocated += allocations::count() - before;
                 for interface in [WAN, LAN] {
                     lab.collect(interface, |_, frame| assert_eq!(frame.len(), LEN));
                 }
                 lab.all_through();
             }
-            let packets = (chunks * CHUNK) as f64;
             let probe_cycles = probe.round(chunks, &mut random);
             // The first round warms up.
             if round > 0 {
-                path.add(to_ns(cycles) / packets);
-                probed.add(to_ns(probe_cycles) / packets);
+                path.add(to_ns(cycles.undisturbed_mean()) / CHUNK as f64);
+                probed.add(to_ns(probe_cycles.undisturbed_mean()) / CHUNK as f64);
             }
         }
         Measured { path, probe: probed, allocations: allocated }

@@ -22,6 +22,8 @@ pub struct Lab {
     tsc: u64,
     free: Vec<Frame>,
     put: usize,
+    /// Whether callgrind is to count what happens from now on.
+    pub counted: bool,
 }
 
 impl Lab {
@@ -29,7 +31,7 @@ impl Lab {
     pub fn new(config: &BedConfig) -> Self {
         let (worker, control, clock) = bed::worker(config, Wire::new(2 * CHUNK));
         let free = (0..2 * CHUNK).map(|_| Frame::new()).collect();
-        Self { worker, _control: control, clock, tsc: arch::tsc(), free, put: 0 }
+        Self { worker, _control: control, clock, tsc: arch::tsc(), free, put: 0, counted: false }
     }
 
     /// Lets a packet arrive.
@@ -43,6 +45,7 @@ impl Lab {
 
     /// Handles all that has arrived; returns the cycles that it took.
     pub fn run(&mut self) -> u64 {
+        let turns = if self.counted { counted_turns } else { turns };
         let cycles = turns(&mut self.worker, &self.clock, self.tsc);
         self.tsc += cycles;
         cycles
@@ -77,7 +80,13 @@ impl Lab {
     }
 }
 
-/// What the worker's loop does, until nothing waits. Its name is known to callgrind.
+/// [`turns`] under a name by which callgrind knows it.
+#[inline(never)]
+fn counted_turns(worker: &mut Worker<Wire>, clock: &Clock, tsc: u64) -> u64 {
+    turns(worker, clock, tsc)
+}
+
+/// What the worker's loop does, until nothing waits.
 #[inline(never)]
 fn turns(worker: &mut Worker<Wire>, clock: &Clock, tsc: u64) -> u64 {
     let start = arch::tsc();

@@ -10,6 +10,7 @@ mod callgrind;
 mod established;
 mod frame;
 mod lab;
+mod memif;
 mod memory;
 mod open_close;
 mod plot;
@@ -21,7 +22,7 @@ mod traffic;
 use std::path::PathBuf;
 
 use clap::Parser;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use types::Proto;
 
 use report::Report;
@@ -43,13 +44,15 @@ struct Arguments {
     out: PathBuf,
     /// The CPU to measure on
     #[arg(long, default_value_t = 1)]
-    cpu: usize,
+    cpu: u16,
     /// Do this work once, for callgrind
     #[arg(long, hide = true)]
     work: Option<String>,
-    /// Leave out what is counted
+    /// Be this process of the measurements over memif
     #[arg(long, hide = true)]
-    dry: bool,
+    serve: Option<String>,
+    #[command(flatten)]
+    orders: memif::Orders,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -61,11 +64,16 @@ const SIZES: [(&str, u32); 3] = [("1k", 1_000), ("100k", 100_000), ("1M", 1_000_
 fn main() {
     let arguments = Arguments::parse();
     if let Some(work) = &arguments.work {
-        callgrind::work(work, arguments.dry);
+        callgrind::work(work);
         return;
     }
-    bind(arguments.cpu);
+    if let Some(what) = &arguments.serve {
+        memif::serve(what, &arguments.orders, arguments.cpu).expect("memif works");
+        return;
+    }
     let mut report = Report::default();
+    let all = sched_getaffinity(None);
+    bind(arguments.cpu);
     let wanted = |name: &str| name.starts_with(&arguments.only) || arguments.only.starts_with(name);
     let mut allocated = 0;
     for (proto, name) in [(Proto::Udp, "fullnat44-udp"), (Proto::Tcp, "fullnat44-tcp")] {
@@ -87,14 +95,24 @@ fn main() {
     if wanted("instructions") {
         callgrind::measure(&mut report);
     }
+    if wanted("memif") {
+        // The processes choose their CPUs among those that they inherit.
+        if let Ok(all) = &all {
+            let _ = sched_setaffinity(None, all);
+        }
+        let seconds = if arguments.quick { 2 } else { 9 };
+        if let Err(error) = memif::measure(&mut report, &SIZES, seconds, arguments.cpu) {
+            eprintln!("memif: {error}");
+        }
+    }
     report.write(&arguments.out).expect("the report can be written");
     assert_eq!(allocated, 0, "the packet path has allocated");
 }
 
 /// Keeps this thread on one CPU, as a worker is.
-fn bind(cpu: usize) {
+fn bind(cpu: u16) {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    set.set(cpu.into());
     if let Err(error) = sched_setaffinity(None, &set) {
         eprintln!("CPU {cpu}: {error}; measuring on any");
     }

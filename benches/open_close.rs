@@ -108,21 +108,20 @@ pub fn measure(lab: &mut Lab, conns: u32, rounds: usize, chunks: usize) -> Measu
     let mut measured = Measured::default();
     let mut passed = 0.0;
     while passed < 1.2e6 * f64::from(CLOSED_MS) {
-        passed += to_ns(churn.chunk(lab).1);
+        passed += to_ns(churn.chunk(lab).1 as f64);
     }
     let first = lab.worker.core.table.len();
     for _ in 0..rounds {
-        let (mut open, mut all) = (0, 0);
+        let (mut open, mut all) = (Samples::default(), Samples::default());
         let before = allocations::count();
         for _ in 0..chunks {
             let (first, whole) = churn.chunk(lab);
-            open += first;
-            all += whole;
+            open.add(first as f64);
+            all.add(whole as f64);
         }
         measured.allocations += allocations::count() - before;
-        let opened = (chunks * CHUNK) as f64;
-        measured.open.add(to_ns(open) / opened);
-        measured.open_close.add(to_ns(all) / opened);
+        measured.open.add(to_ns(open.undisturbed_mean()) / CHUNK as f64);
+        measured.open_close.add(to_ns(all.undisturbed_mean()) / CHUNK as f64);
     }
     let last = lab.worker.core.table.len();
     assert!(last.abs_diff(first) < first / 2, "as many expire as open: {first} conns, then {last}");

@@ -37,18 +37,39 @@ pub fn svg(outcomes: &[Outcome]) -> String {
 fn panel(body: &mut String, top: f64, unit: &str, rows: &[&&Outcome]) -> f64 {
     let most = rows.iter().flat_map(|row| [Some(row.value), row.baseline.as_ref().map(|b| b.1)]);
     let most = most.flatten().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    text(body, MARGIN, top + 18.0, "start", "#202020", &format!("{unit} (dark), and its baseline (light)"));
+    text(
+        body,
+        MARGIN,
+        top + 18.0,
+        "start",
+        "#202020",
+        &format!("{unit} (dark), and its baseline (light)"),
+    );
     let mut y = top + TITLE - 12.0;
     for row in rows {
         let x = MARGIN + LABELS;
         text(body, x - 10.0, y + BAR - 2.0, "end", "#202020", &row.name);
         bar(body, (x, y), row.value / most, "#1f5fa8");
-        text(body, x + 6.0 + BARS * row.value / most, y + BAR - 2.0, "start", "#202020", &figure(row.value));
+        text(
+            body,
+            x + 6.0 + BARS * row.value / most,
+            y + BAR - 2.0,
+            "start",
+            "#202020",
+            &figure(row.value),
+        );
         if let Some((name, value)) = &row.baseline {
             let y = y + BAR + 1.0;
             text(body, x - 10.0, y + BAR - 2.0, "end", "#707070", name);
             bar(body, (x, y), value / most, "#b9cfe8");
-            text(body, x + 6.0 + BARS * value / most, y + BAR - 2.0, "start", "#707070", &figure(*value));
+            text(
+                body,
+                x + 6.0 + BARS * value / most,
+                y + BAR - 2.0,
+                "start",
+                "#707070",
+                &figure(*value),
+            );
         }
         y += ROW;
     }

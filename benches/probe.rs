@@ -5,6 +5,7 @@ use flow::FlowTable;
 
 use crate::frame::BURST;
 use crate::lab::{CHUNK, Lab};
+use crate::stats::Samples;
 use crate::traffic::{Random, mix};
 
 /// As many lines as the table has, on pages of the same kind, in bursts of the same size.
@@ -31,10 +32,11 @@ impl Probe {
         Self { buckets, flows, count }
     }
 
-    /// Accesses as many as so many chunks of packets would make; returns the cycles.
-    pub fn round(&mut self, chunks: usize, random: &mut Random) -> u64 {
+    /// Accesses as many as so many chunks of packets would make; returns the cycles
+    /// of each chunk.
+    pub fn round(&mut self, chunks: usize, random: &mut Random) -> Samples {
         let mut chosen = [(0, 0); CHUNK];
-        let mut cycles = 0;
+        let mut cycles = Samples::default();
         for _ in 0..chunks {
             for (bucket_number, lane) in &mut chosen {
                 let flow = random.below(self.count);
@@ -44,7 +46,7 @@ impl Probe {
             for burst in chosen.chunks_exact(BURST) {
                 self.burst(burst);
             }
-            cycles += arch::tsc() - start;
+            cycles.add((arch::tsc() - start) as f64);
         }
         cycles
     }

@@ -28,9 +28,10 @@ impl Outcome {
     }
 
     fn to_json(&self) -> Value {
-        let baseline = self.baseline.as_ref().map(|(name, value)| {
-            json!({ "name": name, "value": rounded(*value) })
-        });
+        let baseline = self
+            .baseline
+            .as_ref()
+            .map(|(name, value)| json!({ "name": name, "value": rounded(*value) }));
         json!({
             "name": self.name,
             "value": rounded(self.value),
@@ -95,9 +96,10 @@ impl Report {
         text.push_str("|---|---:|---|---|---:|\n");
         for outcome in &self.outcomes {
             let (name, value, unit) = (&outcome.name, rounded(outcome.value), outcome.unit);
-            let baseline = outcome.baseline.as_ref().map_or(String::new(), |(name, value)| {
-                format!("`{name}` {}", rounded(*value))
-            });
+            let baseline = outcome
+                .baseline
+                .as_ref()
+                .map_or(String::new(), |(name, value)| format!("`{name}` {}", rounded(*value)));
             let ratio = outcome.ratio().map_or(String::new(), |ratio| format!("{ratio:.2}"));
             // Writing to a string cannot fail.
             let _ = writeln!(text, "| `{name}` | {value} | {unit} | {baseline} | {ratio} |");
@@ -116,7 +118,8 @@ fn machine() -> String {
     let ghz = arch::tsc_hz() as f64 / 1e9;
     let memory = read("/proc/meminfo");
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("0 kB");
-    let gib = memory.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / (1 << 20) as f64;
+    let gib =
+        memory.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / (1 << 20) as f64;
     let huge = read("/proc/sys/vm/nr_hugepages");
     let kernel = read("/proc/sys/kernel/osrelease");
     let dpdk = dpdk::version();

@@ -1,8 +1,8 @@
 //! Cycles to time, and what is said of several measurements of one thing.
 
 /// Nanoseconds of so many cycles.
-pub fn to_ns(cycles: u64) -> f64 {
-    cycles as f64 * 1e9 / arch::tsc_hz() as f64
+pub fn to_ns(cycles: f64) -> f64 {
+    cycles * 1e9 / arch::tsc_hz() as f64
 }
 
 /// Measurements of one thing.
@@ -13,6 +13,19 @@ impl Samples {
     /// One more.
     pub fn add(&mut self, value: f64) {
         self.0.push(value);
+    }
+
+    /// The mean without what was measured while another program had the CPU: at least a millisecond,
+    /// and a chunk takes some 20 µs. What the worker does now and then is in it.
+    pub fn undisturbed_mean(&self) -> f64 {
+        const DISTURBED: f64 = 8.0;
+        let most = DISTURBED * self.median();
+        let (sum, count) = self
+            .0
+            .iter()
+            .filter(|value| **value <= most)
+            .fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+        sum / f64::from(count)
     }
 
     /// The median; NaN without any.
