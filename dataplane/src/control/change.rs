@@ -11,14 +11,12 @@ use types::WorkerId;
 use super::compile::{Compiler, Gone, Plan, Request};
 use super::{Control, Reply, State, unavailable};
 use crate::snapshot::Snapshot;
-use crate::worker::link::{Command, Update};
+use crate::worker::link::{Command, Prepare, Update};
 
 /// A worker that has not done a command after so long will not be waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for room in a worker's ring.
 const RING_WAIT: Duration = Duration::from_millis(1);
-/// Configurations with more services or routes than this are compiled on another thread.
-const INLINE_MAX: usize = 200;
 
 /// What has changed.
 #[derive(Debug)]
@@ -51,7 +49,9 @@ impl Control {
             let warnings = edit(&mut after)?;
             Ok((Arc::new(after), warnings))
         });
-        Ok(changed.await?.warnings)
+        let Changed { before, after, warnings } = changed.await?;
+        free((before, after));
+        Ok(warnings)
     }
 
     /// Runs what `next` makes of what runs.
@@ -74,7 +74,7 @@ impl Control {
     /// If a worker does not answer.
     pub(super) async fn refresh(&self, renew_fib: bool) -> Reply<()> {
         let same = |before: &Arc<Model>| Ok((Arc::clone(before), Vec::new()));
-        self.transact(Box::new(same), renew_fib).await.map(|_| ())
+        self.transact(Box::new(same), renew_fib).await.map(free)
     }
 
     /// Once begun it goes to its end, even if nobody waits for the answer any more.
@@ -102,40 +102,21 @@ impl Control {
             (Arc::clone(&state.interfaces), state.policy)
         };
         let now = self.shared.clock.now();
-        let plan = move |compiler: &mut Compiler| -> Reply<(Option<Plan>, Vec<Warning>)> {
-            let before = Arc::clone(compiler.config());
-            let (config, mut warnings) = next(&before)?;
-            let running = compiler.snapshot();
-            let same = running.interfaces == interfaces && running.policy == policy;
-            if same && !renew_fib && running.generation > 0 && config == before {
-                return Ok((None, warnings));
-            }
-            let request = Request { config, interfaces, policy, renew_fib, now };
-            let plan = compiler.plan(request)?;
-            warnings.extend(plan.warnings.iter().cloned());
-            Ok((Some(plan), warnings))
-        };
-        let large =
-            before.services.len() + before.routes.len() > INLINE_MAX || before.services.is_empty();
-        let (mut compiler, planned) = if large {
-            let work = move || {
-                let mut compiler = compiler;
-                let planned = plan(&mut compiler);
-                (compiler, planned)
-            };
-            tokio::task::spawn_blocking(work).await.map_err(internal)?
-        } else {
-            let mut compiler = compiler;
-            let planned = plan(&mut compiler);
+        let plan = move |mut compiler: OwnedMutexGuard<Compiler>| {
+            let request = |config| Request { config, interfaces, policy, renew_fib, now };
+            let planned = planned(&mut compiler, next, request);
             (compiler, planned)
         };
+        let (mut compiler, planned) = elsewhere(compiler, plan).await?;
         let (plan, mut warnings) = planned?;
-        if let Some(plan) = plan {
-            if let Err(refused) = self.prepare(&plan).await {
+        if let Some((plan, portions)) = plan {
+            if let Err(refused) = self.prepare(portions).await {
                 compiler.abandon(plan);
                 return Err(refused);
             }
-            warnings.extend(self.publish(&mut compiler, plan).await?);
+            let (back, late) = self.publish(compiler, plan).await?;
+            compiler = back;
+            warnings.extend(late);
         }
         let after = Arc::clone(compiler.config());
         let generation = compiler.snapshot().generation;
@@ -143,11 +124,10 @@ impl Control {
     }
 
     /// Gives the workers what the plan's snapshot needs.
-    async fn prepare(&self, plan: &Plan) -> Reply<()> {
-        let workers: Vec<_> = self.state().workers.ids().collect();
+    async fn prepare(&self, portions: Portions) -> Reply<()> {
         let mut done = Vec::new();
-        for worker in workers {
-            for portion in plan.prepare(worker.0) {
+        for (worker, portions) in portions {
+            for portion in portions {
                 let waiting = self.ask(worker, Command::Prepare(portion)).await?;
                 done.push((worker, waiting));
             }
@@ -159,26 +139,32 @@ impl Control {
     }
 
     /// Makes the plan what runs: all workers are told at once, or none.
-    async fn publish(&self, compiler: &mut Compiler, plan: Plan) -> Reply<Vec<Warning>> {
-        let now_ms = self.now_ms();
+    async fn publish(
+        &self,
+        mut compiler: OwnedMutexGuard<Compiler>,
+        plan: Plan,
+    ) -> Reply<(OwnedMutexGuard<Compiler>, Vec<Warning>)> {
         let deadline = Instant::now() + PATIENCE;
-        let plan = loop {
+        let told = loop {
             let told = self.state().tell_all(&plan);
             match told {
-                Ok(told) => break Ok((plan, told)),
+                Ok(told) => break told,
                 Err(refused) if Instant::now() >= deadline => {
                     compiler.abandon(plan);
-                    break Err(refused);
+                    return Err(refused);
                 }
                 Err(_) => tokio::time::sleep(RING_WAIT).await,
             }
         };
-        let (plan, told) = plan?;
         self.shared.sent.notify_one();
         let fib_generation = plan.snapshot.fib.generation();
         let before = Arc::clone(compiler.snapshot());
-        let gone = compiler.commit(plan);
-        self.state().committed(compiler, &before, gone, now_ms);
+        let commit = move |mut compiler: OwnedMutexGuard<Compiler>| {
+            let gone = compiler.commit(plan);
+            (compiler, gone)
+        };
+        let (compiler, gone) = elsewhere(compiler, commit).await?;
+        self.state().committed(&compiler, &before, gone, self.now_ms());
         let generation = compiler.snapshot().generation;
         tracing::debug!(generation, "configuration published");
         let level = compiler.config().log.level;
@@ -201,7 +187,7 @@ impl Control {
             self.state().neighbours.confirm(fib_generation);
         }
         free(old);
-        Ok(warnings)
+        Ok((compiler, warnings))
     }
 
     /// Tells a worker as soon as there is room for it.
@@ -252,11 +238,44 @@ fn internal(error: tokio::task::JoinError) -> ErrorBody {
     ErrorBody::new(ErrorCode::Internal, "a fault of the daemon; its log says more")
 }
 
-/// Freeing a large snapshot takes as long as making it.
-fn free(old: Vec<Arc<Snapshot>>) {
-    if old.iter().any(|snapshot| snapshot.services.len() > INLINE_MAX) {
-        tokio::task::spawn_blocking(move || drop(old));
+/// What each worker needs before it runs a plan.
+type Portions = Vec<(WorkerId, Vec<Box<Prepare>>)>;
+
+/// A plan with what the workers need for it, or none, and warnings.
+type Planned = Reply<(Option<(Plan, Portions)>, Vec<Warning>)>;
+
+/// Plans the next configuration; `None` if it is the one that runs.
+fn planned(
+    compiler: &mut Compiler,
+    next: Make,
+    request: impl FnOnce(Arc<Model>) -> Request,
+) -> Planned {
+    let before = Arc::clone(compiler.config());
+    let (config, mut warnings) = next(&before)?;
+    let request = request(config);
+    let running = compiler.snapshot();
+    let same = running.interfaces == request.interfaces && running.policy == request.policy;
+    if same && !request.renew_fib && running.generation > 0 && request.config == before {
+        return Ok((None, warnings));
     }
+    let plan = compiler.plan(request)?;
+    warnings.extend(plan.warnings.iter().cloned());
+    let workers = (0..plan.snapshot.steering.workers()).map(WorkerId);
+    let portions = workers.map(|worker| (worker, plan.prepare(worker.0))).collect();
+    Ok((Some((plan, portions)), warnings))
+}
+
+/// Does on another thread what takes long with many services.
+async fn elsewhere<A: Send + 'static, B: Send + 'static>(
+    with: A,
+    work: impl FnOnce(A) -> B + Send + 'static,
+) -> Reply<B> {
+    tokio::task::spawn_blocking(move || work(with)).await.map_err(internal)
+}
+
+/// Freeing something large takes as long as making it.
+pub(super) fn free<T: Send + 'static>(old: T) {
+    tokio::task::spawn_blocking(move || drop(old));
 }
 
 impl State {

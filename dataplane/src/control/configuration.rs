@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use api::{ApplyQuery, Changes, ErrorBody, ErrorCode, Saved, Warnings};
 use config::{Config, Effect, Model, Overlay, Warning};
 
-use super::{Control, Reply};
+use super::{Control, Reply, blocking};
 
 /// What is known of the configuration file.
 #[derive(Debug, Default)]
@@ -115,12 +115,6 @@ impl Control {
         let differs = blocking(compare).await.ok();
         self.state().file = FileState { differs, of };
     }
-}
-
-/// Runs on another thread what may take long.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Reply<T> + Send + 'static) -> Reply<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?
 }
 
 fn read(text: &str, file: &str) -> Reply<Overlay> {

@@ -207,7 +207,8 @@ impl Control {
     /// # Errors
     /// If the configuration is refused, or a worker does not take it.
     pub async fn start(&self, config: Arc<Model>) -> Reply<()> {
-        self.change(move |_| Ok((config, Vec::new()))).await?;
+        let changed = self.change(move |_| Ok((config, Vec::new()))).await?;
+        change::free(changed);
         self.state().phase = Phase::Running;
         Ok(())
     }
@@ -281,6 +282,12 @@ impl Control {
     fn now_ms(&self) -> u64 {
         self.shared.started.elapsed().as_millis() as u64
     }
+}
+
+/// Runs on another thread what may take long.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Reply<T> + Send + 'static) -> Reply<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?
 }
 
 /// A refusal for the time being.

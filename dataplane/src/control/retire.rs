@@ -1,6 +1,6 @@
 //! Services and real servers that are gone: their slots are free once no conn names them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use types::{Slot, WorkerId};
 
@@ -15,22 +15,43 @@ pub(super) type Leaving = GoneServer;
 /// Slots that are gone from what runs, with the workers that still have something of them.
 #[derive(Debug, Default)]
 pub(super) struct Retiring {
-    services: HashMap<Slot, HashSet<WorkerId>>,
-    servers: HashMap<Slot, (GoneServer, HashSet<WorkerId>)>,
+    services: HashMap<Slot, WorkerSet>,
+    servers: HashMap<Slot, (GoneServer, WorkerSet)>,
 }
+
+/// Bit n is worker n: there are at most 128.
+#[derive(Clone, Copy, Debug)]
+struct WorkerSet(u128);
+
+impl WorkerSet {
+    /// The first so many.
+    fn all(workers: usize) -> Self {
+        Self((0..workers).fold(0, |set, worker| set | 1 << worker))
+    }
+
+    const fn has(self, worker: WorkerId) -> bool {
+        self.0 >> worker.0 & 1 != 0
+    }
+
+    fn remove(&mut self, worker: WorkerId) {
+        self.0 &= !(1 << worker.0);
+    }
+}
+
+const _: () = assert!(steer::MAX_WORKERS as u32 <= u128::BITS);
 
 impl Retiring {
     /// What has gone from what so many workers run.
     pub fn add(&mut self, gone: Gone, workers: usize) {
-        let all: HashSet<_> = (0..workers as u16).map(WorkerId).collect();
-        self.services.extend(gone.services.into_iter().map(|slot| (slot, all.clone())));
+        let all = WorkerSet::all(workers);
+        self.services.extend(gone.services.into_iter().map(|slot| (slot, all)));
         let servers = gone.servers.into_iter();
-        self.servers.extend(servers.map(|server| (server.slot, (server, all.clone()))));
+        self.servers.extend(servers.map(|server| (server.slot, (server, all))));
     }
 
-    /// Real servers that a service had, and whose conns go on.
-    pub fn leaving(&self, service: &str) -> impl Iterator<Item = &Leaving> {
-        self.servers.values().map(|(server, _)| server).filter(move |s| *s.service == *service)
+    /// Real servers that services had, and whose conns go on.
+    pub fn leaving(&self) -> impl Iterator<Item = &Leaving> {
+        self.servers.values().map(|(server, _)| server)
     }
 
     /// True if nothing is left to do.
@@ -40,10 +61,9 @@ impl Retiring {
 
     /// What a worker is to give back, in portions.
     fn wanted(&self, worker: WorkerId) -> Vec<Retire> {
-        let waits = |waiting: &HashSet<WorkerId>| waiting.contains(&worker);
-        let services = self.services.iter().filter(|(_, waiting)| waits(waiting));
+        let services = self.services.iter().filter(|(_, waiting)| waiting.has(worker));
         let services: Vec<Slot> = services.map(|(slot, _)| *slot).collect();
-        let servers = self.servers.iter().filter(|(_, (_, waiting))| waits(waiting));
+        let servers = self.servers.iter().filter(|(_, (_, waiting))| waiting.has(worker));
         let servers: Vec<Slot> = servers.map(|(slot, _)| *slot).collect();
         let services = services.chunks(ITEMS_MAX).map(|slots| Retire {
             services: slots.to_vec(),
@@ -68,16 +88,16 @@ impl Retiring {
         let (mut free_services, mut free_servers) = (Vec::new(), Vec::new());
         for slot in services {
             let Some(waiting) = self.services.get_mut(slot) else { continue };
-            waiting.remove(&worker);
-            if waiting.is_empty() {
+            waiting.remove(worker);
+            if waiting.0 == 0 {
                 self.services.remove(slot);
                 free_services.push(*slot);
             }
         }
         for slot in servers {
             let Some((_, waiting)) = self.servers.get_mut(slot) else { continue };
-            waiting.remove(&worker);
-            if waiting.is_empty() {
+            waiting.remove(worker);
+            if waiting.0 == 0 {
                 self.servers.remove(slot);
                 free_servers.push(*slot);
             }
@@ -129,13 +149,13 @@ mod tests {
         let (service, server) = (Slot::new(1, 1), Slot::new(9, 2));
         let gone = GoneServer { service: "shop".into(), address: (1, 80), slot: server };
         retiring.add(Gone { services: vec![service], servers: vec![gone] }, 2);
-        assert_eq!(retiring.leaving("shop").count(), 1);
+        assert_eq!(retiring.leaving().count(), 1);
         assert_eq!(retiring.wanted(WorkerId(0)).len(), 2);
         assert_eq!(retiring.returned(WorkerId(0), &[service], &[server]), (vec![], vec![]));
         assert!(retiring.wanted(WorkerId(0)).is_empty());
         let free = retiring.returned(WorkerId(1), &[], &[server]);
         assert_eq!(free, (vec![], vec![server]));
-        assert_eq!(retiring.leaving("shop").count(), 0);
+        assert_eq!(retiring.leaving().count(), 0);
         assert_eq!(retiring.wanted(WorkerId(1)).len(), 1);
         assert_eq!(retiring.returned(WorkerId(1), &[service], &[]).0, [service]);
         assert!(retiring.is_empty());

@@ -9,11 +9,12 @@ use api::{
     Traffic, Warnings,
 };
 use balance::ServiceKey;
-use config::{Admin, Config, Pool, Servers, Service};
+use config::{Admin, Config, Model, Pool, Servers, Service};
 use types::{Endpoint, Proto, Slot};
 
 use super::retire::Leaving;
-use super::{Control, Reply, State, not_found};
+use super::{Control, Reply, State, blocking, not_found};
+use crate::snapshot::Snapshot;
 use crate::worker::link::{ConnFilter, Scan, ScanAction};
 
 impl Control {
@@ -22,13 +23,9 @@ impl Control {
     /// # Errors
     /// If a worker does not answer.
     pub async fn services(&self) -> Reply<Vec<ServiceInfo>> {
-        let (config, found) = {
-            let state = self.state();
-            let names = state.config.services.keys();
-            let found: Vec<_> = names.filter_map(|name| state.found(name)).collect();
-            (Arc::clone(&state.config), found)
-        };
-        self.service_infos(&config, found).await
+        let running = self.state().running();
+        let names: Vec<String> = running.config.services.keys().cloned().collect();
+        self.service_infos(running, names).await
     }
 
     /// One service.
@@ -36,12 +33,8 @@ impl Control {
     /// # Errors
     /// If there is none of this name, or a worker does not answer.
     pub async fn service(&self, name: &str) -> Reply<ServiceInfo> {
-        let (config, found) = {
-            let state = self.state();
-            let found = state.found(name).ok_or_else(|| no_service(name))?;
-            (Arc::clone(&state.config), found)
-        };
-        let infos = self.service_infos(&config, vec![found]).await?;
+        let running = self.state().running();
+        let infos = self.service_infos(running, vec![name.to_owned()]).await?;
         infos.into_iter().next().ok_or_else(|| no_service(name))
     }
 
@@ -206,11 +199,20 @@ impl Control {
         Ok(closed)
     }
 
-    async fn service_infos(&self, config: &Config, found: Vec<Found>) -> Reply<Vec<ServiceInfo>> {
-        let services: Vec<Slot> = found.iter().map(|found| found.compiled.spec().slot).collect();
-        let servers = found.iter().flat_map(Found::server_slots).collect();
+    async fn service_infos(&self, running: Running, names: Vec<String>) -> Reply<Vec<ServiceInfo>> {
+        let (found, services, servers) = blocking(move || {
+            let found: Vec<_> = names.into_iter().filter_map(|name| running.find(name)).collect();
+            let services = found.iter().map(|found| found.compiled.spec().slot).collect();
+            let servers = found.iter().flat_map(Found::server_slots).collect();
+            Ok(((running, found), services, servers))
+        })
+        .await?;
         let totals = self.totals(services, servers).await?;
-        Ok(found.into_iter().map(|found| found.info(config, &totals)).collect())
+        blocking(move || {
+            let (running, found) = found;
+            Ok(found.into_iter().map(|found| found.info(&running, &totals)).collect())
+        })
+        .await
     }
 }
 
@@ -224,7 +226,6 @@ struct Found {
     configured: Arc<Service>,
     compiled: Arc<balance::Service>,
     leaving: Vec<Leaving>,
-    now: types::Now,
 }
 
 /// Counts over all workers, by slot.
@@ -255,7 +256,8 @@ impl Found {
         self.compiled.servers().iter().map(|server| server.slot).chain(leaving)
     }
 
-    fn info(self, config: &Config, totals: &SlotTotals) -> ServiceInfo {
+    fn info(self, running: &Running, totals: &SlotTotals) -> ServiceInfo {
+        let config = &running.config;
         let group = match &self.configured.servers {
             Servers::Group(name) => Some(name.clone()),
             Servers::Inline(_) => None,
@@ -272,7 +274,7 @@ impl Found {
             ServerInfo {
                 address,
                 weight: server.weight,
-                effective_weight: effective_weight(server, self.now),
+                effective_weight: effective_weight(server, running.now),
                 admin: configured.map_or(Admin::Enabled, |server| server.admin),
                 limits: configured.map(|server| server.limits.clone()).unwrap_or_default(),
                 group: group.clone(),
@@ -343,21 +345,48 @@ pub(super) fn keys(service: &Service) -> impl Iterator<Item = ServiceKey> {
     })
 }
 
-impl State {
+/// What runs at one moment, to be looked at on any thread.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub config: Arc<Model>,
+    pub snapshot: Arc<Snapshot>,
+    leaving: Arc<[Leaving]>,
+    now: types::Now,
+}
+
+impl Running {
     /// The service of a name as workers have it.
-    pub(super) fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
+    pub fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
         let service = self.config.services.get(name)?;
         self.snapshot.services.find(keys(service).next()?)
     }
 
-    fn found(&self, name: &str) -> Option<Found> {
+    fn find(&self, name: String) -> Option<Found> {
+        let leaving = self.leaving.iter().filter(|leaving| *leaving.service == *name);
         Some(Found {
-            name: name.to_owned(),
-            configured: Arc::clone(self.config.services.get(name)?),
-            compiled: Arc::clone(self.compiled(name)?),
-            leaving: self.retiring.leaving(name).cloned().collect(),
-            now: self.clock.now(),
+            configured: Arc::clone(self.config.services.get(&name)?),
+            compiled: Arc::clone(self.compiled(&name)?),
+            leaving: leaving.cloned().collect(),
+            name,
         })
+    }
+}
+
+impl State {
+    /// What runs now.
+    pub(super) fn running(&self) -> Running {
+        Running {
+            config: Arc::clone(&self.config),
+            snapshot: Arc::clone(&self.snapshot),
+            leaving: self.retiring.leaving().cloned().collect(),
+            now: self.clock.now(),
+        }
+    }
+
+    /// The service of a name as workers have it.
+    pub(super) fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
+        let service = self.config.services.get(name)?;
+        self.snapshot.services.find(keys(service).next()?)
     }
 
     /// The slots of a real server in all services that lose it if one of them does.

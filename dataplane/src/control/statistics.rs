@@ -1,6 +1,7 @@
 //! What has been counted: status, totals, counters, workers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{
@@ -10,8 +11,8 @@ use counters::{Event, Gauge, Source, Values};
 use types::{EthPortId, Slot, Verdict, WorkerId};
 
 use super::change::answer;
-use super::services::{SlotTotals, traffic};
-use super::{Control, Reply, State, not_found};
+use super::services::{Running, SlotTotals, traffic};
+use super::{Control, Reply, State, blocking, not_found};
 use crate::worker::link::{Command, ITEMS_MAX, Totals};
 
 /// Loads are of the time between two looks this far apart.
@@ -43,16 +44,25 @@ impl History {
 
 impl Control {
     /// The daemon at a glance.
-    pub async fn status(&self) -> Status {
+    ///
+    /// # Errors
+    /// None but a fault of ours.
+    pub async fn status(&self) -> Reply<Status> {
         self.look_at_file().await;
+        let running = self.state().running();
+        let look = move || {
+            let config = &running.config;
+            let services = config.services.values();
+            let servers = services.map(|service| service.resolved_servers(config).len()).sum();
+            Ok((config.services.len(), servers, running.without_server()))
+        };
+        let (services, servers, without): (usize, usize, Vec<String>) = blocking(look).await?;
         let version = self.version();
         let state = self.state();
-        let merged = state.merged();
-        let config = &state.config;
-        let servers = config.services.values();
-        let servers = servers.map(|service| service.resolved_servers(config).len()).sum::<usize>();
         let up = state.interfaces.iter().filter(|interface| interface.up).count();
-        Status {
+        let mut problems = state.problems(Instant::now());
+        problems.extend(without);
+        Ok(Status {
             version,
             state: state.phase,
             pid: std::process::id(),
@@ -63,12 +73,12 @@ impl Control {
             workers: state.workers.len() as u32,
             interfaces: state.interfaces.len() as u32,
             interfaces_up: up as u32,
-            services: config.services.len() as u32,
+            services: services as u32,
             servers: servers as u32,
-            connections: merged.gauge(Gauge::Conns),
+            connections: state.merged().gauge(Gauge::Conns),
             max_connections: u64::from(state.max_connections) * state.workers.len() as u64,
-            problems: state.problems(Instant::now()),
-        }
+            problems,
+        })
     }
 
     /// Totals since the start.
@@ -76,27 +86,32 @@ impl Control {
     /// # Errors
     /// If a worker does not answer.
     pub async fn stats(&self) -> Reply<Stats> {
-        let services: Vec<(String, Slot)> = {
-            let state = self.state();
-            let names = state.config.services.keys();
-            let slot = |name: &String| Some((name.clone(), state.compiled(name)?.spec().slot));
-            names.filter_map(slot).collect()
-        };
-        let slots = services.iter().map(|(_, slot)| *slot).collect();
+        let running = self.state().running();
+        let (services, slots) = blocking(move || {
+            let names = running.config.services.keys();
+            let slot = |name: &String| Some((name.clone(), running.compiled(name)?.spec().slot));
+            let services: Vec<_> = names.filter_map(slot).collect();
+            let slots = services.iter().map(|(_, slot)| *slot).collect();
+            Ok((services, slots))
+        })
+        .await?;
         let totals = self.totals(slots, Vec::new()).await?;
+        let (totals, services) = blocking(move || {
+            let one = |(name, slot)| (name, traffic(totals.services.get(&slot)));
+            let services = services.into_iter().map(one).collect();
+            Ok((totals, services))
+        })
+        .await?;
         let state = self.state();
         let interfaces = state.engine.interfaces().iter();
         let interfaces: BTreeMap<_, _> =
             interfaces.map(|info| (info.name.clone(), state.engine.statistics(info.id))).collect();
-        let named = services.into_iter();
         Ok(Stats {
             uptime_ms: self.now_ms(),
             ledger: state.ledger(),
             connections: state.connection_totals(&totals),
             interfaces,
-            services: named
-                .map(|(name, slot)| (name, traffic(totals.services.get(&slot))))
-                .collect(),
+            services,
         })
     }
 
@@ -178,6 +193,19 @@ fn named(values: &Values) -> Vec<Counter> {
     let events = Event::ALL.iter().map(|e| counter(e.name(), values.event(*e), e.help()));
     let gauges = Gauge::ALL.iter().map(|g| counter(g.name(), values.gauge(*g), g.help()));
     sources.chain(verdicts).chain(events).chain(gauges).collect()
+}
+
+impl Running {
+    /// Services whose real servers all take no conns, as problems.
+    fn without_server(&self) -> Vec<String> {
+        let has_none = |(name, service): &(&String, &Arc<config::Service>)| {
+            !service.resolved_servers(&self.config).is_empty()
+                && self.compiled(name).is_some_and(|compiled| compiled.usable().is_empty())
+        };
+        let without = self.config.services.iter().filter(has_none);
+        let problem = |(name, _)| format!("service `{name}` has no real server that takes conns");
+        without.map(problem).collect()
+    }
 }
 
 impl State {
@@ -300,13 +328,6 @@ impl State {
         for (interface, place) in self.interfaces.iter().zip(0..) {
             if !interface.up {
                 problems.push(format!("the link of `{}` is down", self.name(EthPortId(place))));
-            }
-        }
-        for (name, service) in &self.config.services {
-            if !service.resolved_servers(&self.config).is_empty()
-                && self.compiled(name).is_some_and(|compiled| compiled.usable().is_empty())
-            {
-                problems.push(format!("service `{name}` has no real server that takes conns"));
             }
         }
         problems

@@ -203,13 +203,14 @@ impl State {
         neighbours::send(workers, frames);
     }
 
-    /// True if a link has come or gone.
+    /// True if a link has come or gone, and the workers do not know yet.
     pub(super) fn look_at_links(&mut self) -> bool {
         let links: Vec<bool> =
             self.engine.interfaces().iter().map(|info| self.engine.link(info.id).up).collect();
         let same = self.interfaces.iter().map(|interface| interface.up).eq(links.iter().copied());
         if same {
-            return false;
+            // A change that the workers could not be told of is told again.
+            return self.interfaces != self.snapshot.interfaces;
         }
         let now = self.interfaces.iter().zip(&links);
         for (interface, up) in now.clone().filter(|(interface, up)| interface.up != **up) {

@@ -107,7 +107,7 @@ async fn a_stalled_worker_refuses_changes_and_readiness() {
     assert!(bench.control.ready().is_err());
     assert_eq!(generation(&bench), before);
     let control = bench.control.clone();
-    let status = bench.run(async move { control.status().await }).await;
+    let status = bench.run(async move { control.status().await }).await.unwrap();
     assert!(status.problems.iter().any(|p| p.contains("worker 1")), "{:?}", status.problems);
 }
 

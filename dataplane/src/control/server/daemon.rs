@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::extract::{Body, Params, Refused, Text, answer, text};
+use super::extract::{Body, Params, Refused, Text, answer, answer_large, large, text};
 use crate::control::Control;
 
 pub(super) async fn status(State(control): State<Control>) -> Response {
-    answer(StatusCode::OK, Ok(control.status().await))
+    answer(StatusCode::OK, control.status().await)
 }
 
 pub(super) async fn version(State(control): State<Control>) -> Response {
@@ -48,11 +48,10 @@ pub(super) async fn config(
 ) -> Response {
     let config = control.config();
     match query.format {
-        ConfigFormat::Json => answer(StatusCode::OK, Ok(config.config())),
-        ConfigFormat::Yaml => match config::to_yaml(&config) {
-            Ok(yaml) => text("application/yaml", yaml),
-            Err(error) => Refused(error.into()).into_response(),
-        },
+        ConfigFormat::Json => {
+            large("application/json", move || serde_json::to_string(config.config())).await
+        }
+        ConfigFormat::Yaml => large("application/yaml", move || config::to_yaml(&config)).await,
     }
 }
 
@@ -63,7 +62,7 @@ pub(super) async fn diff(
     Text(sent): Text,
 ) -> Response {
     let sent = (!sent.trim().is_empty()).then_some(sent);
-    answer(StatusCode::OK, control.diff(sent, query).await)
+    answer_large(control.diff(sent, query).await).await
 }
 
 pub(super) async fn apply(
@@ -71,7 +70,7 @@ pub(super) async fn apply(
     Params(query): Params<ApplyQuery>,
     Text(sent): Text,
 ) -> Response {
-    answer(StatusCode::OK, control.apply(sent, query).await)
+    answer_large(control.apply(sent, query).await).await
 }
 
 pub(super) async fn save(State(control): State<Control>) -> Response {

@@ -21,6 +21,28 @@ impl IntoResponse for Refused {
     }
 }
 
+/// What may be large: written on another thread, so that nobody else waits for it.
+pub(super) async fn answer_large<T: Serialize + Send + 'static>(reply: Reply<T>) -> Response {
+    let value = match reply {
+        Ok(value) => value,
+        Err(error) => return Refused(error).into_response(),
+    };
+    large("application/json", move || serde_json::to_string(&value)).await
+}
+
+/// The same of a text that is yet to be written.
+pub(super) async fn large<E: std::fmt::Display + Send + 'static>(
+    media_type: &'static str,
+    write: impl FnOnce() -> Result<String, E> + Send + 'static,
+) -> Response {
+    let refused = |error: String| Refused(ErrorBody::new(ErrorCode::Internal, error));
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(written)) => text(media_type, written),
+        Ok(Err(error)) => refused(error.to_string()).into_response(),
+        Err(error) => refused(error.to_string()).into_response(),
+    }
+}
+
 /// What an operation comes to, as an answer of the given status or a refusal.
 pub(super) fn answer<T: Serialize>(status: StatusCode, reply: Reply<T>) -> Response {
     match reply {

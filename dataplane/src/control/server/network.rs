@@ -6,14 +6,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use config::{Address, Neighbour, Route};
 
-use super::extract::{Body, Params, answer};
+use super::extract::{Body, Params, answer, answer_large};
 use crate::control::Control;
 
 pub(super) async fn addresses(
     State(control): State<Control>,
     Params(query): Params<DevQuery>,
 ) -> Response {
-    answer(StatusCode::OK, control.addresses(&query))
+    answer_large(control.addresses(&query)).await
 }
 
 pub(super) async fn add_address(
@@ -34,7 +34,7 @@ pub(super) async fn routes(
     State(control): State<Control>,
     Params(query): Params<DevQuery>,
 ) -> Response {
-    answer(StatusCode::OK, control.routes(&query))
+    answer_large(control.routes(&query)).await
 }
 
 pub(super) async fn add_route(

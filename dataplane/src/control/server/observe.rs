@@ -5,14 +5,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::extract::{Body, Params, answer};
+use super::extract::{Body, Params, answer, answer_large};
 use crate::control::Control;
 
 pub(super) async fn connections(
     State(control): State<Control>,
     Params(query): Params<ConnectionQuery>,
 ) -> Response {
-    answer(StatusCode::OK, control.connections(query).await)
+    answer_large(control.connections(query).await).await
 }
 
 pub(super) async fn close_connections(
@@ -23,7 +23,7 @@ pub(super) async fn close_connections(
 }
 
 pub(super) async fn stats(State(control): State<Control>) -> Response {
-    answer(StatusCode::OK, control.stats().await)
+    answer_large(control.stats().await).await
 }
 
 pub(super) async fn counters(

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse, Response};
 use config::Service;
 use types::Endpoint;
 
-use super::extract::{Body, Params, answer, named};
+use super::extract::{Body, Params, answer, answer_large, named};
 use crate::control::Control;
 
 pub(super) async fn services(State(control): State<Control>) -> Response {
-    answer(StatusCode::OK, control.services().await)
+    answer_large(control.services().await).await
 }
 
 pub(super) async fn service(State(control): State<Control>, Path(name): Path<String>) -> Response {
