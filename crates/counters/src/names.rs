@@ -88,10 +88,6 @@ names! {
         ToaInserted = "toa.inserted",
         /// Packets that had no room for the client's address.
         ToaLeftOut = "toa.left-out",
-        /// Packets that came with an option 254 of the client's own, which was blanked.
-        ToaStripped = "toa.stripped",
-        /// Packets whose MSS option was lowered.
-        MssLowered = "mss.lowered",
         /// ICMP errors translated and passed on.
         IcmpTranslated = "icmp.translated",
         /// Packets whose headers had to be copied together or moved.

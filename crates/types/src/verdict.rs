@@ -72,8 +72,6 @@ verdicts! {
     NotOurs = "drop.not-ours",
     /// To an address of ours, but for no service and nobody who listens.
     NoService = "drop.no-service",
-    /// Refused by a deny list or not on the allow list.
-    Denied = "drop.denied",
     /// Answer that the rate limit of replies of ours left out.
     ReplyLimit = "drop.reply-limit",
 

@@ -4,7 +4,7 @@
 //! sent it: so it needs no route, no neighbour and no further memory.
 
 use counters::{Event, Source};
-use flow::{Flow, Removed};
+use flow::{Flow, Removed, State};
 use types::{BURST_MAX, EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
 use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset, write_reset};
@@ -152,7 +152,11 @@ pub(crate) fn reset_ends<I: Io>(
     }
     // What arrives along a flow was sent by the one whom the reset goes to: it comes from where
     // that flow's packets go, as the sender knows it, and is numbered as the sender acknowledged.
-    for flow in [&removed.forward, &removed.reverse] {
+    // An opener that has not finished the handshake may be a forged one: only the server waits for it.
+    let forged = removed.forward.state == State::SynReceived;
+    for flow in
+        [(!forged).then_some(&removed.forward), Some(&removed.reverse)].into_iter().flatten()
+    {
         if flow.last_ack != 0 {
             reset_sender(core, io, flow, now);
         }

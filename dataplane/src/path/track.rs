@@ -82,6 +82,11 @@ fn moved<P: Packet>(
     else {
         return;
     };
+    if from == State::UdpOneway && is_one_packet(core, id) {
+        // Nothing follows the answers of one packet: the conn goes on waiting as briefly as before.
+        core.table.set_state(id.conn(), from, now);
+        return;
+    }
     match (from.is_established(), to.is_established()) {
         (false, true) => core.cells.established(service, rs),
         (true, false) => core.cells.closing(service, rs),
@@ -95,6 +100,11 @@ fn moved<P: Packet>(
     } else if to.is_closing() && id.dir() == Dir::Forward {
         note_timestamp(core, burst.packet(at), parsed, id, now);
     }
+}
+
+fn is_one_packet<P: Packet>(core: &Core<P>, id: FlowId) -> bool {
+    let forward = core.table.flow(id.conn().forward());
+    forward.is_some_and(|forward| forward.zone == open::ONE_PACKET_ZONE)
 }
 
 /// Remembers that the last timestamp sent to the real server is ahead of our clock: a SYN on the same

@@ -57,12 +57,12 @@ impl<I: Io> Worker<I> {
     }
 
     /// A conn has been idle for its timeout. A closed one is gone for both ends; of an established one
-    /// they are told if the service wants it.
+    /// they are told if the service wants it, and so is the server that waits for the end of a handshake.
     fn expired(&mut self, conn: ConnId, now: Now) {
         let core = &mut self.core;
         let Some(forward) = core.table.flow(conn.forward()) else { return };
         let state = forward.state;
-        let resets = state.is_established()
+        let resets = (state.is_established() || state == State::SynReceived)
             && core
                 .snapshot
                 .services

@@ -58,7 +58,7 @@ fn every_packet_of_either_side_keeps_it_alive() {
 }
 
 #[test]
-fn half_open_conns_go_silently() {
+fn of_a_half_open_conn_only_the_server_is_told() {
     let mut bed = Testbed::usual();
     Conn::syn(&mut bed, 40_000);
     let mut answered = Conn::syn(&mut bed, 40_001);
@@ -67,8 +67,11 @@ fn half_open_conns_go_silently() {
     bed.after_ms(29_999);
     bed.expect("");
     bed.after_ms(1);
-    // The server of the second one holds a half-open conn: it may answer again.
-    bed.expect("conns-2 leases-2 half-open-2 conn.expired+2 resting+1 lease.rested+1");
+    // The server of the second one holds a half-open conn; a reset frees both sides' places. The client
+    // may be a forged one, and hears nothing.
+    bed.expect("conns-2 leases-2 half-open-2 conn.expired+2 generated+1 sent+1 answer.reset+1");
+    let reset = bed.sent(bed.lan).pop().unwrap();
+    assert_eq!(reset.tcp().flags, tcp::RST);
     bed.nothing_sent();
 }
 

@@ -119,6 +119,9 @@ fn one_packet_udp_spreads_a_clients_packets() {
         );
     }
     bed.expect("received+10 sent+10");
+    // Each conn goes as soon as one that was never answered.
+    bed.after_ms(30_001);
+    bed.expect("conns-10 leases-10 conn.expired+10");
 }
 
 #[test]

@@ -97,7 +97,6 @@ fn case(verdict: Verdict) -> Case {
             Made(|| usual(|bed| bed.by_client().ipv4("192.0.2.1", "192.0.2.2").udp(1, 53)))
         }
         Verdict::NoService => Made(|| usual(|bed| bed.by_client().udp(1, 54))),
-        Verdict::Denied => Never("there are no deny lists yet"),
         Verdict::ReplyLimit => Made(|| {
             let mut bed = Testbed::usual();
             for _ in 0..20_000 {
