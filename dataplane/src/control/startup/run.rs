@@ -110,7 +110,7 @@ fn check(model: &Model, warnings: &[Warning], plan: &MemoryPlan) -> Result<(), F
         }
     }
     println!(
-        "{} workers, {} interfaces, {} services: the configuration is valid",
+        "the configuration is valid: workers {}, interfaces {}, services {}",
         model.workers.cpus.len(),
         model.interfaces.len(),
         model.services.len()
