@@ -1,5 +1,6 @@
 //! The daemon's entry.
+#![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    dataplane::run()
+    dataplane::run(env!("DPNAT_COMMIT"))
 }

@@ -181,9 +181,8 @@ run balancer ip -brief link
 check "no address" "" "balancer ip -4 -brief addr show scope global"
 check "no forwarding" 0 "balancer sysctl -n net.ipv4.ip_forward"
 check "no nftables rule" "" "balancer nft list ruleset"
-check "so nothing passes yet" "no answer" "client curl -sS -m 1 http://$vip/ >/dev/null 2>&1 || echo no answer"
-# The kernel still holds that request's SYN, and would send it once somebody answers its ARP.
-client ip neigh flush all
+# By ping: the kernel would hold a SYN, and send it once somebody answers its ARP.
+check "so nothing passes yet" "no answer" "client ping -q -c 1 -W 1 $vip >/dev/null 2>&1 || echo no answer"
 
 say "dpnatd, with interfaces only"
 {

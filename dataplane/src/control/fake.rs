@@ -175,6 +175,7 @@ impl Bench {
         let engine = FakeEngine { interfaces, links: Arc::clone(&links) };
         let file = std::env::temp_dir().join(format!("dpnat-{}.yaml", std::process::id()));
         let control = Control::new(ControlConfig {
+            commit: "",
             groundwork,
             file,
             engine: Box::new(engine),

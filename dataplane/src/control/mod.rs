@@ -103,6 +103,8 @@ pub struct ControlConfig {
     pub groundwork: Groundwork,
     /// The file that the configuration comes from, which `save` writes.
     pub file: PathBuf,
+    /// The commit that the daemon was built from; empty if nobody knows.
+    pub commit: &'static str,
     /// The running interfaces and workers.
     pub engine: Box<dyn Engine>,
     /// The links to the workers, by their numbers.
@@ -130,6 +132,7 @@ struct Shared {
     /// Something was sent to a worker: look soon for what comes back.
     sent: Notify,
     file: PathBuf,
+    commit: &'static str,
     started: Instant,
     clock: Clock,
     log: LogHandle,
@@ -166,8 +169,16 @@ impl Control {
     /// Control over interfaces and workers that have no configuration yet, which
     /// [`Control::start`] gives them.
     pub fn new(config: ControlConfig) -> Self {
-        let ControlConfig { groundwork, file, engine, workers, max_connections, clock, log } =
-            config;
+        let ControlConfig {
+            groundwork,
+            file,
+            commit,
+            engine,
+            workers,
+            max_connections,
+            clock,
+            log,
+        } = config;
         let Groundwork { compiler, neighbours } = groundwork;
         let started = Instant::now();
         let snapshot = Arc::clone(compiler.snapshot());
@@ -195,6 +206,7 @@ impl Control {
             state: Mutex::new(state),
             sent: Notify::new(),
             file,
+            commit,
             started,
             clock,
             log,
@@ -240,7 +252,7 @@ impl Control {
     pub fn version(&self) -> Version {
         Version {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("DPNAT_COMMIT").unwrap_or_default().to_owned(),
+            commit: self.shared.commit.to_owned(),
             dpdk: self.state().engine.version(),
             api: "v1".to_owned(),
         }

@@ -25,10 +25,11 @@ type Failure = String;
 /// Conns are counted this often while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
-/// Runs the daemon with the arguments of this process, until a signal ends it.
-pub fn run() -> ExitCode {
+/// Runs the daemon with the arguments of this process, until a signal ends it. `commit` is what it was
+/// built from, as `version` tells.
+pub fn run(commit: &'static str) -> ExitCode {
     let args = Args::parse();
-    match start(&args) {
+    match start(&args, commit) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.lines() {
@@ -39,7 +40,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn start(args: &Args) -> Result<(), Failure> {
+fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
     let (model, warnings) = load(&args.config)?;
     let plan = MemoryPlan::new(&model);
     BufferPlan::new(&model).check(&model).map_err(text)?;
@@ -60,7 +61,7 @@ fn start(args: &Args) -> Result<(), Failure> {
         .max_blocking_threads(4)
         .build()
         .map_err(text)?;
-    let ended = runtime.block_on(daemon(args, Arc::new(model), log));
+    let ended = runtime.block_on(daemon(args, commit, Arc::new(model), log));
     // A client that is still waited for on another thread does not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -169,12 +170,17 @@ async fn reload(control: &Control) {
     }
 }
 
-async fn daemon(args: &Args, model: Arc<Model>, log: logging::LogHandle) -> Result<(), Failure> {
+async fn daemon(
+    args: &Args,
+    commit: &'static str,
+    model: Arc<Model>,
+    log: logging::LogHandle,
+) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut signals = Signals::new().map_err(text)?;
     let socket = Socket::bind(&args.socket).map_err(text)?;
     let secrets = NodeSecrets::load(&args.state_dir).map_err(text)?;
-    let control = launch(args, &model, &secrets, log)?;
+    let control = launch(args, commit, &model, &secrets, log)?;
     control.run_tasks();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(serve(socket, control.clone(), async {
@@ -204,6 +210,7 @@ async fn daemon(args: &Args, model: Arc<Model>, log: logging::LogHandle) -> Resu
 /// Starts interfaces and workers.
 fn launch(
     args: &Args,
+    commit: &'static str,
     model: &Arc<Model>,
     secrets: &NodeSecrets,
     log: logging::LogHandle,
@@ -227,6 +234,7 @@ fn launch(
     Ok(Control::new(ControlConfig {
         groundwork,
         file: args.config.clone(),
+        commit,
         engine: Box::new(engine),
         workers,
         max_connections: model.conntrack.max_connections,
