@@ -111,7 +111,7 @@ fn a_smaller_mtu_of_ours_is_found() {
     let size = ["-o", "/dev/null", "-w", "%{size_download}", "-m", "10"];
     let got = curl(&lab.client, &[&size[..], &[&lab.url("/files/1MB")]].concat()).ok().stdout;
     assert_eq!(got, (1 << 20).to_string());
-    assert_ne!(daemon.counter("drop.too-big"), 0);
+    assert_ne!(daemon.counter("answer.icmp-error"), 0);
     let rows = capture.stop().fields("icmp.type == 3 && icmp.code == 4", &["ip.src", "icmp.mtu"]);
     let first = rows.first().expect("the server was told");
     assert!(first[0].starts_with("198.18.0.1,"), "from our own address, not a LIP's: {first:?}");

@@ -221,7 +221,7 @@ fn a_worker_that_hangs_is_noticed() {
     run(&mut thief);
     wait_until("it is logged", Duration::from_secs(2), || {
         let log = daemon.log().to_lowercase();
-        log.contains("worker") && log.contains("stalled")
+        log.contains("worker does not come round") && log.contains("comes round again")
     });
     daemon.stop();
 }

@@ -158,7 +158,8 @@ fn same_in_book(page: &str, name: &str, text: &str) {
     if std::env::var_os("UPDATE_BOOK").is_some() {
         fs::write(&file, format!("{head}{begin}{text}<!-- end -->{tail}")).unwrap();
     } else {
-        assert_eq!(table, text, "{page} is old; see the head of tests/repository.rs");
+        let first = table.lines().zip(text.lines()).find(|(old, new)| old != new);
+        assert!(table == text, "{page} is old, see the head of tests/repository.rs: {first:?}");
     }
 }
 
@@ -193,7 +194,7 @@ fn describe(command: &mut clap::Command, name: &str, level: usize, text: &mut St
         writeln!(text, "- `{name}`: {meaning}{of}").unwrap();
     }
     text.push('\n');
-    for verb in command.get_subcommands_mut() {
+    for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
         let full = format!("{name} {}", verb.get_name());
         describe(verb, &full, level + 1, text);
     }

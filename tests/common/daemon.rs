@@ -104,7 +104,7 @@ impl<'l> Daemon<'l> {
 
     /// The command that starts a daemon with the lab's file and socket.
     pub fn command(lab: &Lab) -> Command {
-        let mut command = lab.balancer.command(dpnatd());
+        let mut command = lab.balancer.bare_command(dpnatd());
         command.arg("--config").arg(lab.path("dpnat.yaml"));
         command.arg("--socket").arg(lab.path("dpnat.sock"));
         command.env("DPNAT_STATE", lab.path("state"));

@@ -8,7 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::namespace::Namespace;
+use super::namespace::{Namespace, WORKER_CPU};
 
 /// How the balancer stands in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Lab {
         let (wan, lan) = self.interfaces();
         let mut interfaces = json!({});
         for (index, name) in [lan, wan].into_iter().enumerate() {
-            interfaces[name] = json!({ "device": format!("net_af_packet{index},iface={name}") });
+            interfaces[name] = json!({ "device": self.device(index, name) });
         }
         let mut addresses = vec![
             json!({ "address": format!("{}/32", self.vip()), "dev": wan }),
@@ -175,7 +175,7 @@ impl Lab {
             "version": 1,
             "memory": "128MiB",
             "hugepages": "off",
-            "workers": { "cpus": "1", "idle": "adaptive" },
+            "workers": { "cpus": WORKER_CPU.to_string(), "idle": "adaptive" },
             "conntrack": { "max_connections": 65536 },
             "interfaces": interfaces,
             "addresses": addresses,
@@ -190,6 +190,12 @@ impl Lab {
                 "local_pool": "lan",
             } },
         })
+    }
+
+    /// A DPDK device on an interface, with room for more frames than by default (512): on a machine
+    /// with two cores a worker may have to wait for its turn.
+    pub fn device(&self, index: usize, interface: &str) -> String {
+        format!("net_af_packet{index},iface={interface},framecnt=4096")
     }
 
     /// A path in the lab's directory.

@@ -11,6 +11,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::{Finished, run};
 
+/// Where the daemon's worker runs.
+pub const WORKER_CPU: usize = 1;
+
 /// A network namespace, deleted with all that runs in it when dropped.
 #[derive(Debug)]
 pub struct Namespace {
@@ -51,8 +54,21 @@ impl Namespace {
         &self.name
     }
 
-    /// A command in this namespace that dies with the test that starts it.
+    /// A command in this namespace that dies with the test that starts it, and keeps away from the
+    /// worker's CPU as long as there is another.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let all = thread::available_parallelism().map_or(1, usize::from);
+        let others: Vec<String> = (0..all)
+            .filter(|cpu| all == 1 || *cpu != WORKER_CPU)
+            .map(|cpu| cpu.to_string())
+            .collect();
+        let mut command = self.bare_command("taskset");
+        command.args(["-c", &others.join(",")]).arg(program.as_ref());
+        command
+    }
+
+    /// The same on any CPU.
+    pub fn bare_command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, "setpriv", "--pdeathsig", "KILL", "--"]);
         command.arg(program.as_ref());

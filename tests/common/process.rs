@@ -59,6 +59,8 @@ pub struct Running {
     name: String,
     child: Child,
     log: PathBuf,
+    /// What others of that name had written to the log before.
+    before: usize,
 }
 
 impl Running {
@@ -67,18 +69,20 @@ impl Running {
     pub fn start(command: &mut Command, dir: &Path, name: &str) -> Self {
         let log = dir.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log).unwrap();
+        let before = out.metadata().unwrap().len() as usize;
         let child = command
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, before }
     }
 
     /// What it wrote so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let all = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(all.get(self.before..).unwrap_or_default()).into_owned()
     }
 
     /// The exit code, if it has ended.
