@@ -168,48 +168,51 @@ fn the_book_lists_every_key_of_the_configuration() {
     same_in_book("configuration.md", "keys", &format!("{}\n", config::markdown().trim_start()));
 }
 
-/// A command with what it takes, and its subcommands.
-fn describe(command: &mut clap::Command, name: &str, level: usize, text: &mut String) {
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    writeln!(text, "{} `{name}`\n\n{about}.\n", "#".repeat(level)).unwrap();
+/// A command with what it takes, and its verbs, as paragraphs.
+fn describe(command: &mut clap::Command, name: &str, level: usize, text: &mut Vec<String>) {
+    text.push(format!("{} `{name}`", "#".repeat(level)));
+    text.push(format!("{}.", command.get_about().map(ToString::to_string).unwrap_or_default()));
     if !command.has_subcommands() {
         let usage = command.render_usage().to_string();
-        let usage =
-            usage.trim_start_matches("Usage: ").split_once(' ').map_or("", |(_, rest)| rest);
-        writeln!(text, "```text\n{name} {}\n```\n", usage.replace('\n', "\n  ")).unwrap();
+        let usage = usage.trim_start_matches("Usage: ").replace(" [OPTIONS]", " [OPTION]…");
+        text.push(format!("```text\n{usage}\n```"));
     }
-    let own = |arg: &&clap::Arg| !arg.is_global_set() && !arg.is_hide_set();
-    let help = ["help", "version"];
-    for arg in
-        command.get_arguments().filter(own).filter(|arg| !help.contains(&arg.get_id().as_str()))
-    {
-        let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let values = arg.get_possible_values();
-        let values: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
-        let of = if values.is_empty() { String::new() } else { format!(": {}", values.join(", ")) };
-        let name = match arg.get_long() {
-            Some(long) => format!("--{long}"),
-            None => arg.get_value_names().map_or(String::new(), |names| names[0].to_string()),
-        };
-        writeln!(text, "- `{name}`: {meaning}{of}").unwrap();
+    let own =
+        |arg: &&clap::Arg| !arg.is_global_set() && !arg.is_hide_set() && arg.get_id() != "help";
+    let list: Vec<String> = command.get_arguments().filter(own).map(argument).collect();
+    if !list.is_empty() {
+        text.push(list.join("\n"));
     }
-    text.push('\n');
     for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
         let full = format!("{name} {}", verb.get_name());
         describe(verb, &full, level + 1, text);
     }
 }
 
+fn argument(arg: &clap::Arg) -> String {
+    let name = match arg.get_long() {
+        Some(long) => format!("--{long}"),
+        None => arg.get_value_names().map_or(String::new(), |names| names[0].to_string()),
+    };
+    let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let values = arg.get_possible_values();
+    let values: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+    if values.is_empty() || !arg.get_action().takes_values() {
+        return format!("- `{name}`: {meaning}");
+    }
+    format!("- `{name}`: {meaning}: {}", values.join(", "))
+}
+
 #[test]
 fn the_book_lists_every_command() {
     let mut command = ctl::cli::command();
     command.build();
-    let mut text = String::new();
+    let mut text = Vec::new();
     for object in command.get_subcommands_mut().filter(|object| object.get_name() != "help") {
         let name = object.get_name().to_owned();
         describe(object, &name, 3, &mut text);
     }
-    same_in_book("cli.md", "commands", &text);
+    same_in_book("cli.md", "commands", &format!("{}\n", text.join("\n\n")));
 }
 
 fn table(rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {

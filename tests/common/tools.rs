@@ -1,5 +1,6 @@
 //! The programs that people use to try a load balancer, and what they say.
 
+use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,11 +95,14 @@ pub fn ping(namespace: &Namespace, address: &str, count: u32, arguments: &[&str]
 /// The addresses that `traceroute` sees, hop by hop; `*` where nobody answered.
 #[track_caller]
 pub fn traceroute(namespace: &Namespace, address: &str, arguments: &[&str]) -> Vec<String> {
-    let mut all = vec!["-n", "-q", "1", "-w", "2", "-m", "5"];
+    let mut all = vec!["-n", "-q", "3", "-w", "2", "-m", "5"];
     all.extend_from_slice(arguments);
     all.push(address);
     let out = namespace.run("traceroute", &all).ok().stdout;
-    let hop = |line: &str| line.split_whitespace().nth(1).unwrap_or("*").to_owned();
+    let hop = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.find(|word| word.parse::<IpAddr>().is_ok()).unwrap_or("*").to_owned()
+    };
     out.lines().skip(1).map(hop).collect()
 }
 
