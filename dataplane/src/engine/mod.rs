@@ -6,6 +6,7 @@ mod queues;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use config::{Config, HugePages, Queues};
 use dpdk::{Eal, EalOptions, EthPort, LcoreHandle, Mbuf, Mempool, PortConfig, RxTicket, TxTicket};
@@ -18,6 +19,11 @@ pub use buffers::BufferPlan;
 pub use error::EngineError;
 use queues::DpdkIo;
 
+/// A worker that has not ended so long after it was told to will not end.
+const END_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks whether all workers have ended.
+const END_LOOK: Duration = Duration::from_millis(5);
+
 /// The interfaces and workers of this process on DPDK.
 #[derive(Debug)]
 pub struct DpdkEngine {
@@ -29,6 +35,7 @@ pub struct DpdkEngine {
     interfaces: Vec<InterfaceInfo>,
     cpus: Vec<u16>,
     tickets: Vec<Vec<(Option<RxTicket>, TxTicket)>>,
+    // Each worker that runs holds one more of it.
     stop: Arc<AtomicBool>,
 }
 
@@ -145,6 +152,20 @@ impl DpdkEngine {
         Ok(())
     }
 
+    /// Waits until no worker runs. A worker that hangs may use interfaces and buffers at any time, so
+    /// that they cannot be taken down under it: the process ends instead.
+    fn await_workers(&self) {
+        let deadline = Instant::now() + END_WITHIN;
+        while Arc::strong_count(&self.stop) > 1 {
+            if Instant::now() >= deadline {
+                let hung = Arc::strong_count(&self.stop) - 1;
+                tracing::error!(hung, "workers do not end; the process ends without them");
+                std::process::exit(1);
+            }
+            std::thread::sleep(END_LOOK);
+        }
+    }
+
     fn port(&self, interface: EthPortId) -> Option<&EthPort> {
         self.ports.get(usize::from(interface.0))
     }
@@ -244,6 +265,7 @@ impl Engine for DpdkEngine {
 
     fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.await_workers();
         for worker in self.workers.drain(..) {
             match worker.wait() {
                 Ok(Ok(())) => {}
