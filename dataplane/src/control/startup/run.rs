@@ -24,6 +24,8 @@ type Failure = String;
 
 /// Conns are counted this often while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// Between two tries to tell the workers that they drain.
+const DRAIN_RETRY: Duration = Duration::from_millis(100);
 
 /// Runs the daemon with the arguments of this process, until a signal ends it. `commit` is what it was
 /// built from, as `version` tells.
@@ -149,7 +151,10 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => reload(control).await,
+                _ = self.hang_up.recv() => tokio::select! {
+                    () = reload(control) => {}
+                    () = self.end() => return,
+                },
             }
         }
     }
@@ -183,7 +188,7 @@ async fn daemon(
     let control = launch(args, commit, &model, &secrets, log)?;
     control.run_tasks();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(socket, control.clone(), async {
+    let mut server = tokio::spawn(serve(socket, control.clone(), async {
         // Dropped or sent: both are the end.
         let _ = stopped.await;
     }));
@@ -199,8 +204,15 @@ async fn daemon(
         drain(&control, &mut signals).await;
     }
     drop(stop);
-    if let Err(error) = server.await {
-        tracing::error!(%error, "the API ended by a fault of ours");
+    tokio::select! {
+        ended = &mut server => if let Err(error) = ended {
+            tracing::error!(%error, "the API ended by a fault of ours");
+        },
+        () = signals.end() => {
+            server.abort();
+            // That it was cut off is known; only its socket is waited for.
+            let _ = server.await;
+        }
     }
     control.stop();
     tracing::info!("dpnatd has stopped");
@@ -258,24 +270,35 @@ async fn drain(control: &Control, signals: &mut Signals) {
     if limit.is_zero() {
         return;
     }
-    if let Err(error) = control.drain().await {
-        tracing::error!("new conns could not be refused: {error}");
-        return;
+    tokio::select! {
+        () = drain_for(limit, control) => {}
+        () = signals.end() => {
+            tracing::warn!(conns = control.conns(), "ended by a second signal");
+        }
     }
+}
+
+async fn drain_for(limit: Duration, control: &Control) {
     let deadline = tokio::time::Instant::now() + limit;
     tracing::info!(conns = control.conns(), limit_s = limit.as_secs(), "draining");
+    if tokio::time::timeout_at(deadline, refuse_new(control)).await.is_err() {
+        tracing::error!(conns = control.conns(), "new conns were not refused in time");
+        return;
+    }
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(DRAIN_LOOK) => {}
-            () = signals.end() => {
-                tracing::warn!(conns = control.conns(), "ended by a second signal");
-                return;
-            }
-        }
+        tokio::time::sleep(DRAIN_LOOK).await;
         let conns = control.conns();
         if conns == 0 || tokio::time::Instant::now() >= deadline {
             tracing::info!(conns, "drained");
             return;
         }
+    }
+}
+
+/// Tells the workers until all of them have heard: one that is stalled now may come round.
+async fn refuse_new(control: &Control) {
+    while let Err(error) = control.drain().await {
+        tracing::warn!("new conns are not refused yet: {error}");
+        tokio::time::sleep(DRAIN_RETRY).await;
     }
 }
