@@ -17,6 +17,8 @@ use crate::worker::link::{Command, Prepare, Update};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for room in a worker's ring.
 const RING_WAIT: Duration = Duration::from_millis(1);
+/// Between two looks whether a stalled worker has come round.
+const STALL_WAIT: Duration = Duration::from_millis(10);
 
 /// What has changed.
 #[derive(Debug)]
@@ -93,12 +95,10 @@ impl Control {
         next: Make,
         renew_fib: bool,
     ) -> Reply<Changed> {
+        self.await_stall().await?;
         let before = Arc::clone(compiler.config());
         let (interfaces, policy) = {
             let state = self.state();
-            if let Some(worker) = state.watchdog.stalled() {
-                return Err(unavailable(format!("worker {} does not come round", worker.0)));
-            }
             (Arc::clone(&state.interfaces), state.policy)
         };
         let now = self.shared.clock.now();
@@ -121,6 +121,22 @@ impl Control {
         let after = Arc::clone(compiler.config());
         let generation = compiler.snapshot().generation;
         Ok(Changed { before, after, warnings: Warnings { warnings, generation } })
+    }
+
+    /// Waits for a worker that is stalled to come round.
+    ///
+    /// # Errors
+    /// If it does not for long.
+    async fn await_stall(&self) -> Reply<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stalled = self.state().watchdog.stalled();
+            let Some(worker) = stalled else { return Ok(()) };
+            if Instant::now() >= deadline {
+                return Err(unavailable(format!("worker {} does not come round", worker.0)));
+            }
+            tokio::time::sleep(STALL_WAIT).await;
+        }
     }
 
     /// Gives the workers what the plan's snapshot needs.
