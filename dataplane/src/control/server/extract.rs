@@ -1,6 +1,9 @@
 //! Requests and answers in the API's own manner: every refusal is an [`ErrorBody`].
 
+use std::time::Duration;
+
 use api::{ErrorBody, ErrorCode};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -9,6 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::control::Reply;
+
+/// How long a client may take for the body of a request.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// An [`ErrorBody`] as an answer.
 #[derive(Debug)]
@@ -74,6 +80,21 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// All of a body. A client that does not end it would hold its place for ever.
+async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refused> {
+    let bytes = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await;
+    let bytes = bytes.map_err(|_| {
+        bad_request(format_args!("the body did not come within {} s", BODY_WITHIN.as_secs()))
+    })?;
+    bytes.map_err(|rejection| {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
+            _ => ErrorCode::BadRequest,
+        };
+        Refused(ErrorBody::new(code, rejection.body_text()))
+    })
+}
+
 /// A body in JSON.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
@@ -82,9 +103,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let bytes = axum::body::Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| bad_request(rejection.body_text()))?;
+        let bytes = whole(request, state).await?;
         api::from_json(&bytes).map(Self).map_err(Refused)
     }
 }
@@ -97,10 +116,8 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        String::from_request(request, state)
-            .await
-            .map(Self)
-            .map_err(|rejection| bad_request(rejection.body_text()))
+        let bytes = whole(request, state).await?;
+        String::from_utf8(bytes.into()).map(Self).map_err(bad_request)
     }
 }
 

@@ -3,8 +3,6 @@
 use api::{ErrorBody, ErrorCode, Operation};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodFilter, MethodRouter};
 
 use super::extract::Refused;
@@ -30,10 +28,11 @@ async fn no_such_path() -> Refused {
     Refused(body)
 }
 
-async fn no_such_method() -> Response {
-    let mut body = ErrorBody::new(ErrorCode::BadRequest, "the path does not have this method");
+async fn no_such_method() -> Refused {
+    let message = "the path does not have this method";
+    let mut body = ErrorBody::new(ErrorCode::MethodNotAllowed, message);
     body.error.hint = Some("GET /openapi.json lists all of them".to_owned());
-    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
+    Refused(body)
 }
 
 fn method(operation: Operation) -> MethodFilter {
