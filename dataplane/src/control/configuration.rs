@@ -1,14 +1,19 @@
 //! The configuration as a whole: shown, applied, compared, saved.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use api::{ApplyQuery, Changes, ErrorBody, ErrorCode, Saved, Warnings};
 use config::{Config, Effect, Model, Overlay, Warning};
 
 use super::{Control, Reply, blocking};
+
+/// Held by the save that runs: the last one to end is the last one to have looked at what runs.
+static SAVING: Mutex<()> = Mutex::new(());
 
 /// What is known of the configuration file.
 #[derive(Debug, Default)]
@@ -70,9 +75,10 @@ impl Control {
     /// # Errors
     /// If the file cannot be written.
     pub async fn save(&self) -> Reply<Saved> {
-        let (config, path) = (self.config(), self.shared.file.clone());
+        let (control, path) = (self.clone(), self.shared.file.clone());
         let saved = blocking(move || {
-            let text = config::to_yaml(&config)?;
+            let _saving = SAVING.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = config::to_yaml(&control.config())?;
             replace_file(&path, &text).map_err(|error| {
                 let message = format!("cannot write {}: {error}", path.display());
                 ErrorBody::new(ErrorCode::Internal, message)
@@ -152,19 +158,27 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Writes beside the file and renames, so that a reader sees the old one or the new one.
+/// Writes beside the file and renames, so that a reader sees the old one or the new one. One call at a
+/// time.
 fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);
+    // A process of our number may have been killed while it wrote.
+    let _ = std::fs::remove_file(&beside);
     let written = (|| {
-        let mut file = std::fs::File::create(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         if let Ok(old) = std::fs::metadata(path) {
+            if let Err(error) = fchown(&file, Some(old.uid()), Some(old.gid())) {
+                tracing::warn!(%error, "the configuration file changes its owner");
+            }
             file.set_permissions(old.permissions())?;
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&beside, path)
+        std::fs::rename(&beside, path)?;
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     })();
     if written.is_err() {
         // What is half written is of no use; the error that matters is the first one.
