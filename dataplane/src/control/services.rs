@@ -9,7 +9,7 @@ use api::{
     Traffic, Warnings,
 };
 use balance::ServiceKey;
-use config::{Admin, Config, Model, Pool, Servers, Service};
+use config::{Admin, Config, Model, Pool, Servers, Service, Warning};
 use types::{Endpoint, Proto, Slot};
 
 use super::retire::Leaving;
@@ -66,12 +66,13 @@ impl Control {
     /// If there is none.
     pub async fn delete_service(&self, name: String, removal: Removal) -> Reply<Warnings> {
         let slot = self.state().compiled(&name).map(|service| service.spec().slot);
-        let warnings = self
+        let path = format!("services.{name}");
+        let mut warnings = self
             .edit(move |model| model.delete_service(&name).map_err(ErrorBody::from_config))
             .await?;
         if let (Some(slot), RemovedConns::Reset) = (slot, removal.connections) {
             let filter = ConnFilter { service: Some(slot), ..ConnFilter::default() };
-            self.close_all(filter).await?;
+            warnings.warnings.extend(self.close_removed(filter, &path).await);
         }
         Ok(warnings)
     }
@@ -135,13 +136,14 @@ impl Control {
     ) -> Reply<Warnings> {
         // A group's server is one of each service that has the group.
         let slots = self.state().server_slots(&name, address);
-        let warnings = self
+        let path = format!("services.{name}.servers[{address}]");
+        let mut warnings = self
             .edit(move |model| model.delete_server(&name, address).map_err(ErrorBody::from_config))
             .await?;
         if removal.connections == RemovedConns::Reset {
             for slot in slots {
                 let filter = ConnFilter { server: Some(slot), ..ConnFilter::default() };
-                self.close_all(filter).await?;
+                warnings.warnings.extend(self.close_removed(filter, &path).await);
             }
         }
         Ok(warnings)
@@ -185,6 +187,13 @@ impl Control {
     pub async fn delete_lip(&self, name: String, address: IpAddr) -> Reply<Warnings> {
         self.edit(move |model| model.delete_lip(&name, address).map_err(ErrorBody::from_config))
             .await
+    }
+
+    /// Closes the conns of what has been removed. The removal stands, so a failure is a warning.
+    async fn close_removed(&self, filter: ConnFilter, path: &str) -> Option<Warning> {
+        let error = self.close_all(filter).await.err()?;
+        let message = format!("it is removed, but not all of its conns are closed: {error}");
+        Some(Warning { path: path.to_owned(), message })
     }
 
     /// Closes all conns that a filter chooses; both ends of established TCP conns are told.
