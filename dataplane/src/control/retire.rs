@@ -115,8 +115,17 @@ impl Control {
         if self.state().retiring.is_empty() {
             return Ok(());
         }
-        let workers: Vec<_> = self.state().workers.ids().collect();
         let (mut services, mut servers) = (Vec::new(), Vec::new());
+        // What has come back before a worker fails to answer is not asked for again.
+        let asked = self.retire_into(&mut services, &mut servers).await;
+        if !services.is_empty() || !servers.is_empty() {
+            self.shared.compiler.lock().await.give_back(&services, &servers);
+        }
+        asked
+    }
+
+    async fn retire_into(&self, services: &mut Vec<Slot>, servers: &mut Vec<Slot>) -> Reply<()> {
+        let workers: Vec<_> = self.state().workers.ids().collect();
         for worker in workers {
             let wanted = self.state().retiring.wanted(worker);
             for retire in wanted {
@@ -131,9 +140,6 @@ impl Control {
                 services.extend(free.0);
                 servers.extend(free.1);
             }
-        }
-        if !services.is_empty() || !servers.is_empty() {
-            self.shared.compiler.lock().await.give_back(&services, &servers);
         }
         Ok(())
     }
