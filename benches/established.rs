@@ -70,8 +70,9 @@ impl Conns {
             for _ in 0..chunks {
                 self.put_chunk(lab, &mut random);
                 let before = allocations::count();
-                cycles.add(lab.run() as f64);
+                let taken = lab.run();
                 allocated += allocations::count() - before;
+                cycles.add(taken as f64);
                 for interface in [WAN, LAN] {
                     lab.collect(interface, |_, frame| assert_eq!(frame.len(), LEN));
                 }

@@ -113,13 +113,13 @@ pub fn measure(lab: &mut Lab, conns: u32, rounds: usize, chunks: usize) -> Measu
     let first = lab.worker.core.table.len();
     for _ in 0..rounds {
         let (mut open, mut all) = (Samples::default(), Samples::default());
-        let before = allocations::count();
         for _ in 0..chunks {
+            let before = allocations::count();
             let (first, whole) = churn.chunk(lab);
+            measured.allocations += allocations::count() - before;
             open.add(first as f64);
             all.add(whole as f64);
         }
-        measured.allocations += allocations::count() - before;
         measured.open.add(to_ns(open.undisturbed_mean()) / CHUNK as f64);
         measured.open_close.add(to_ns(all.undisturbed_mean()) / CHUNK as f64);
     }
