@@ -13,6 +13,7 @@ mod connections;
 pub mod engine;
 mod explain;
 mod limited;
+mod lingering;
 mod neighbours;
 mod network;
 mod retire;

@@ -25,6 +25,8 @@ const LINKS: Duration = Duration::from_millis(250);
 const WATCH: Duration = Duration::from_millis(25);
 /// Slots are asked back this often.
 const RETIRE: Duration = Duration::from_millis(500);
+/// LIPs that only open conns need are looked at this often.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// The control thread may come so late and no later.
 pub const STALL_MAX: Duration = Duration::from_millis(20);
@@ -73,6 +75,7 @@ impl Control {
         tokio::spawn(self.clone().watch_links());
         tokio::spawn(self.clone().count());
         tokio::spawn(self.clone().collect());
+        tokio::spawn(self.clone().let_go());
     }
 
     /// Takes what comes back from the workers.
@@ -183,6 +186,17 @@ impl Control {
             timer.tick().await;
             if let Err(error) = self.retire().await {
                 tracing::debug!(%error, "slots could not be freed");
+            }
+        }
+    }
+
+    async fn let_go(self) {
+        let mut timer = interval(LINGER);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            timer.tick().await;
+            if let Err(error) = self.let_lips_go().await {
+                tracing::debug!(%error, "local addresses could not be let go");
             }
         }
     }

@@ -190,3 +190,41 @@ async fn draining_refuses_changes_and_tells_the_workers() {
     assert_eq!(refused.error.message, "the daemon is stopping");
     assert_eq!(bench.control.conns(), 0);
 }
+
+#[tokio::test]
+async fn a_lip_that_is_gone_stays_ours_until_its_conns_are_closed() {
+    let mut bench = Bench::start(SHOP).await;
+    let mac = bench.control.state().interfaces[1].mac;
+    let gateway = MacAddr([2, 0, 0, 0, 0, 1]);
+    let syn = pkt().eth(gateway, mac).ipv4("198.51.100.7", "203.0.113.10").tcp(40_000, 80).syn();
+    bench.arrive(WorkerId(0), WAN, syn.build());
+    for _ in 0..5 {
+        bench.turn();
+    }
+    let control = bench.control.clone();
+    bench
+        .run(async move {
+            let mut named = Vec::new();
+            let look = |record: &flow::Record| named.push(record.reverse.destination.address);
+            control.for_each_conn(Default::default(), look).await.unwrap();
+            let [used] = named[..] else { panic!("{named:?}") };
+            let lips = control.lips("shop").await.unwrap().into_iter().map(|lip| lip.address);
+            let unused = lips.clone().find(|lip| *lip != used).unwrap();
+            let owner = |lip| {
+                let std::net::IpAddr::V4(lip) = lip else { panic!("{lip}") };
+                control.state().snapshot.fib.owner(lip.to_bits()).map(|owner| owner.role)
+            };
+            for lip in [used, unused] {
+                control.delete_lip("shop".into(), lip).await.unwrap();
+                assert_eq!(owner(lip), Some(fib::Role::Lip));
+            }
+            control.let_lips_go().await.unwrap();
+            assert_eq!((owner(used), owner(unused)), (Some(fib::Role::Lip), None));
+            let removal = Removal { connections: api::RemovedConns::Reset };
+            control.delete_service("shop".into(), removal).await.unwrap();
+            assert_eq!(owner(used), Some(fib::Role::Lip));
+            control.let_lips_go().await.unwrap();
+            assert_eq!(owner(used), None);
+        })
+        .await;
+}

@@ -159,6 +159,8 @@ pub struct ConnFilter {
     pub server: Option<Slot>,
     /// Conns from clients of this prefix: address and length.
     pub client: Option<(u32, u8)>,
+    /// Conns by this LIP.
+    pub lip: Option<u32>,
     /// Conns from this client port.
     pub client_port: Option<u16>,
     /// Conns of this protocol.

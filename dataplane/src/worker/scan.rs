@@ -60,7 +60,7 @@ impl<I: Io> Worker<I> {
 
 /// Whether all conditions hold for a conn.
 fn matches(table: &FlowTable, conn: ConnId, filter: &ConnFilter) -> bool {
-    // The reverse flow names client and VIP in every mode.
+    // The reverse flow names client, VIP and LIP in every mode.
     let (Some(flow), Some(cold)) = (table.flow(conn.reverse()), table.cold(conn)) else {
         return false;
     };
@@ -71,6 +71,7 @@ fn matches(table: &FlowTable, conn: ConnId, filter: &ConnFilter) -> bool {
     filter.service.is_none_or(|slot| slot == cold.service())
         && filter.server.is_none_or(|slot| slot == cold.rs())
         && filter.client.is_none_or(is_client)
+        && filter.lip.is_none_or(|address| address == flow.dst)
         && filter.client_port.is_none_or(|port| port == flow.new_dport)
         && filter.proto.is_none_or(|proto| proto.number() == flow.proto)
         && filter.state.is_none_or(|state| state == flow.state)

@@ -5,6 +5,7 @@
 //! from, and cannot fail. In between, control gives the workers what they need.
 
 mod classes;
+mod lingering;
 mod network;
 mod services;
 
@@ -21,8 +22,10 @@ use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
 use crate::snapshot::{Interface, Policy, Snapshot};
 use crate::worker::link::{ITEMS_MAX, Prepare};
 use classes::Classes;
+use lingering::Lingering;
 
 pub use classes::timeout_set;
+pub use lingering::LingeringLip;
 pub use network::refuse;
 
 /// What a configuration is compiled for: the interfaces and workers that were started.
@@ -91,7 +94,7 @@ pub struct Plan {
     cells: Vec<Arc<balance::Service>>,
     service_chunks: std::ops::Range<usize>,
     server_chunks: std::ops::Range<usize>,
-    fib_config: Option<FibConfig>,
+    fib_plan: Option<FibPlan>,
     classes: Classes,
     services: Vec<(String, Option<Entry>)>,
     taken: Taken,
@@ -124,6 +127,14 @@ struct Taken {
     servers: Vec<Slot>,
 }
 
+/// What a fib is compiled from.
+#[derive(Clone, Debug)]
+struct FibPlan {
+    config: FibConfig,
+    /// The LIPs among its addresses that are not configured any more.
+    lingering: Lingering,
+}
+
 /// What is remembered of a service that runs.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -137,7 +148,7 @@ pub struct Compiler {
     steering: Arc<Steering>,
     config: Arc<Model>,
     snapshot: Arc<Snapshot>,
-    fib_config: FibConfig,
+    fib_plan: FibPlan,
     entries: HashMap<String, Entry>,
     service_slots: SlotAllocator,
     server_slots: SlotAllocator,
@@ -167,9 +178,9 @@ impl Compiler {
             ..config.clone()
         };
         let conntrack = timeout_set(&empty.conntrack.timeouts);
-        let fib_config = network::fib_config(&empty, &facts)?;
+        let fib_plan = network::fib_plan(&empty, &facts, Lingering::default())?;
         let (model, _) = Model::new(empty).map_err(first)?;
-        let fib = Fib::new(&fib_config, 1).map_err(|error| network::refused(&error))?;
+        let fib = Fib::new(&fib_plan.config, 1).map_err(|error| network::refused(&error))?;
         let snapshot = Snapshot {
             generation: 0,
             services: Services::default(),
@@ -184,7 +195,7 @@ impl Compiler {
             classes: Classes::new(conntrack),
             config: Arc::new(model),
             snapshot: Arc::new(snapshot),
-            fib_config,
+            fib_plan,
             entries: HashMap::new(),
             service_slots: SlotAllocator::default(),
             server_slots: SlotAllocator::default(),
@@ -223,15 +234,7 @@ impl Compiler {
         let Request { config, interfaces, policy, renew_fib, now } = request;
         let changes = services::compile(self, &config, now, taken)?;
         let facts = Facts { interfaces, steering: Arc::clone(&self.steering) };
-        let fib_config = self.fib_config(&config, &facts, changes.addresses)?;
-        let fib = match &fib_config {
-            None if !renew_fib => None,
-            wanted => {
-                let generation = fib::next_generation(self.snapshot.fib.generation());
-                let fib = Fib::new(wanted.as_ref().unwrap_or(&self.fib_config), generation);
-                Some(Arc::new(fib.map_err(|error| network::refused(&error))?))
-            }
-        };
+        let (fib_plan, fib) = self.fib(&config, &facts, changes.addresses, renew_fib)?;
         let after = fib.as_ref().unwrap_or(&self.snapshot.fib);
         let warnings = network::off_link(&config, &facts, after);
         let before = &self.snapshot;
@@ -259,30 +262,50 @@ impl Compiler {
             cells: changes.cells,
             service_chunks: services..chunks(&self.service_slots).max(services),
             server_chunks: servers..chunks(&self.server_slots).max(servers),
-            fib_config,
+            fib_plan,
             classes: changes.classes,
             services: changes.services,
             taken: Taken::default(),
         })
     }
 
-    /// What the fib is to be compiled from; `None` if that is what it has been compiled from.
-    fn fib_config(
+    /// What the fib is to be compiled from, `None` if that is as before; and the fib, if it is
+    /// another.
+    fn fib(
         &self,
         config: &Config,
         facts: &Facts,
         addresses: bool,
-    ) -> Result<Option<FibConfig>, ConfigError> {
-        let before = &self.config;
+        renew: bool,
+    ) -> Result<(Option<FibPlan>, Option<Arc<Fib>>), ConfigError> {
+        let (before, running) = (&self.config, &self.fib_plan);
         let untouched = !addresses
             && before.addresses == config.addresses
             && before.routes == config.routes
-            && facts.interfaces.len() == self.snapshot.interfaces.len();
+            && facts.interfaces.len() == self.snapshot.interfaces.len()
+            && !running.lingering.has_idle();
+        let generation = fib::next_generation(self.snapshot.fib.generation());
+        let compile = |config: &FibConfig| Fib::new(config, generation).map(Arc::new);
+        let refused = |error: fib::FibError| network::refused(&error);
         if untouched {
-            return Ok(None);
+            let fib = renew.then(|| compile(&running.config)).transpose().map_err(refused)?;
+            return Ok((None, fib));
         }
-        let wanted = network::fib_config(config, facts)?;
-        Ok((wanted != self.fib_config).then_some(wanted))
+        let lingering = running.lingering.next(&running.config, self.snapshot.generation + 1);
+        let wanted = network::fib_plan(config, facts, lingering)?;
+        if wanted.config == running.config && !renew {
+            return Ok((Some(wanted), None));
+        }
+        let (wanted, fib) = match compile(&wanted.config) {
+            // What is gone cannot be why something new is refused.
+            Err(_) if !wanted.lingering.is_empty() => {
+                let wanted = network::fib_plan(config, facts, Lingering::default())?;
+                let fib = compile(&wanted.config);
+                (wanted, fib)
+            }
+            fib => (wanted, fib),
+        };
+        Ok((Some(wanted), Some(fib.map_err(refused)?)))
     }
 
     /// Makes a plan, whose parts the workers have, what the next one starts from. What is gone is
@@ -294,8 +317,8 @@ impl Compiler {
                 None => _ = self.entries.remove(&name),
             }
         }
-        if let Some(fib_config) = plan.fib_config {
-            self.fib_config = fib_config;
+        if let Some(fib_plan) = plan.fib_plan {
+            self.fib_plan = fib_plan;
         }
         self.chunks = (plan.service_chunks.end, plan.server_chunks.end);
         self.classes = plan.classes;
@@ -317,6 +340,16 @@ impl Compiler {
         for slot in servers {
             self.server_slots.give_back(*slot);
         }
+    }
+
+    /// LIPs that are not configured any more, but stay ours for the conns that name them.
+    pub fn lingering(&self) -> Vec<LingeringLip> {
+        self.fib_plan.lingering.list()
+    }
+
+    /// No conn names these any more: the next plan leaves them out.
+    pub fn let_go(&mut self, idle: &[LingeringLip]) {
+        self.fib_plan.lingering.let_go(idle);
     }
 
     fn release(&mut self, taken: Taken) {

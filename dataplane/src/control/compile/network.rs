@@ -8,7 +8,8 @@ use fib::{Fib, FibConfig, FibError, Role, RouteKind};
 use ipnet::IpNet;
 use types::EthPortId;
 
-use super::Facts;
+use super::lingering::Lingering;
+use super::{Facts, FibPlan};
 
 /// A configuration error made here.
 pub fn refuse(kind: ErrorKind, path: Path, value: impl ToString, message: String) -> ConfigError {
@@ -40,11 +41,16 @@ struct Ours<'a> {
     roles: HashMap<u32, (Role, EthPortId)>,
 }
 
-/// What the fib is compiled from.
+/// What the fib is compiled from: what is configured, and of the LIPs that linger those that are
+/// nothing else now.
 ///
 /// # Errors
 /// If an interface is not there, or an address is no IPv4 address.
-pub fn fib_config(config: &Config, facts: &Facts) -> Result<FibConfig, ConfigError> {
+pub fn fib_plan(
+    config: &Config,
+    facts: &Facts,
+    mut lingering: Lingering,
+) -> Result<FibPlan, ConfigError> {
     let mut ours = Ours {
         config,
         facts,
@@ -55,6 +61,7 @@ pub fn fib_config(config: &Config, facts: &Facts) -> Result<FibConfig, ConfigErr
     ours.add_configured()?;
     ours.add_lips()?;
     ours.add_vips()?;
+    lingering.retain(|address, iface| ours.linger(address, iface));
     let interfaces = facts.interfaces.iter().zip(0..).map(|(interface, id)| fib::Interface {
         id: EthPortId(id),
         name: interface.name.to_string(),
@@ -63,7 +70,8 @@ pub fn fib_config(config: &Config, facts: &Facts) -> Result<FibConfig, ConfigErr
     });
     let interfaces = interfaces.collect();
     let addresses = ours.addresses;
-    Ok(FibConfig { interfaces, addresses, routes: routes(config, facts)? })
+    let config = FibConfig { interfaces, addresses, routes: routes(config, facts)? };
+    Ok(FibPlan { config, lingering })
 }
 
 impl Ours<'_> {
@@ -119,6 +127,20 @@ impl Ours<'_> {
             self.add(address, iface, Role::Lip);
         }
         Ok(())
+    }
+
+    /// Adds a LIP that open conns may name. False if it is nobody's place any more.
+    fn linger(&mut self, address: u32, iface: EthPortId) -> bool {
+        let other = match self.configured.get(&address) {
+            // It was the interface's own beside, and is so still.
+            Some((on, prefix_len, _)) => *on != iface || *prefix_len == 32,
+            None => usize::from(iface.0) >= self.facts.interfaces.len(),
+        };
+        let free = !other && !self.roles.contains_key(&address);
+        if free {
+            self.add(address, iface, Role::Lip);
+        }
+        free
     }
 
     /// A VIP that is none of the addresses is nobody's: the configuration warns of it.

@@ -46,7 +46,7 @@ impl Bench {
             cells: plan.cells.clone(),
             service_chunks: plan.service_chunks.clone(),
             server_chunks: plan.server_chunks.clone(),
-            fib_config: None,
+            fib_plan: None,
             classes: plan.classes.clone(),
             services: plan.services.clone(),
             taken: Taken::default(),
@@ -298,4 +298,56 @@ fn a_neighbour_that_nothing_leads_to_is_a_warning() {
     let (plan, _) = bench.apply(model(&text)).unwrap();
     assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
     assert_eq!(plan.warnings[0].path, "neighbours[0]");
+}
+
+#[test]
+fn a_lip_that_is_gone_lingers_until_it_is_let_go() {
+    let mut bench = Bench::new(SHOP);
+    let ip = |address: &str| address.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+    let lip = |address: &str| address.parse::<std::net::IpAddr>().unwrap();
+    let role = |bench: &Bench, address: &str| {
+        bench.compiler.snapshot().fib.owner(ip(address)).map(|owner| (owner.role, owner.iface))
+    };
+    let lingering = |bench: &Bench| -> Vec<u32> {
+        bench.compiler.lingering().iter().map(|lip| lip.address).collect()
+    };
+    assert!(lingering(&bench).is_empty());
+    bench.edit(|model| {
+        for address in ["198.18.0.11", "198.18.0.12", "198.18.0.13"] {
+            model.delete_lip("shop", lip(address)).unwrap();
+        }
+    });
+    assert_eq!(*bench.service(80).spec().lips, [ip("198.18.0.10")]);
+    assert_eq!(lingering(&bench), ["198.18.0.11", "198.18.0.12", "198.18.0.13"].map(ip));
+    assert_eq!(role(&bench, "198.18.0.13"), Some((fib::Role::Lip, LAN)));
+
+    // Configured anew, in the same role or as another interface's own, it lingers no more.
+    let old = bench.compiler.lingering();
+    bench.edit(|model| {
+        model.add_lip("shop", "198.18.0.11".parse().unwrap(), None).unwrap();
+        let address = "198.18.0.12/32".parse().unwrap();
+        let active = config::Active::Always;
+        model.add_address(config::Address { address, dev: "wan0".into(), active }).unwrap();
+    });
+    assert_eq!(role(&bench, "198.18.0.12"), Some((fib::Role::Local, WAN)));
+    assert_eq!(lingering(&bench), [ip("198.18.0.13")]);
+    bench.edit(|model| {
+        model.delete_lip("shop", lip("198.18.0.11")).unwrap();
+    });
+
+    // What was found of it before it came back does not count.
+    bench.compiler.let_go(&old);
+    let (plan, _) = bench.apply(Arc::clone(bench.compiler.config())).unwrap();
+    assert!(plan.fib_changed);
+    assert_eq!(lingering(&bench), [ip("198.18.0.11")]);
+    assert_eq!(role(&bench, "198.18.0.13"), None);
+
+    // It is no reason to refuse a change: here it becomes a broadcast address.
+    bench.edit(|model| {
+        let address = "198.18.0.9/30".parse().unwrap();
+        let active = config::Active::Always;
+        model.add_address(config::Address { address, dev: "lan0".into(), active }).unwrap();
+    });
+    assert!(lingering(&bench).is_empty());
+    assert_eq!(role(&bench, "198.18.0.10"), Some((fib::Role::Lip, LAN)));
 }
