@@ -11,7 +11,7 @@ use flow::State;
 use testkit::{PacketBuilder, ip, mac, pkt};
 use types::{EthPortId, MacAddr, Proto, Slot, Verdict};
 
-use crate::bed::{CLIENT, DNS, RS1, RS2, SHOP, Setup, Testbed, WAN_IP};
+use crate::bed::{CLIENT, DNS, LIP, RS1, RS2, SHOP, Setup, Testbed, WAN_IP};
 use crate::conn::Conn;
 
 #[test]
@@ -99,6 +99,8 @@ fn every_condition_of_a_filter_holds() {
         (ConnFilter { client: Some((ip("198.51.100.0"), 24)), ..all }, 21),
         (ConnFilter { client: Some((0, 0)), ..all }, 21),
         (ConnFilter { client: Some((ip("198.51.100.8"), 32)), ..all }, 0),
+        (ConnFilter { lip: Some(ip(LIP)), ..all }, 21),
+        (ConnFilter { lip: Some(ip("198.18.0.250")), ..all }, 0),
         (ConnFilter { client_port: Some(10_003), ..all }, 2),
         (ConnFilter { proto: Some(Proto::Udp), client_port: Some(10_003), ..all }, 1),
         (ConnFilter { state: Some(State::SynSent), ..all }, 1),
