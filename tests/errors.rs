@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::common::{
     Arm, Capture, Daemon, Lab, Load, Namespace, Nginx, connect, curl, http_get, listen, traceroute,
+    wait_until,
 };
 
 #[test]
@@ -63,7 +64,10 @@ fn a_server_off_the_wire_is_unreachable() {
     // Back on the wire it is served, without anybody's help.
     lab.servers[0].ip(&["link", "set", "eth0", "up"]);
     let _listener = listen(&lab.servers[0], "198.18.0.121:80");
-    connect(&lab.client, &format!("{}:80", lab.vip())).expect("served again");
+    // The first packet only makes the balancer ask again.
+    wait_until("it is served again", Duration::from_secs(5), || {
+        connect(&lab.client, &format!("{}:80", lab.vip())).is_ok()
+    });
     daemon.stop();
 }
 
