@@ -7,6 +7,7 @@
 mod common;
 
 mod closing;
+mod command_line;
 mod control;
 mod errors;
 mod frames;
@@ -16,5 +17,6 @@ mod neighbours;
 mod repository;
 mod reuse;
 mod samples;
+mod schedulers;
 mod toa;
 mod traffic;

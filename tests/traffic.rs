@@ -1,7 +1,8 @@
 //! Proves, two-arm and one-arm, that
 //! - 200 requests are split exactly in turn, each over a conn of its own from a LIP;
 //! - 100 MB downloaded and 100 MB uploaded arrive with the same SHA-256;
-//! - wrk holds 10,000 connections at once and none of them fails;
+//! - wrk holds 10,000 connections at once and none of them fails, though a server's Ethernet address
+//!   changes under way;
 //! - iperf3 runs through the VIP over TCP both ways and over UDP without loss;
 //! - the VIP answers ping, also with large packets;
 //! - no packet on either side has a wrong checksum;
@@ -9,6 +10,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -99,7 +101,14 @@ fn ten_thousand_connections_and_none_fails(arm: Arm) {
         interface["device"] = device.into();
     }
     let daemon = Daemon::start(&lab, &config);
-    let wrk = Wrk::run(&lab.client, 10_000, 8, &[&lab.url("/quiet")]);
+    let wrk = thread::scope(|scope| {
+        let wrk = scope.spawn(|| Wrk::run(&lab.client, 10_000, 8, &[&lab.url("/quiet")]));
+        // Under way, one server's Ethernet address changes, and Linux says so.
+        thread::sleep(Duration::from_secs(5));
+        lab.servers[0].sysctl("net.ipv4.conf.eth0.arp_notify", "1");
+        lab.servers[0].ip(&["link", "set", "eth0", "address", "02:00:00:00:ab:01"]);
+        wrk.join().unwrap()
+    });
     assert_eq!(wrk.errors, Vec::<String>::new());
     assert!(wrk.requests >= 10_000, "{wrk:?}");
     // One more, by which wrk tries the address first.
@@ -198,7 +207,7 @@ fn no_checksum_is_wrong(arm: Arm) {
     // Nobody listens any more: an ICMP error comes back through the VIP.
     drop(echo);
     client.send_to(b"anyone?", (lab.vip(), 7)).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     for capture in captures {
         capture.stop().assert_checksums();
     }

@@ -83,9 +83,15 @@ impl<'l> Daemon<'l> {
     /// Starts it with a configuration and waits until it is ready.
     #[track_caller]
     pub fn start(lab: &'l Lab, config: &Value) -> Self {
-        let file = lab.path("dpnat.yaml");
         // JSON is YAML.
-        fs::write(&file, serde_json::to_string_pretty(config).unwrap()).unwrap();
+        fs::write(lab.path("dpnat.yaml"), serde_json::to_string_pretty(config).unwrap()).unwrap();
+        Self::start_again(lab)
+    }
+
+    /// Starts it with the file that is there.
+    #[track_caller]
+    pub fn start_again(lab: &'l Lab) -> Self {
+        let file = lab.path("dpnat.yaml");
         let socket = lab.path("dpnat.sock");
         let links = lab.balancer.ip(&["-br", "link"]);
         let mut process = Running::start(&mut Self::command(lab), &lab.dir, "dpnatd");
