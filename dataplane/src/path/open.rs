@@ -130,7 +130,7 @@ pub fn decide(snapshot: &Snapshot, meta: &Meta) -> Decision {
         return Decision::Refuse { verdict: Verdict::IcmpNoConn, refusal: Refusal::Silent };
     }
     if meta.role == Some(Role::Lip) {
-        return Decision::Refuse { verdict: Verdict::NoConn, refusal: Refusal::Silent };
+        return of_no_conn(meta);
     }
     if snapshot.fib.owner(parsed.key.src).is_some() {
         return Decision::Refuse { verdict: Verdict::BadSource, refusal: Refusal::Silent };
@@ -150,6 +150,14 @@ pub fn decide(snapshot: &Snapshot, meta: &Meta) -> Decision {
         return Decision::Refuse { verdict: Verdict::Stopping, refusal: Refusal::Silent };
     }
     Decision::Open { service: spec.slot }
+}
+
+/// A real server speaks of a conn that is gone here. A reset with the number that it expects ends it
+/// there, too: one that we sent before may have had an older number (RFC 5961 §3.2).
+fn of_no_conn(meta: &Meta) -> Decision {
+    let acknowledges = meta.parsed.kind == Kind::Tcp && meta.parsed.tcp_flags & tcp::ACK != 0;
+    let refusal = if acknowledges { Refusal::Reset } else { Refusal::Silent };
+    Decision::Refuse { verdict: Verdict::NoConn, refusal }
 }
 
 /// Nobody serves it: as a host would say, or silently.
@@ -195,7 +203,7 @@ fn commit<P: Packet>(
     opening: &Opening,
     now: Now,
 ) -> Result<FlowId, (Verdict, Refusal)> {
-    let Core { snapshot, table, leases, cells, classes, secrets, counters, .. } = core;
+    let Core { snapshot, table, leases, cells, classes, next_lip, secrets, counters, .. } = core;
     let Some(service) = snapshot.services.lookup(&opening.key) else {
         return Err((Verdict::Internal, Refusal::Silent));
     };
@@ -205,10 +213,9 @@ fn commit<P: Packet>(
         return Err((Verdict::Internal, Refusal::Silent));
     };
     let client = opening.key.src;
-    let first = counters.values().event(Event::Opened) as usize;
     let group =
         GroupKey { lip: 0, rs: server.address, rport: server.l4_port, proto: opening.key.proto };
-    let leased = lease(&spec.lips, first, group, |group| leases.take(group, *classes));
+    let leased = lease(&spec.lips, next_lip, group, |group| leases.take(group, *classes));
     let Some((lip, lport)) = leased else {
         cells.abandoned(spec.slot, server.slot, client, now);
         return Err((Verdict::NoLease, refusal(spec.on_limit)));
@@ -248,16 +255,18 @@ fn commit<P: Packet>(
 /// Zone of the forward flows of services that schedule each packet on its own.
 pub const ONE_PACKET_ZONE: u16 = u16::MAX;
 
-/// Leases a port of one of the service's LIPs, beginning with another one for each conn.
+/// Leases a port of one of the service's LIPs, going on behind the one that was tried last: so that
+/// all come to be used, and those that are exhausted do not hide the others.
 fn lease(
     lips: &[u32],
-    first: usize,
+    next: &mut usize,
     group: GroupKey,
     mut take: impl FnMut(&GroupKey) -> Result<u16, LeaseError>,
 ) -> Option<(u32, u16)> {
-    let start = first.checked_rem(lips.len())?;
+    let start = next.checked_rem(lips.len())?;
     let (before, from) = lips.split_at_checked(start)?;
     for &lip in from.iter().chain(before).take(LIPS_TRIED) {
+        *next = next.wrapping_add(1);
         match take(&GroupKey { lip, ..group }) {
             Ok(lport) => return Some((lip, lport)),
             Err(LeaseError::Exhausted) => {}

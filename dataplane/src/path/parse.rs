@@ -52,7 +52,8 @@ pub(super) fn parse_one<P: Packet>(
 ) -> Result<(), ParseError> {
     let bytes = packet.bytes();
     wire::parse(bytes, packet.total_len(), &mut meta.parsed)?;
-    if meta.parsed.vlan != 0 {
+    // A priority tag (VLAN 0) too: what follows is sent on without room for it.
+    if usize::from(meta.parsed.l3) != wire::ethernet::LEN {
         return Err(ParseError::Drop(Verdict::UnknownEtherType));
     }
     let to_us = Ethernet::new_checked(bytes).zip(interface).is_some_and(|(header, interface)| {

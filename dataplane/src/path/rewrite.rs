@@ -1,14 +1,17 @@
 //! Stage `rewrite`: replays each flow's stored rewrite on its packet.
 
 use counters::Event;
+use fib::{NextHopId, NextHopState};
 use flow::{Flow, FlowId, flags};
 use nat::rewrite::Layout;
 use nat::{icmp, toa};
 use types::{Now, Packet, Verdict};
+use wire::icmpv4::{HOST_UNREACHABLE, NET_UNREACHABLE};
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed};
 
 use crate::path::burst::{Burst, Meta, ones};
+use crate::path::egress::{self, Way};
 use crate::path::reply::{self, Refusal};
 use crate::worker::Core;
 
@@ -31,6 +34,7 @@ fn rewrite_one<P: Packet>(
     let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
     let id = meta.flow.ok_or(Verdict::Internal)?;
     let flow = core.table.flow(id).ok_or(Verdict::Internal)?;
+    reachable(core, flow)?;
     let mut mtu = core.snapshot.fib.mtu_floor();
     if meta.parsed.ip_total_len > mtu {
         mtu = mtu_towards(core, flow.new_dst);
@@ -55,6 +59,36 @@ fn rewrite_one<P: Packet>(
     Ok(())
 }
 
+/// Whether there is a way to where the flow's packets go: seen before they are changed, so that their
+/// sender can be told.
+#[inline(always)]
+fn reachable<P: Packet>(core: &Core<P>, flow: &Flow) -> Result<(), Verdict> {
+    let next_hop = NextHopId(flow.next_hop);
+    if flow.fib_generation != core.snapshot.fib.generation() || next_hop.is_none() {
+        return reachable_anew(core, flow.new_dst);
+    }
+    is_up(core, next_hop)
+}
+
+#[inline(always)]
+fn is_up<P: Packet>(core: &Core<P>, next_hop: NextHopId) -> Result<(), Verdict> {
+    if core.snapshot.next_hops.read(next_hop).state == NextHopState::Failed {
+        // Control asks again while somebody wants to go there.
+        core.snapshot.next_hops.mark_used(next_hop);
+        return Err(Verdict::NoNeighbour);
+    }
+    Ok(())
+}
+
+#[cold]
+fn reachable_anew<P: Packet>(core: &Core<P>, destination: u32) -> Result<(), Verdict> {
+    match egress::resolve(core, destination) {
+        Way::To(next_hop) => is_up(core, next_hop),
+        Way::Wait(_) => Ok(()),
+        Way::None => Err(Verdict::NoRoute),
+    }
+}
+
 /// What may be sent towards `destination`: the route's MTU, or its interface's.
 #[cold]
 fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
@@ -77,7 +111,8 @@ fn layout(parsed: &Parsed) -> Layout {
     }
 }
 
-/// A packet that cannot go on: its sender is told of a used-up TTL and of a size that does not pass.
+/// A packet that cannot go on: its sender is told of a used-up TTL, of a size that does not pass, and of a
+/// way that is not there (RFC 1812 §5.2.7.1).
 #[cold]
 fn refused<P: Packet>(
     core: &mut Core<P>,
@@ -88,6 +123,8 @@ fn refused<P: Packet>(
 ) {
     let refusal = match verdict {
         Verdict::TtlExceeded => Refusal::Error(ErrorMessage::TIME_EXCEEDED),
+        Verdict::NoNeighbour => Refusal::Error(ErrorMessage::unreachable(HOST_UNREACHABLE)),
+        Verdict::NoRoute => Refusal::Error(ErrorMessage::unreachable(NET_UNREACHABLE)),
         Verdict::TooBig if burst.meta(at).parsed.dont_fragment => {
             let mtu = passing(core, burst.meta(at));
             Refusal::Error(ErrorMessage::fragmentation_needed(mtu))

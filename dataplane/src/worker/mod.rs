@@ -70,6 +70,8 @@ pub struct Core<P> {
     pub leases: Leases,
     /// The classes of ports that it leases.
     pub classes: ClassSet,
+    /// Counts the LIPs tried: where the next conn's search begins.
+    pub next_lip: usize,
     /// Its cells of services and real servers.
     pub cells: Cells,
     /// Its counters.
@@ -142,6 +144,7 @@ impl<I: Io> Worker<I> {
             snapshot: config.snapshot,
             table: config.table,
             leases: config.leases,
+            next_lip: 0,
             cells: config.cells,
             counters: config.counters,
             secrets: config.secrets,

@@ -1,6 +1,7 @@
 //! How conns end, and how a client begins again from the same port.
 
 use flow::State;
+use testkit::Decoded;
 use wire::tcp;
 
 use crate::bed::{Setup, Testbed};
@@ -116,11 +117,16 @@ fn a_client_may_begin_again_from_the_same_port() {
     new.ack(&mut bed);
     new.client_sends(&mut bed, 10);
 
-    // What the old server sends late is of no conn any more.
+    // What the old server sends late is of no conn any more: it is told so, with the number it expects.
     let late = old.by_server(&bed).payload(b"late");
-    bed.receive(bed.lan, late);
+    bed.receive(bed.lan, late.clone());
+    let reset = bed.one(bed.lan);
+    assert_eq!(reset.tcp().flags, tcp::RST);
+    assert_eq!(reset.tcp().seq, Decoded::check(&late.build()).tcp().ack);
     bed.nothing_sent();
-    bed.expect("received+4 sent+3 half-open-1 toa.inserted+2 drop.no-conn+1");
+    bed.expect(
+        "received+4 sent+4 half-open-1 toa.inserted+2 answered+1 generated+1 answer.reset+1",
+    );
 }
 
 #[test]

@@ -150,9 +150,11 @@ fn nobody_answers() {
     bed.expect("held-1 drop.no-neighbour+1");
     let id = bed.snapshot.next_hops.find(EthPortId(bed.lan as u16), ip(RS1));
     assert_eq!(bed.snapshot.next_hops.read(id).state, NextHopState::Failed);
-    // Dropped at once from now on, but it makes control ask again.
+    // From now on the client is told at once, and control asks again.
     bed.receive(bed.wan, bed.by_client().udp(5000, 53));
-    bed.expect("received+1 drop.no-neighbour+1");
+    bed.expect("received+1 answered+1 generated+1 sent+1 answer.icmp-error+1");
+    let told = bed.one(bed.wan);
+    assert_eq!((told.icmp().icmp_type, told.icmp().code), (3, 1), "host unreachable");
     bed.live_ms(1_100, 100);
     assert_eq!(bed.snapshot.next_hops.read(id).state, NextHopState::Unresolved);
 }
@@ -225,7 +227,9 @@ fn no_way_out() {
     let conn = Conn::syn(&mut bed, 40_000);
     bed.settled();
     bed.receive(bed.lan, conn.by_server(&bed).syn());
-    bed.expect("received+1 drop.no-route+1 half-open+0");
+    bed.expect("received+1 answered+1 generated+1 sent+1 answer.icmp-error+1");
+    let told = bed.one(bed.lan);
+    assert_eq!((told.icmp().icmp_type, told.icmp().code), (3, 0), "net unreachable");
 
     let mut bed = Setup { lan_up: false, ..Setup::default() }.build();
     bed.receive(bed.wan, bed.by_client().tcp(40_000, 80).syn());

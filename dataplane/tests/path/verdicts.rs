@@ -166,9 +166,13 @@ fn case(verdict: Verdict) -> Case {
             on(setup, |bed| bed.by_client().udp(1, 53).payload_len(1000))
         }),
         Verdict::NoRoute => Made(|| {
+            // No error is sent about an error.
             let mut bed = Setup { default_route: false, ..Setup::default() }.build();
-            let conn = Conn::syn(&mut bed, 40_000);
-            bed.receive(bed.lan, conn.by_server(&bed).syn());
+            let question = bed.by_client().udp(5000, 53);
+            bed.receive(bed.wan, question);
+            let asked = bed.one(bed.lan).key();
+            let quoted = pkt().ipv4(asked.src, asked.dst).udp(asked.sport, asked.dport);
+            bed.receive(bed.lan, bed.by_server(asked.dst).icmp(3, 3, 0).quote(&quoted));
             bed
         }),
         Verdict::NoNeighbour => Made(|| {

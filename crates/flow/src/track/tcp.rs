@@ -20,6 +20,9 @@ const ACK: u8 = 0x10;
 /// How far ahead of the last ACK the sequence number of a RST or FIN may be: the receive window
 /// that Linux grows to by default is not larger. A blind RST hits it once in 1024 tries.
 const AHEAD_MAX: i32 = 4 << 20;
+/// How far ahead a FIN or an ACK number may be: the largest window there is (RFC 7323 §2.3). A forged FIN
+/// ends a conn no sooner than its idle time would.
+const WINDOW_MAX: i32 = 1 << 30;
 /// How far behind: ACKs overtake each other, and a closed side resets with an old number.
 const BEHIND_MAX: i32 = 64 << 10;
 /// What a SYN may carry (RFC 7413), and the SYN|ACK acknowledge.
@@ -77,11 +80,11 @@ pub fn on_packet(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) ->
     on_event(table, id, view, now)
 }
 
-/// The highest ACK number stays. A higher one than the handshake's ends the window of TOA: the
+/// The highest ACK number stays; one that is ahead of all that can be in flight is forged. A higher one than the handshake's ends the window of TOA: the
 /// server's first data is acknowledged.
 #[inline(always)]
 fn note_ack(flow: &mut Flow, ack: u32) {
-    let newer = distance(ack, flow.last_ack) > 0;
+    let newer = (1..=WINDOW_MAX).contains(&distance(ack, flow.last_ack));
     flow.last_ack = if newer { ack } else { flow.last_ack };
     flow.flags &= !(u8::from(newer) * flags::TOA);
 }
@@ -148,7 +151,8 @@ impl Segment<'_> {
 
     /// True if the receiver may take a RST or FIN with this sequence number.
     fn is_plausible(&self) -> bool {
-        (-BEHIND_MAX..=AHEAD_MAX).contains(&self.ahead())
+        let ahead_max = if self.kind == Kind::Fin { WINDOW_MAX } else { AHEAD_MAX };
+        (-BEHIND_MAX..=ahead_max).contains(&self.ahead())
     }
 
     /// True if it acknowledges the other side's SYN or FIN, see [`Flow::last_ack`].
