@@ -66,7 +66,7 @@ fn what_runs_is_saved_when_asked() {
     let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
     let _nginx = Nginx::start_all(&lab);
     let daemon = Daemon::start(&lab, &lab.config());
-    let differs = |daemon: &Daemon| daemon.ctl.json(&["status"])["config_differs"].clone();
+    let differs = |daemon: &Daemon<'_>| daemon.ctl.json(&["status"])["config_differs"].clone();
     assert_eq!(differs(&daemon), false);
     daemon.ctl.run(&["server", "del", "web", "198.18.0.121:80"]);
     assert_eq!(differs(&daemon), true);

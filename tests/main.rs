@@ -20,3 +20,4 @@ mod samples;
 mod schedulers;
 mod toa;
 mod traffic;
+mod tutorial;
