@@ -102,16 +102,7 @@ fn conns(list: &[Connection], options: &Options) -> String {
 
 fn with_statistics(list: &[Connection]) -> String {
     let mut table = Table::new(&[
-        "L4",
-        "STATE",
-        "SERVICE",
-        "CLIENT",
-        "VIP",
-        "LIP",
-        "SERVER",
-        ">WORKER",
-        ">AGE",
-        ">IDLE",
+        "L4", "STATE", "SERVICE", "CLIENT", "VIP", "LIP", "SERVER", ">WORKER", ">AGE", ">IDLE",
         ">EXPIRES",
     ]);
     for conn in list {
