@@ -126,14 +126,19 @@ impl Fib {
     }
 
     /// Whose address this is; `None` if it is not ours.
-    #[inline]
+    #[inline(always)]
     pub fn owner(&self, dst: u32) -> Option<Owner> {
-        let owner = self.owners.find(dst);
-        if owner.is_none() && self.local_prefixes {
-            let route = self.route(dst).filter(|route| route.kind == RouteKind::Local)?;
-            return Some(Owner { role: Role::Local, iface: route.iface, local: true });
+        match self.owners.find(dst) {
+            None if self.local_prefixes => self.local_owner(dst),
+            owner => owner,
         }
-        owner
+    }
+
+    /// As whose address one counts that is in the prefix of a local route.
+    #[cold]
+    fn local_owner(&self, dst: u32) -> Option<Owner> {
+        let route = self.route(dst).filter(|route| route.kind == RouteKind::Local)?;
+        Some(Owner { role: Role::Local, iface: route.iface, local: true })
     }
 
     /// True if a question for `target` that came in on `iface` is to be answered: it is ours, and on

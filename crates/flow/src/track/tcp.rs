@@ -103,7 +103,7 @@ fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Trac
     let Some(kind) = view.kind() else { return Track::Bad };
     let segment = Segment { own, twin, view, kind, dir: id.dir() };
     let from = own.state;
-    if segment.reopens(table.is_due(id.conn(), now)) {
+    if kind == Kind::Syn && segment.reopens(table.is_due(id.conn(), now)) {
         return Track::Reopen;
     }
     let Some(to) = segment.next(from) else { return Track::Bad };
@@ -166,7 +166,7 @@ impl Segment<'_> {
         self.view.flags & ACK != 0 && (1..=1 + SYN_DATA_MAX).contains(&acked)
     }
 
-    /// A SYN of the opener begins anew where nothing is left to say: RFC 9293 §3.10.7.4 allows it
+    /// Asked of a SYN: one of the opener begins anew where nothing is left to say: RFC 9293 §3.10.7.4 allows it
     /// in TIME-WAIT if the sequence number is newer; a closed or overdue conn minds no number.
     fn reopens(&self, due: bool) -> bool {
         let over = match self.own.state {
@@ -174,7 +174,7 @@ impl Segment<'_> {
             State::Closed => true,
             _ => false,
         };
-        self.kind == Kind::Syn && self.dir == Dir::Forward && (over || due)
+        self.dir == Dir::Forward && (over || due)
     }
 
     /// The state after it; `None` if it can never be valid.
