@@ -114,7 +114,7 @@ fn machine() -> String {
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown CPU", |(_, model)| model);
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let ghz = arch::tsc_hz() as f64 / 1e9;
     let memory = read("/proc/meminfo");
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("0 kB");

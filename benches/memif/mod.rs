@@ -132,8 +132,10 @@ impl Interfaces {
             worker_cpus: workers.to_vec(),
             memory_mib: 128,
             devices: (0..2).map(|interface| device(directory, interface, role)).collect(),
-            // That there are no secondary processes is as it should be.
-            extra_args: vec!["--log-level=pmd.net.memif:critical".to_owned()],
+            // That there are neither secondary processes nor pages of 1 GiB is as it should be.
+            extra_args: ["pmd.net.memif:critical", "lib.eal:error"]
+                .map(|level| format!("--log-level={level}"))
+                .to_vec(),
             ..EalOptions::default()
         })?;
         let pool = Mempool::new(&eal, &MempoolConfig::default())?;
