@@ -142,6 +142,8 @@ fn a_servers_limit_is_kept() {
     first.pop();
     wait_until("one conn is forgotten", Duration::from_secs(4), || daemon.conns() == 7);
     second.push(open(1));
+    // What the daemon says of its conns is a moment old.
+    wait_until("the new one is counted", Duration::from_secs(4), || daemon.conns() == 8);
     // Below the lower threshold it takes conns again: one of the next two, whoever's turn it is.
     first.pop();
     wait_until("both are forgotten", Duration::from_secs(4), || daemon.conns() == 7);
