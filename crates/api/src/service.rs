@@ -24,7 +24,8 @@ pub struct Traffic {
     pub out_packets: u64,
     /// Bytes of their IP packets.
     pub out_bytes: u64,
-    /// New conns that were refused: no real server, a limit, no LIP port.
+    /// New conns that were refused. By a service: no real server, a limit, no LIP port. Of a real
+    /// server those that were to have it and got no LIP port.
     pub refused: u64,
 }
 

@@ -49,6 +49,8 @@ pub struct Totals {
     pub inactive: u32,
     /// Conns ever opened.
     pub opened: u64,
+    /// Conns that it was asked for and did not get.
+    pub refused: u64,
     /// What conns have sent, as far as it has been added with [`Cells::add_traffic`].
     pub traffic: Traffic,
 }
@@ -92,6 +94,7 @@ impl AddAssign for Totals {
         self.active = self.active.saturating_add(other.active);
         self.inactive = self.inactive.saturating_add(other.inactive);
         self.opened += other.opened;
+        self.refused += other.refused;
         self.traffic += other.traffic;
     }
 }
@@ -408,7 +411,10 @@ impl Cells {
     /// A chosen conn did not come about: it is as if it had not been chosen, but for positions.
     pub fn abandoned(&mut self, service: Slot, server: Slot, client: u32, now: Now) {
         self.closed(service, server, false, client, now);
-        self.count(service, server, |totals| totals.opened = totals.opened.saturating_sub(1));
+        self.count(service, server, |totals| {
+            totals.opened = totals.opened.saturating_sub(1);
+            totals.refused += 1;
+        });
     }
 
     /// Adds what a conn has sent since it was last added.

@@ -94,11 +94,13 @@ impl Cells {
             cell.update(service, servers, *place, now);
         }
         if service.usable().is_empty() {
+            cell.totals.refused += 1;
             return Err(NoServer::None);
         }
         let (limits, conns) = (Limits::plain(spec.max_connections), cell.totals.conns());
         let workers = u32::from(place.workers);
         if !cell.lease.open(limits, conns, workers) {
+            cell.totals.refused += 1;
             return Err(NoServer::Limit);
         }
         let view = View { service, cell, servers, behind: false, now };
@@ -109,6 +111,7 @@ impl Cells {
         };
         let Some((index, server)) = found.and_then(|i| Some((i, service.servers().get(i)?))) else {
             cell.lease.close(workers);
+            cell.totals.refused += 1;
             return Err(NoServer::Limit);
         };
         self.count_opened(spec.slot, server.slot, key.src, now);

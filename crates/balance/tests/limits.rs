@@ -48,6 +48,7 @@ fn one_worker_fills_all_servers_to_the_last_conn() {
         let cells = &mut all[0];
         assert_eq!(counts(cells, &service, 114), [1, 10, 3, 100], "{scheduler}");
         assert_eq!(choose(cells, &service, 1, Now::default()), Err(NoServer::Limit));
+        assert_eq!(cells.service_totals(SERVICE).unwrap().refused, 1, "{scheduler}");
         close(cells, &service, 2);
         assert_eq!(choose(cells, &service, 1, Now::default()), Ok(2), "{scheduler}");
         for (index, limits) in limits.iter().enumerate() {

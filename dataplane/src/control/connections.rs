@@ -81,9 +81,7 @@ impl Control {
         let mut closed = 0;
         for worker in workers {
             if chosen.is_exact() {
-                let action = ScanAction::Close { reset: true };
-                let scan = Scan { filter: chosen.filter, action, ..Scan::default() };
-                closed += self.scan(worker, Box::new(scan)).await?.matched;
+                closed += self.close_chosen(worker, chosen.filter).await?;
             } else {
                 closed += self.close_one_by_one(worker, &chosen).await?;
             }
@@ -103,10 +101,17 @@ impl Control {
         .await?;
         let mut closed = 0;
         for filter in found.into_iter().flatten() {
-            let action = ScanAction::Close { reset: true };
-            let scan = Scan { filter, action, ..Scan::default() };
-            closed += self.scan(worker, Box::new(scan)).await?.matched;
+            closed += self.close_chosen(worker, filter).await?;
         }
+        Ok(closed)
+    }
+
+    /// Closes a worker's conns that a filter chooses; both ends of established TCP conns are told.
+    pub(super) async fn close_chosen(&self, worker: WorkerId, filter: ConnFilter) -> Reply<u64> {
+        let action = ScanAction::Close { reset: true };
+        let scan = Scan { filter, action, ..Scan::default() };
+        let closed = self.scan(worker, Box::new(scan)).await?.matched;
+        self.state().conns_removed += closed;
         Ok(closed)
     }
 

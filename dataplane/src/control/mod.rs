@@ -159,6 +159,8 @@ struct State {
     /// Frames to be sent; empty between two rounds.
     frames: Vec<Frame>,
     retiring: Retiring,
+    /// Conns that an operator has ended.
+    conns_removed: u64,
     watchdog: Watchdog,
     history: History,
     stall: StallMeter,
@@ -197,6 +199,7 @@ impl Control {
             neighbours,
             frames: Vec::new(),
             retiring: Retiring::default(),
+            conns_removed: 0,
             history: History::default(),
             stall: StallMeter::default(),
             phase: Phase::Starting,

@@ -15,7 +15,7 @@ use types::{Endpoint, Proto, Slot};
 use super::retire::Leaving;
 use super::{Control, Reply, State, blocking, not_found};
 use crate::snapshot::Snapshot;
-use crate::worker::link::{ConnFilter, Scan, ScanAction};
+use crate::worker::link::ConnFilter;
 
 impl Control {
     /// Services with their real servers, LIPs and traffic.
@@ -201,9 +201,7 @@ impl Control {
         let workers: Vec<_> = self.state().workers.ids().collect();
         let mut closed = 0;
         for worker in workers {
-            let action = ScanAction::Close { reset: true };
-            let scan = Box::new(Scan { filter, action, ..Scan::default() });
-            closed += self.scan(worker, scan).await?.matched;
+            closed += self.close_chosen(worker, filter).await?;
         }
         Ok(closed)
     }
@@ -255,7 +253,7 @@ pub(super) fn traffic(totals: Option<&balance::Totals>) -> Traffic {
         in_bytes: totals.traffic.forward_bytes,
         out_packets: totals.traffic.reverse_packets,
         out_bytes: totals.traffic.reverse_bytes,
-        refused: 0,
+        refused: totals.refused,
     }
 }
 

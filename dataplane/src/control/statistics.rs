@@ -275,7 +275,7 @@ impl State {
             closed: values.event(Event::Closed),
             expired: values.event(Event::Expired),
             evicted: values.event(Event::Evicted),
-            removed: 0,
+            removed: self.conns_removed,
         }
     }
 

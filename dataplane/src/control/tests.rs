@@ -225,6 +225,7 @@ async fn a_lip_that_is_gone_stays_ours_until_its_conns_are_closed() {
             assert_eq!(owner(used), Some(fib::Role::Lip));
             control.let_lips_go().await.unwrap();
             assert_eq!(owner(used), None);
+            assert_eq!(control.stats().await.unwrap().connections.removed, 1);
         })
         .await;
 }
