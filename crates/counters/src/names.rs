@@ -92,6 +92,8 @@ names! {
         IcmpTranslated = "icmp.translated",
         /// Packets whose headers had to be copied together or moved.
         Copied = "packet.copied",
+        /// Packets whose transport checksum the sender had left to an interface, and that got it here.
+        ChecksumFinished = "packet.checksum-finished",
         /// Packets that waited for a neighbour.
         NeighbourHeld = "neighbour.held",
         /// Times that control was asked to resolve a neighbour.

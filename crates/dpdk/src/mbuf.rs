@@ -291,6 +291,21 @@ impl Packet for Mbuf {
     }
 
     #[inline]
+    fn l4_checksum_unfinished(&self) -> bool {
+        self.l4_checksum() == L4Checksum::Unfinished
+    }
+
+    fn visit_segments(&self, mut visit: impl FnMut(&[u8])) {
+        let mut segment = Some(self.head());
+        while let Some(here) = segment {
+            // SAFETY: a segment's data lie within its buffer, which lives as long as the packet, and
+            // is borrowed with the packet.
+            visit(unsafe { std::slice::from_raw_parts(here.data(), usize::from(here.data_len())) });
+            segment = here.next();
+        }
+    }
+
+    #[inline]
     fn prefetch(&self) {
         let data = self.head().data();
         #[cfg(target_arch = "x86_64")]

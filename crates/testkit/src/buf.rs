@@ -22,6 +22,7 @@ pub struct Buf {
     len: usize,
     first_len: usize,
     rss_hash: Option<u32>,
+    l4_checksum_unfinished: bool,
 }
 
 impl Buf {
@@ -36,7 +37,14 @@ impl Buf {
         let mut memory = vec![0xa5; headroom + frame.len() + tailroom];
         memory[headroom..][..frame.len()].copy_from_slice(frame);
         let len = frame.len();
-        Self { memory, start: headroom, len, first_len: len, rss_hash: None }
+        Self {
+            memory,
+            start: headroom,
+            len,
+            first_len: len,
+            rss_hash: None,
+            l4_checksum_unfinished: false,
+        }
     }
 
     /// The same frame in several segments, the first of which has `first_len` bytes.
@@ -50,6 +58,26 @@ impl Buf {
     #[must_use]
     pub fn with_rss_hash(mut self, hash: u32) -> Self {
         self.rss_hash = Some(hash);
+        self
+    }
+
+    /// The same frame, its transport checksum left to the interface: it is that of the pseudo header.
+    ///
+    /// Panics if it is neither TCP nor UDP.
+    #[must_use]
+    pub fn with_unfinished_checksum(mut self) -> Self {
+        let parsed = self.clone().parsed();
+        let length = parsed.ip_end() - usize::from(parsed.l4);
+        let key = parsed.key;
+        let sum = wire::checksum::pseudo_header(key.src, key.dst, key.proto, length as u16);
+        let field = usize::from(parsed.l4)
+            + match parsed.kind {
+                wire::Kind::Tcp => 16,
+                wire::Kind::Udp => 6,
+                other => panic!("{other:?} has no checksum to be left"),
+            };
+        self.frame_mut()[field..][..2].copy_from_slice(&sum.to_be_bytes());
+        self.l4_checksum_unfinished = true;
         self
     }
 
@@ -149,6 +177,16 @@ impl Packet for Buf {
 
     fn rss_hash(&self) -> Option<u32> {
         self.rss_hash
+    }
+
+    fn l4_checksum_unfinished(&self) -> bool {
+        self.l4_checksum_unfinished
+    }
+
+    fn visit_segments(&self, mut visit: impl FnMut(&[u8])) {
+        let (first, rest) = self.frame().split_at(self.first_len);
+        visit(first);
+        visit(rest);
     }
 }
 

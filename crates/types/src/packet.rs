@@ -37,6 +37,17 @@ pub trait Packet: Sized {
         None
     }
 
+    /// True if the sender left the transport checksum to the interface: the field holds the sum of the
+    /// pseudo header only, as a virtual machine or container on the same host sends it.
+    fn l4_checksum_unfinished(&self) -> bool {
+        false
+    }
+
+    /// Shows all segments in their order.
+    fn visit_segments(&self, mut visit: impl FnMut(&[u8])) {
+        visit(self.bytes());
+    }
+
     /// Asks the memory of the first bytes into the cache.
     fn prefetch(&self) {}
 }

@@ -28,6 +28,7 @@ pub mod reply;
 pub mod tcp;
 pub mod tcp_options;
 pub mod udp;
+mod unfinished;
 
 pub use arp::Arp;
 pub use ethernet::Ethernet;
@@ -36,4 +37,5 @@ pub use ipv4::Ipv4;
 pub use parse::{Kind, ParseError, Parsed, parse, verify_icmp};
 pub use tcp::Tcp;
 pub use udp::Udp;
+pub use unfinished::finish_l4_checksum;
 pub use view::{chunk_at, chunk_at_mut};

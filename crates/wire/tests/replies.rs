@@ -201,3 +201,19 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// RFC 9293 §3.1, RFC 768: over pseudo header, header and data, however they are cut.
+    #[test]
+    fn an_unfinished_checksum_is_finished(
+        payload in proptest::collection::vec(any::<u8>(), 0..300), first in 54_usize..400, udp: bool,
+    ) {
+        let packet = pkt().ipv4("10.0.0.1", "10.0.0.2");
+        let whole = if udp { packet.udp(1, 2) } else { packet.tcp(1, 2) }.payload(&payload).build();
+        let mut unfinished = whole.clone().with_unfinished_checksum();
+        let parsed = unfinished.parsed();
+        let mut unfinished = unfinished.segmented(first);
+        wire::finish_l4_checksum(&mut unfinished, &parsed);
+        prop_assert_eq!(unfinished.frame(), whole.frame());
+    }
+}

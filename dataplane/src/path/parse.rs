@@ -29,6 +29,11 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
             other => other,
         };
         match result {
+            // Everything from here on changes checksums by differences, so there must be one.
+            Ok(()) if packet.l4_checksum_unfinished() => {
+                wire::finish_l4_checksum(packet, &meta.parsed);
+                core.counters.add(counters::Event::ChecksumFinished, 1);
+            }
             Ok(()) => {}
             Err(ParseError::Drop(verdict)) => burst.end(at, verdict),
             Err(ParseError::Pull(_)) => burst.end(at, Verdict::Malformed),

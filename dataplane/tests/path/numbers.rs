@@ -111,6 +111,25 @@ fn headers_over_several_segments_are_pulled_together() {
     bed.expect("received+1 sent+1 toa.inserted+1");
 }
 
+/// A virtual machine on the same host leaves the checksum to an interface that the packet never meets.
+#[test]
+fn a_checksum_that_was_left_to_the_interface_is_finished() {
+    let mut bed = Testbed::usual();
+    let conn = Conn::open(&mut bed, 40_000);
+    for (first_len, len) in [(60, 0), (60, 1), (61, 1000), (200, 1001), (1054, 1000)] {
+        bed.settled();
+        let segment = conn.by_client(&bed).payload_len(len).build();
+        bed.arrive_raw(0, bed.wan, segment.with_unfinished_checksum().segmented(first_len));
+        bed.turn();
+        assert!(bed.one(bed.lan).tcp().checksum_ok);
+        bed.expect("received+1 sent+1 packet.checksum-finished+1 toa.inserted+1");
+    }
+    let datagram = bed.by_client().udp(5000, 53).payload(b"odd").build();
+    bed.arrive_raw(0, bed.wan, datagram.with_unfinished_checksum());
+    bed.turn();
+    assert!(bed.one(bed.lan).udp().checksum_ok);
+}
+
 #[test]
 fn one_arm_is_the_same() {
     let mut bed = Setup { one_arm: true, ..Setup::default() }.build();

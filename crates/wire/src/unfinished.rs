@@ -1,0 +1,40 @@
+//! Finishes a transport checksum that its sender left to an interface.
+
+use types::Packet;
+
+use crate::checksum::{add, at_offset, pseudo_header, sum, udp_never_zero};
+use crate::{Kind, Parsed, chunk_at_mut};
+
+/// Writes the TCP or UDP checksum over the whole packet, over all of its segments.
+///
+/// What the field holds does not matter. Nothing happens to packets of other kinds, or if the headers
+/// are not in the first segment.
+pub fn finish_l4_checksum<P: Packet>(packet: &mut P, parsed: &Parsed) {
+    let start = usize::from(parsed.l4);
+    let field = match parsed.kind {
+        Kind::Tcp => start.saturating_add(16),
+        Kind::Udp => start.saturating_add(6),
+        _ => return,
+    };
+    let Some(checksum) = chunk_at_mut::<2>(packet.bytes_mut(), field) else { return };
+    *checksum = [0, 0];
+    let end = parsed.ip_end();
+    let length = end.saturating_sub(start) as u16;
+    let mut total = pseudo_header(parsed.key.src, parsed.key.dst, parsed.key.proto, length);
+    let mut at = 0_usize;
+    packet.visit_segments(|bytes| {
+        let next = at.saturating_add(bytes.len());
+        let from = start.clamp(at, next);
+        let to = end.clamp(at, next);
+        let here = bytes.get(from.saturating_sub(at)..to.saturating_sub(at)).unwrap_or_default();
+        total = add(total, at_offset(from.saturating_sub(start), sum(here)));
+        at = next;
+    });
+    let value = match parsed.kind {
+        Kind::Udp => udp_never_zero(!total),
+        _ => !total,
+    };
+    if let Some(checksum) = chunk_at_mut::<2>(packet.bytes_mut(), field) {
+        *checksum = value.to_be_bytes();
+    }
+}
