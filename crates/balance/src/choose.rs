@@ -56,7 +56,7 @@ impl Cells {
     pub fn pick(&self, service: &Service, key: &FlowKey, now: Now) -> Result<usize, NoServer> {
         let spec = service.spec();
         let cell = self.service(spec.slot).ok_or(NoServer::None)?;
-        if service.usable().is_empty() {
+        if service.takes_none() {
             return Err(NoServer::None);
         }
         if !cell.lease.admits(Limits::plain(spec.max_connections)) {
@@ -72,7 +72,7 @@ impl Cells {
         } else {
             view.unranked(key).map(|found| found.index)
         };
-        found.ok_or(NoServer::Limit)
+        found.ok_or(nobody(service))
     }
 
     /// Gives a new conn its server, as an index of [`Service::servers`]. The conn counts as opened (inactive), and
@@ -93,7 +93,7 @@ impl Cells {
         if cell.revision != service.revision() {
             cell.update(service, servers, *place, now);
         }
-        if service.usable().is_empty() {
+        if service.takes_none() {
             cell.totals.refused += 1;
             return Err(NoServer::None);
         }
@@ -112,11 +112,17 @@ impl Cells {
         let Some((index, server)) = found.and_then(|i| Some((i, service.servers().get(i)?))) else {
             cell.lease.close(workers);
             cell.totals.refused += 1;
-            return Err(NoServer::Limit);
+            return Err(nobody(service));
         };
         self.count_opened(spec.slot, server.slot, key.src, now);
         Ok(index)
     }
+}
+
+/// Why none was found.
+#[cold]
+fn nobody(service: &Service) -> NoServer {
+    if service.usable().is_empty() { NoServer::None } else { NoServer::Limit }
 }
 
 /// Takes one of a server's conns, if its limit has one left.
@@ -192,11 +198,17 @@ impl View<'_> {
         self.servers.of(server.slot).and_then(|cell| cell.warm)
     }
 
+    /// Has its limit one left?
+    #[inline]
+    fn has_room(&self, server: &Server) -> bool {
+        let admits = |cell: &ServerCell| cell.lease.admits(server.limits);
+        self.servers.of(server.slot).map_or(self.behind, admits)
+    }
+
     /// Does it take new conns, and has its limit one left?
     #[inline]
     fn admits(&self, server: &Server) -> bool {
-        let admits = |cell: &ServerCell| cell.lease.admits(server.limits);
-        server.takes_new() && self.servers.of(server.slot).map_or(self.behind, admits)
+        server.takes_new() && self.has_room(server)
     }
 
     /// While a server warms up it takes only its part of what comes to it, told apart by `lot`.
@@ -211,7 +223,7 @@ impl View<'_> {
         }
     }
 
-    /// The server that the client had, if it still takes new conns.
+    /// The server that the client had, if it still takes its conns.
     #[inline]
     fn remembered(&self, key: &FlowKey) -> Option<usize> {
         self.service.spec().persistence?;
@@ -221,7 +233,8 @@ impl View<'_> {
             true => self.service.servers().iter().position(|server| server.slot == slot)?,
         };
         self.server(index)
-            .is_some_and(|server| server.slot == slot && self.admits(server))
+            .filter(|server| server.slot == slot && server.takes_remembered())
+            .is_some_and(|server| self.has_room(server))
             .then_some(index)
     }
 

@@ -18,9 +18,9 @@ pub enum Admin {
     /// It serves.
     #[default]
     Enabled,
-    /// No new conns; those it has go on.
+    /// No new clients: conns go on, and a client that is remembered comes back as long as it is.
     Drain,
-    /// No new conns; those it has are ended by who compiles the service.
+    /// No new conns, not even of clients that are remembered; those it has go on.
     Disabled,
 }
 
@@ -76,6 +76,12 @@ impl Server {
     #[inline]
     pub fn takes_new(&self) -> bool {
         self.weight > 0 && self.admin == Admin::Enabled && self.healthy
+    }
+
+    /// Does it take new conns of clients that persistence sends to it, limits aside? Also with weight 0.
+    #[inline]
+    pub fn takes_remembered(&self) -> bool {
+        self.admin != Admin::Disabled && self.healthy
     }
 
     /// Milliseconds of slow start that are over and that there are; `None` once it is through.
@@ -302,6 +308,12 @@ impl Service {
     #[inline]
     pub fn usable(&self) -> &[u32] {
         &self.usable
+    }
+
+    /// True if no server takes new conns, not even of clients that are remembered.
+    #[inline]
+    pub(crate) fn takes_none(&self) -> bool {
+        self.usable.is_empty() && self.spec.persistence.is_none()
     }
 
     /// What a worker's cell for it must have room for.

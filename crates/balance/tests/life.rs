@@ -3,8 +3,8 @@
 mod common;
 
 use balance::{
-    Admin, BuildError, Cells, Persistence, RetireError, Scheduler, ServerChunk, Service,
-    ServiceCell, ServiceChunk, ServiceSpec, TableCache, Totals, Traffic,
+    Admin, BuildError, Cells, NoServer, Persistence, RetireError, Scheduler, Server, ServerChunk,
+    Service, ServiceCell, ServiceChunk, ServiceSpec, TableCache, Totals, Traffic,
 };
 use common::{SERVICE, choose, client, compile, counts, servers, workers};
 use types::{Now, Proto, Slot};
@@ -45,12 +45,59 @@ fn a_client_comes_back_to_its_server_and_is_forgotten() {
 }
 
 #[test]
-fn a_client_whose_server_takes_no_more_gets_another_and_stays_there() {
+fn a_draining_server_keeps_its_clients_and_gets_no_others() {
+    let drain: fn(&mut Server) = |server| server.admin = Admin::Drain;
+    for change in [drain, |server| server.weight = 0] {
+        for scheduler in Scheduler::ALL {
+            let rule = |spec: &mut ServiceSpec| {
+                (spec.scheduler, spec.persistence) = (scheduler, Some(STICKY));
+            };
+            let service = sticky(scheduler, &[1; 3]);
+            let cells = &mut workers(&service, 1)[0];
+            let home = choose(cells, &service, 7, Now::default()).unwrap();
+            let mut list = servers(&[1; 3]);
+            change(&mut list[home]);
+            let drained = compile(rule, list);
+            assert_eq!(choose(cells, &drained, 7, Now::default()), Ok(home), "{scheduler}");
+            for net in 1..20 {
+                let other = choose(cells, &drained, net << 8, Now::default()).unwrap();
+                assert_ne!(other, home, "{scheduler}");
+            }
+
+            // Also when it is the last: the others are out of service.
+            let mut list = servers(&[1; 3]);
+            list.iter_mut().for_each(|server| server.admin = Admin::Disabled);
+            (list[home].admin, list[home].weight) = (Admin::Enabled, 1);
+            change(&mut list[home]);
+            let last = compile(rule, list);
+            assert_eq!(choose(cells, &last, 7, Now::default()), Ok(home), "{scheduler}");
+            let stranger = choose(cells, &last, 99 << 8, Now::default());
+            assert_eq!(stranger, Err(NoServer::None), "{scheduler}");
+
+            // The template ends with its time.
+            let slot = service.servers()[home].slot;
+            for _ in 0..3 {
+                cells.closed(SERVICE, slot, false, 7, Now::default());
+            }
+            let later = Now::from_ms(u64::from(STICKY.timeout_ms));
+            assert_eq!(choose(cells, &last, 7, later), Err(NoServer::None), "{scheduler}");
+
+            let mut list = servers(&[1; 3]);
+            list[home].healthy = false;
+            change(&mut list[home]);
+            let down = compile(rule, list);
+            assert_ne!(cells.choose(&down, &client(7), Now::default()), Ok(home), "{scheduler}");
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_server_is_disabled_gets_another_and_stays_there() {
     let service = sticky(Scheduler::Rr, &[1; 3]);
     let cells = &mut workers(&service, 1)[0];
     let first = choose(cells, &service, 7, Now::default()).unwrap();
     let mut list = servers(&[1; 3]);
-    list[first].admin = Admin::Drain;
+    list[first].admin = Admin::Disabled;
     let drained = compile(rr, list);
     let second = choose(cells, &drained, 7, Now::default()).unwrap();
     assert_ne!(first, second);

@@ -100,9 +100,9 @@ keys! {
     "server_groups.*.servers[].address", None, "", NewConnections,
         "Address and port of a real server.";
     "server_groups.*.servers[].weight", Some("1"), "1", NewConnections,
-        "Its share of new conns, 0 to 65535; 0 means none.";
+        "Its share of new conns, 0 to 65535; 0 is as `admin: drain`.";
     "server_groups.*.servers[].admin", Some("enabled"), "", NewConnections,
-        "`enabled`; `drain` takes conns of clients with persistence only; `disabled` takes none.";
+        "`enabled`; `drain` takes conns only of clients that persistence remembers; `disabled` none.";
     "server_groups.*.servers[].limits.upper", None, "0 (none)", NewConnections,
         "At this many conns it takes no new ones.";
     "server_groups.*.servers[].limits.lower", None, "0 (none)", NewConnections,

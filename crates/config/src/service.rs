@@ -356,7 +356,7 @@ pub enum Admin {
     /// It takes conns.
     #[default]
     Enabled,
-    /// It takes no new conns, but those of clients with persistence; old ones go on.
+    /// It takes no new conns, but those of clients that persistence remembers; old ones go on.
     Drain,
     /// It takes no new conns at all; old ones go on.
     Disabled,
