@@ -40,7 +40,8 @@ impl FlowTable {
             if self.dirty.head == NONE {
                 self.dirty.tail = NONE;
             }
-            if self.flow(conn.forward()).is_some() {
+            // What has taken the place of a conn that is gone may be a redirect.
+            if self.is_conn(conn) {
                 return Some(conn);
             }
         }

@@ -3,7 +3,7 @@
 use types::Now;
 
 use crate::flow::{ConnId, Flow};
-use crate::state::{List, State, TimeoutSet};
+use crate::state::{List, TimeoutSet};
 use crate::table::FlowTable;
 
 /// The time in which the sweep goes once through the slab, at the fastest.
@@ -41,10 +41,12 @@ pub(crate) struct Sweep {
 
 impl FlowTable {
     /// The next conn that is due, or whose counts can be taken. To be called until `None`, once
-    /// a turn; an expired conn has to be removed before the next call.
+    /// a turn; an expired conn has to be removed before the next call. Redirects go by themselves.
     pub fn next_due(&mut self, now: Now, budget: &mut Budget) -> Option<Due> {
-        if let Some(conn) = self.next_due_in_lists(now, &mut budget.heads) {
-            return Some(Due::Expired(conn));
+        while let Some(conn) = self.next_due_in_lists(now, &mut budget.heads) {
+            if !self.remove_redirect(conn.forward()) {
+                return Some(Due::Expired(conn));
+            }
         }
         self.sweep(now, &mut budget.places)
     }
@@ -124,10 +126,12 @@ impl FlowTable {
         for _ in 0..VICTIM_PROBES.min(self.fresh) {
             let conn = ConnId(self.sweep.victim_next);
             self.sweep.victim_next = (conn.0 + 1) % self.fresh;
+            if !self.is_conn(conn) {
+                continue;
+            }
             let Some(state) = self.flow(conn.forward()).map(|flow| flow.state) else { continue };
             let idle_ms = self.idle_ms(conn, now);
             let long = state.list().is_none()
-                && state != State::Free
                 && idle_ms >= self.timeout_ms(conn) / 4
                 && best.is_none_or(|(best_ms, _)| idle_ms > best_ms);
             if long && self.flow(conn.forward()).is_some_and(&may_evict_idle) {

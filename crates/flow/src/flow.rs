@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use arch::{zero, zeroable_struct};
-use types::{Dir, FlowKey, Now};
+use types::{Dir, FlowKey, Now, WorkerId};
 
 use crate::State;
 
@@ -63,7 +63,7 @@ pub mod flags {
     pub const ADJUST_TS: u8 = 1 << 3;
     /// This is the flow of the packets to the opener. The table sets it.
     pub const REVERSE: u8 = 1 << 4;
-    /// No rewrite: another worker owns the conn.
+    /// No rewrite: another worker has the conn, see [`Flow::redirect`](crate::Flow::redirect).
     pub const REDIRECT: u8 = 1 << 5;
     /// The conn has an extension, and takes the slower body.
     pub const EXT: u8 = 1 << 6;
@@ -190,6 +190,12 @@ impl Flow {
     #[inline(always)]
     pub const fn has(&self, flags: u8) -> bool {
         self.flags & flags == flags
+    }
+
+    /// The worker that packets with this key go to, if they do not belong here.
+    #[inline(always)]
+    pub fn redirect(&self) -> Option<WorkerId> {
+        self.has(flags::REDIRECT).then_some(WorkerId(self.new_dport))
     }
 
     /// Which direction it is.

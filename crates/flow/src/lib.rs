@@ -22,6 +22,7 @@ mod hash;
 mod index;
 mod lists;
 mod record;
+mod redirect;
 mod state;
 mod table;
 #[cfg(test)]

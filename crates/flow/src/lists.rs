@@ -1,4 +1,4 @@
-//! FIFO lists of conns that are not established, one for each state list and timeout class.
+//! FIFO lists of conns that are not established and of redirects, one for each timeout class.
 //!
 //! All conns of a list have the same timeout, so its head is due first. A packet does not move its
 //! conn: at the head it is seen whether there was one, and the conn goes back to the tail then. So
@@ -142,7 +142,7 @@ impl FlowTable {
     }
 
     fn list_timeout(&self, id: QueueId) -> u32 {
-        self.timeouts.class((id.0 % CLASSES) as u8).of(id.list().state())
+        id.list().timeout_ms(self.timeouts.class((id.0 % CLASSES) as u8))
     }
 
     /// Puts a conn at the tail of a list, or of none; out of the one that it is in.

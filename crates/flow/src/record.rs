@@ -23,6 +23,8 @@ pub struct Record {
     pub proto: Proto,
     /// VLAN or tenant.
     pub zone: u16,
+    /// The zone of the forward flow: `zone`, or one of its own where no packet is to find it.
+    pub forward_zone: u16,
     /// State, of this protocol.
     pub state: State,
     /// Counts the transitions of the conn; wraps, so that only nearby ones compare.
@@ -121,13 +123,16 @@ impl RecordFlow {
         }
     }
 
-    fn to_flow(&self, record: &Record, timeout_class: u8) -> Result<Flow, ImportError> {
+    fn key(&self, zone: u16, proto: Proto) -> Result<FlowKey, ImportError> {
         let ((src, sport), (dst, dport)) = (v4(self.source)?, v4(self.destination)?);
+        Ok(FlowKey { src, dst, sport, dport, zone, proto: proto.number() })
+    }
+
+    fn to_flow(&self, key: FlowKey, state: State, timeout_class: u8) -> Result<Flow, ImportError> {
         let (new_src, new_sport) = v4(self.new_source)?;
         let (new_dst, new_dport) = v4(self.new_destination)?;
-        let (zone, proto) = (record.zone, record.proto.number());
         Ok(Flow {
-            state: record.state,
+            state,
             new_src,
             new_dst,
             new_sport,
@@ -142,8 +147,26 @@ impl RecordFlow {
             bytes_high: (self.bytes >> 32) as u16,
             flags: self.flags & PORTABLE_FLAGS,
             timeout_class,
-            ..Flow::with_key(FlowKey { src, dst, sport, dport, zone, proto })
+            ..Flow::with_key(key)
         })
+    }
+}
+
+impl Record {
+    /// The keys of the packets as they arrive, the opener's first.
+    ///
+    /// # Errors
+    /// An address is of another family than the tables hold.
+    pub fn keys(&self) -> Result<[FlowKey; 2], ImportError> {
+        Ok([
+            self.forward.key(self.forward_zone, self.proto)?,
+            self.reverse.key(self.zone, self.proto)?,
+        ])
+    }
+
+    /// True if packets of the opener are to find the conn.
+    pub const fn has_forward(&self) -> bool {
+        self.forward_zone == self.zone
     }
 }
 
@@ -163,8 +186,8 @@ impl FlowTable {
             |slot: Slot, address, port| (!slot.is_none()).then(|| Endpoint::v4(address, port));
         Some(Record {
             proto: forward.state.proto()?,
-            // A forward flow that no packet is to find stands in a zone of its own.
             zone: reverse.zone,
+            forward_zone: forward.zone,
             state: forward.state,
             version: cold.version(),
             age_ms: now.since(cold.created_ms()),
@@ -192,10 +215,21 @@ impl FlowTable {
         if state.proto() != Some(proto) {
             return Err(ImportError::State { proto, state });
         }
-        let forward = record.forward.to_flow(record, local.timeout_class)?;
-        let reverse = record.reverse.to_flow(record, local.timeout_class)?;
+        let [forward, reverse] = record.keys()?;
+        let forward = record.forward.to_flow(forward, state, local.timeout_class)?;
+        let reverse = record.reverse.to_flow(reverse, state, local.timeout_class)?;
         let new = NewCold { service: local.service, rs: local.rs, lease: record.lease };
-        let conn = self.insert(forward, reverse, new, now)?;
+        // The conn was elsewhere before.
+        let replaced = self.take_redirect(&forward.key());
+        let conn = match self.insert(forward, reverse, new, now) {
+            Ok(conn) => conn,
+            Err(error) => {
+                if let Some((to, class)) = replaced {
+                    self.insert_redirect(forward.key(), to, class, now)?;
+                }
+                return Err(error.into());
+            }
+        };
         let timeout_ms = self.timeout_ms(conn);
         let idle_ms = timeout_ms - record.timeout_left_ms.min(timeout_ms);
         for id in [conn.forward(), conn.reverse()] {

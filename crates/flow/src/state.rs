@@ -43,7 +43,7 @@ zeroable_enum! {
     }
 }
 
-/// A FIFO that conns stand in until they are due, by state and timeout class.
+/// A FIFO that conns stand in until they are due, by state and timeout class; and one of redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum List {
@@ -52,20 +52,28 @@ pub(crate) enum List {
     IcmpOneway,
     Closing,
     Closed,
+    Redirect,
 }
 
 impl List {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::HalfOpen, Self::UdpOneway, Self::IcmpOneway, Self::Closing, Self::Closed];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::HalfOpen,
+        Self::UdpOneway,
+        Self::IcmpOneway,
+        Self::Closing,
+        Self::Closed,
+        Self::Redirect,
+    ];
 
-    /// One of the states whose conns stand in it; all of them have the same timeout.
-    pub(crate) const fn state(self) -> State {
+    /// How long what stands in it may be idle, the same for all of it.
+    pub(crate) fn timeout_ms(self, timeouts: &TimeoutSet) -> u32 {
         match self {
-            Self::HalfOpen => State::SynSent,
-            Self::UdpOneway => State::UdpOneway,
-            Self::IcmpOneway => State::IcmpOneway,
-            Self::Closing => State::BothFin,
-            Self::Closed => State::Closed,
+            Self::HalfOpen => timeouts.of(State::SynSent),
+            Self::UdpOneway => timeouts.of(State::UdpOneway),
+            Self::IcmpOneway => timeouts.of(State::IcmpOneway),
+            Self::Closing => timeouts.of(State::BothFin),
+            Self::Closed => timeouts.of(State::Closed),
+            Self::Redirect => timeouts.longest(),
         }
     }
 }
@@ -178,6 +186,11 @@ impl TimeoutSet {
         };
         ms.min(Self::MAX_MS)
     }
+
+    /// The longest that a conn may be idle in any state.
+    pub fn longest(&self) -> u32 {
+        State::ALL.iter().map(|state| self.of(*state)).max().unwrap_or(0)
+    }
 }
 
 /// The timeouts of all 256 classes. A service with timeouts of its own has a class of its own.
@@ -237,7 +250,10 @@ mod tests {
                 }
             }
         }
-        assert!(List::ALL.iter().all(|&list| list.state().list() == Some(list)));
+        for list in State::ALL.iter().filter_map(|state| state.list().zip(Some(set.of(*state)))) {
+            assert_eq!(list.0.timeout_ms(&set), list.1);
+        }
+        assert_eq!(List::Redirect.timeout_ms(&set), set.tcp_established_ms);
     }
 
     #[test]

@@ -122,6 +122,7 @@ pub struct FlowTable {
     pub(crate) fresh: u32,
     free: u32,
     live: u32,
+    pub(crate) redirects: u32,
     max: u32,
 }
 
@@ -146,6 +147,7 @@ impl FlowTable {
             fresh: 0,
             free: NONE,
             live: 0,
+            redirects: 0,
             max,
         })
     }
@@ -177,7 +179,13 @@ impl FlowTable {
         self.live == 0
     }
 
-    /// How many there can be.
+    /// True if there is no place for another conn: redirects take places, too.
+    #[inline]
+    pub const fn is_full(&self) -> bool {
+        self.live + self.redirects >= self.max
+    }
+
+    /// How many there can be, if there is no redirect.
     #[inline]
     pub const fn max_connections(&self) -> u32 {
         self.max
@@ -222,7 +230,7 @@ impl FlowTable {
         self.index.find(hash, is_it).map(FlowId)
     }
 
-    /// A flow of a live conn.
+    /// A flow of a live conn, or a redirect.
     #[inline(always)]
     pub fn flow(&self, id: FlowId) -> Option<&Flow> {
         self.flows.get(id.0 as usize).filter(|flow| flow.state != State::Free)
@@ -237,8 +245,7 @@ impl FlowTable {
     /// The cold part of a live conn.
     #[inline]
     pub fn cold(&self, conn: ConnId) -> Option<&Cold> {
-        self.flow(conn.forward())?;
-        self.cold.get(conn.0 as usize)
+        self.is_conn(conn).then(|| self.cold.get(conn.0 as usize))?
     }
 
     /// Looks up a burst: the keys and hashes of [`BURST_MAX`] packets at most, whose buckets were
@@ -312,8 +319,8 @@ impl FlowTable {
             self.give_place(conn);
             return Err(InsertError::Full);
         }
-        forward.flags &= !flags::REVERSE;
-        reverse.flags |= flags::REVERSE;
+        forward.flags &= !(flags::REVERSE | flags::REDIRECT);
+        reverse.flags = reverse.flags & !flags::REDIRECT | flags::REVERSE;
         reverse.state = forward.state;
         reverse.timeout_class = forward.timeout_class;
         for (id, mut flow) in [(conn.forward(), forward), (conn.reverse(), reverse)] {
@@ -377,11 +384,17 @@ impl FlowTable {
             *budget -= 1;
             let conn = ConnId(cursor.0);
             cursor.0 += 1;
-            if self.flow(conn.forward()).is_some() {
+            if self.is_conn(conn) {
                 return Some(conn);
             }
         }
         None
+    }
+
+    /// True if a conn, and not a redirect, stands in this place.
+    #[inline]
+    pub(crate) fn is_conn(&self, conn: ConnId) -> bool {
+        self.flow(conn.forward()).is_some_and(|forward| !forward.has(flags::REDIRECT))
     }
 
     /// True if no conn comes after the cursor.
@@ -390,7 +403,7 @@ impl FlowTable {
     }
 
     /// The place that was freed last, else one that was never used: few pages are touched.
-    fn take_place(&mut self) -> Option<ConnId> {
+    pub(crate) fn take_place(&mut self) -> Option<ConnId> {
         let place = self.free;
         if place != NONE {
             self.free = self.cold.get(place as usize)?.next;
@@ -402,7 +415,7 @@ impl FlowTable {
         })
     }
 
-    fn give_place(&mut self, conn: ConnId) {
+    pub(crate) fn give_place(&mut self, conn: ConnId) {
         if let Some(cold) = self.cold.get_mut(conn.0 as usize) {
             cold.next = self.free;
             self.free = conn.0;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use types::{Dir, Proto};
+use types::{Dir, Proto, WorkerId};
 
 use super::*;
 use crate::testing::{pair, table};
 use crate::track::{Track, icmp, udp};
-use crate::{Flow, InsertError, NewCold};
+use crate::{Flow, InsertError, NewCold, State};
 
 const ALL: Budget = Budget { heads: u32::MAX, places: u32::MAX };
 /// The model looks for what is due after each step of this length at most.
@@ -42,6 +42,9 @@ enum Op {
     Packet(u32, bool),
     State(u32, usize),
     Close(u32),
+    Redirect(u32, u16, u8),
+    Follow(u32),
+    RemoveRedirect(u32),
     Wait(u32),
     Evict,
 }
@@ -53,7 +56,10 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (n.clone(), proto, 0..3u8).prop_map(|(n, proto, class)| Op::Open(n, proto, class)),
         6 => (n.clone(), any::<bool>()).prop_map(|(n, forward)| Op::Packet(n, forward)),
         4 => (n.clone(), 1..10usize).prop_map(|(n, state)| Op::State(n, state)),
-        1 => n.prop_map(Op::Close),
+        1 => n.clone().prop_map(Op::Close),
+        3 => (n.clone(), 1..9u16, 0..3u8).prop_map(|(n, to, class)| Op::Redirect(n, to, class)),
+        2 => n.clone().prop_map(Op::Follow),
+        1 => n.prop_map(Op::RemoveRedirect),
         6 => (1..STEP_MS).prop_map(Op::Wait),
         1 => Just(Op::Evict),
     ]
@@ -68,10 +74,18 @@ struct Entry {
     packets: u64,
 }
 
+/// A redirect for the forward key of the TCP conn of a number.
+struct Redirect {
+    to: WorkerId,
+    class: u8,
+    last_ms: u32,
+}
+
 /// The table and what it should hold.
 struct Model {
     table: FlowTable,
     conns: HashMap<u32, Entry>,
+    redirects: HashMap<u32, Redirect>,
     now_ms: u32,
 }
 
@@ -88,7 +102,11 @@ impl Model {
             Some(entry) if entry.proto == proto => {
                 assert_eq!(opened, Err(InsertError::Exists(Some(entry.conn.forward()))));
             }
-            _ if self.conns.len() as u32 == MAX => assert_eq!(opened, Err(InsertError::Full)),
+            _ if proto == Proto::Tcp && self.redirects.contains_key(&n) => {
+                let redirect = self.find(&pair(proto, n).0.key());
+                assert_eq!(opened, Err(InsertError::Exists(redirect)));
+            }
+            _ if self.is_full() => assert_eq!(opened, Err(InsertError::Full)),
             Some(_) => {
                 self.table.remove(opened.unwrap()).unwrap();
             }
@@ -99,6 +117,45 @@ impl Model {
                 self.conns.insert(n, entry);
             }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        (self.conns.len() + self.redirects.len()) as u32 == MAX
+    }
+
+    fn find(&self, key: &types::FlowKey) -> Option<crate::FlowId> {
+        self.table.lookup(key, self.table.hash(key))
+    }
+
+    fn redirect(&mut self, n: u32, to: u16, class: u8) {
+        let (to, last_ms, key) = (WorkerId(to), self.now_ms, pair(Proto::Tcp, n).0.key());
+        let (there, full) = (self.redirects.contains_key(&n), self.is_full());
+        let inserted = self.table.insert_redirect(key, to, class, self.now());
+        match self.conns.get(&n).filter(|entry| entry.proto == Proto::Tcp) {
+            Some(entry) => {
+                assert_eq!(inserted, Err(InsertError::Exists(Some(entry.conn.forward()))));
+            }
+            None if full && !there => assert_eq!(inserted, Err(InsertError::Full)),
+            None => {
+                assert_eq!(inserted, Ok(()));
+                self.redirects.insert(n, Redirect { to, class, last_ms });
+            }
+        }
+    }
+
+    fn follow(&mut self, n: u32) {
+        let now = self.now();
+        let Some(id) = self.find(&pair(Proto::Tcp, n).0.key()) else { return };
+        let redirect = self.redirects.get_mut(&n);
+        assert_eq!(self.table.follow_redirect(id, now), redirect.as_ref().map(|it| it.to));
+        if let Some(redirect) = redirect {
+            redirect.last_ms = self.now_ms;
+        }
+    }
+
+    fn remove_redirect(&mut self, n: u32) {
+        let Some(id) = self.find(&pair(Proto::Tcp, n).0.key()) else { return };
+        assert_eq!(self.table.remove_redirect(id), self.redirects.remove(&n).is_some());
     }
 
     fn packet(&mut self, n: u32, forward: bool) {
@@ -172,6 +229,16 @@ impl Model {
                 }
             }
         }
+        let table = &self.table;
+        self.redirects.retain(|n, redirect| {
+            let idle_ms = now.tick_ms.wrapping_sub(redirect.last_ms);
+            let timeout_ms = small_timeouts(redirect.class).tcp_established_ms;
+            let key = pair(Proto::Tcp, *n).0.key();
+            let there = table.lookup(&key, table.hash(&key)).is_some();
+            assert!(there || idle_ms >= timeout_ms, "early: it is of use");
+            assert!(!there || idle_ms < 2 * timeout_ms + 2 * STEP_MS, "late");
+            there
+        });
         for entry in self.conns.values() {
             let timeout_ms = small_timeouts(entry.class).of(entry.state);
             let late_ms = match entry.state.list() {
@@ -192,13 +259,20 @@ impl Model {
             Some(List::IcmpOneway) => 2,
             Some(List::Closed) => 3,
             Some(List::Closing) => 4,
-            None => 5,
+            Some(List::Redirect) | None => 5,
         };
         assert!(self.conns.values().all(|other| rank(other.state) >= rank(entry.state)));
     }
 
     fn check(&self) {
         assert_eq!(self.table.len() as usize, self.conns.len());
+        assert_eq!(self.table.redirects() as usize, self.redirects.len());
+        assert_eq!(self.table.is_full(), self.is_full());
+        let (mut cursor, mut budget) = (crate::Cursor::default(), u32::MAX);
+        while let Some(conn) = self.table.next_conn(&mut cursor, &mut budget) {
+            self.name_of(conn);
+            assert!(self.table.export(conn, self.now()).is_some());
+        }
         for n in 0..40 {
             let conn = self.conns.get(&n);
             for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
@@ -208,7 +282,16 @@ impl Model {
                     (forward.key(), expected.map(ConnId::forward)),
                     (reverse.key(), expected.map(ConnId::reverse)),
                 ] {
-                    assert_eq!(self.table.lookup(&key, self.table.hash(&key)), id);
+                    let found = self.find(&key);
+                    let to = found.and_then(|id| self.table.flow(id)?.redirect());
+                    if let Some(to) = to {
+                        assert_eq!(self.redirects.get(&n).map(|redirect| redirect.to), Some(to));
+                        assert_eq!((proto, id), (Proto::Tcp, None));
+                        assert!(self.table.export(found.unwrap().conn(), self.now()).is_none());
+                        assert!(self.table.flow(found.unwrap().twin()).is_none());
+                    } else {
+                        assert_eq!(found, id);
+                    }
                 }
             }
         }
@@ -226,7 +309,8 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..250),
         start_ms in prop_oneof![Just(0), Just(u32::MAX - 20_000)],
     ) {
-        let mut model = Model { table: small_table(), conns: HashMap::new(), now_ms: start_ms };
+        let (conns, redirects) = (HashMap::new(), HashMap::new());
+        let mut model = Model { table: small_table(), conns, redirects, now_ms: start_ms };
         model.expire();
         for op in ops {
             match op {
@@ -234,6 +318,9 @@ proptest! {
                 Op::Packet(n, forward) => model.packet(n, forward),
                 Op::State(n, state) => model.state(n, state),
                 Op::Close(n) => drop(model.close(n)),
+                Op::Redirect(n, to, class) => model.redirect(n, to, class),
+                Op::Follow(n) => model.follow(n),
+                Op::RemoveRedirect(n) => model.remove_redirect(n),
                 Op::Evict => model.evict(),
                 Op::Wait(ms) => {
                     model.now_ms = model.now_ms.wrapping_add(ms);
@@ -247,6 +334,7 @@ proptest! {
             model.expire();
         }
         prop_assert!(model.conns.is_empty(), "all expire if nothing comes");
+        prop_assert!(model.redirects.is_empty(), "so do redirects");
         prop_assert_eq!(model.table.index.entries(), (0, 0));
     }
 }

@@ -1,8 +1,7 @@
 //! Conns that move to other tables go on as they were.
 
-use std::collections::HashMap;
-
 use proptest::prelude::*;
+use types::WorkerId;
 
 use super::*;
 use crate::testing::{pair, table, table_of_seed};
@@ -35,6 +34,8 @@ struct Conn {
     deltas: [u16; 4],
     flags: u8,
     service: bool,
+    /// No packet of the opener's is to find it.
+    hidden: bool,
     opened_ms: u32,
     seen_ms: u32,
 }
@@ -42,21 +43,36 @@ struct Conn {
 fn conn() -> impl Strategy<Value = Conn> {
     let proto = prop_oneof![Just(Proto::Tcp), Just(Proto::Udp), Just(Proto::Icmp)];
     let numbers = (any::<[u32; 6]>(), any::<[u16; 4]>(), any::<u8>());
-    (proto, any::<prop::sample::Index>(), numbers, any::<bool>(), 0..50_000u32, 0..5_000u32)
-        .prop_map(|(proto, state, (numbers, deltas, flags), service, opened_ms, seen)| Conn {
+    let kind = (any::<bool>(), prop::bool::weighted(0.2));
+    (proto, any::<prop::sample::Index>(), numbers, kind, 0..50_000u32, 0..5_000u32).prop_map(
+        |(proto, state, (numbers, deltas, flags), (service, hidden), opened_ms, seen)| Conn {
             proto,
             state: state.index(State::ALL.len()),
             numbers,
             deltas,
             flags,
             service,
+            hidden,
             opened_ms,
             seen_ms: opened_ms + seen,
-        })
+        },
+    )
+}
+
+/// Both flows of the n-th conn of a test.
+fn flows(n: u32, conn: &Conn) -> (Flow, Flow) {
+    let (forward, reverse) = pair(conn.proto, n);
+    (Flow { zone: if conn.hidden { 99 } else { forward.zone }, ..forward }, reverse)
+}
+
+/// Who owns a packet's key: for the n-th conn by its client's or its own port, so that both seldom agree.
+fn owner(key: &FlowKey, workers: usize) -> usize {
+    let by_client = key.dport == 80;
+    if by_client { usize::from(key.sport) / 3 % workers } else { usize::from(key.dport) % workers }
 }
 
 fn open(table: &mut FlowTable, n: u32, conn: &Conn) {
-    let (forward, reverse) = pair(conn.proto, n);
+    let (forward, reverse) = flows(n, conn);
     let state = State::ALL[conn.state];
     let state = if state.proto() == Some(conn.proto) { state } else { forward.state };
     let [a, b, c, d, e, f] = conn.numbers;
@@ -97,19 +113,31 @@ proptest! {
             .map(|n| table_of_seed(room, seed.wrapping_add(n)))
             .collect();
         let later = Now::from_ms(7_000_000);
-        let mut owners = HashMap::new();
-        for (n, record) in read.iter().enumerate() {
-            let owner = record.forward.source.l4_port.0 as usize % workers;
+        let mut redirects = 0;
+        for record in &read {
+            let [forward, reverse] = record.keys().unwrap();
+            let (home, other) = (owner(&reverse, workers), owner(&forward, workers));
             let local = local(record.vip.is_some());
-            let conn = new[owner].import(record, local, later).unwrap();
-            prop_assert_eq!(&new[owner].export(conn, later).unwrap(), record);
-            owners.insert(n as u32, owner);
+            let conn = new[home].import(record, local, later).unwrap();
+            prop_assert_eq!(&new[home].export(conn, later).unwrap(), record);
+            if home != other && record.has_forward() {
+                new[other].insert_redirect(forward, WorkerId(home as u16), 0, later).unwrap();
+                redirects += 1;
+            }
         }
+        prop_assert_eq!(new.iter().map(FlowTable::redirects).sum::<u32>(), redirects);
+        let exported: usize = new.iter().map(|table| self::records(table, later).len()).sum();
+        prop_assert_eq!(exported, conns.len());
         for (n, conn) in conns.iter().enumerate() {
-            let (forward, reverse) = pair(conn.proto, n as u32);
+            let (forward, reverse) = flows(n as u32, conn);
             for key in [forward.key(), reverse.key()] {
-                let there = translate(&new[owners[&(n as u32)]], &key);
-                prop_assert!(there.is_some());
+                let mut at = if conn.hidden { owner(&reverse.key(), workers) } else { owner(&key, workers) };
+                let found = translate(&new[at], &key);
+                if let Some(to) = found.and_then(|flow| flow.redirect()) {
+                    at = to.0.into();
+                }
+                let there = translate(&new[at], &key);
+                prop_assert!(there.is_some_and(|flow| flow.redirect().is_none()));
                 prop_assert_eq!(there, translate(&old, &key));
             }
         }
