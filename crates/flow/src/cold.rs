@@ -16,8 +16,12 @@ zeroable_enum! {
         None,
         /// A LIP's port: `forward.new_src` and `new_sport`, towards `new_dst` and `new_dport`.
         Lip,
-        /// A WAN IP's port.
-        WanIp,
+        /// Mappings that other conns may share: of the source, if `forward` exchanges it, and of
+        /// the destination, if `forward` exchanges that and it is not a fixed one.
+        Mapping,
+        /// A WAN IP's port towards one remote: `forward.new_src` and `new_sport`, towards
+        /// `new_dst` and `new_dport`. The destination may be a mapping besides.
+        Wan,
     }
 }
 

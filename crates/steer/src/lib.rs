@@ -2,14 +2,17 @@
 //!
 //! A worker writes only what it owns, so both directions of a conn must come to one worker. Forward
 //! packets go by a hash of their key; the worker that opens the conn leases a port of its own
-//! classes, and replies go by the class of that port.
+//! classes, and replies go by the class of that port. Behind a NAT gateway the inside address
+//! decides in both ways: outgoing packets go by a hash of it, and what comes back to a WAN IP by the
+//! block of the port, of which the owner of the inside address has leased one of its own.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-use types::{ClassSet, FlowKey, PORT_CLASSES, WorkerId, port_class};
+use types::{BlockSet, ClassSet, FlowKey, PORT_BLOCKS, PORT_CLASSES, WorkerId};
+use types::{port_block, port_class};
 
 /// Workers that keys can be divided among: each needs a port class of its own.
 pub const MAX_WORKERS: u16 = PORT_CLASSES as u16;
@@ -29,6 +32,14 @@ pub enum Role {
     },
     /// A LIP: the class of the destination port.
     Lip,
+    /// By its source address alone: what a subscriber sends, and what a client sends to a server
+    /// that sees its address.
+    Source,
+    /// By its destination address alone, so that [`Role::Source`] of a packet and this one of its
+    /// answer have the same owner.
+    Destination,
+    /// A WAN IP: the block of the destination port.
+    Wan,
 }
 
 /// Why there is no steering among so many workers.
@@ -79,6 +90,9 @@ impl Steering {
                 self.share(self.hash(u128::from(prefix) | u128::from(key.zone) << 64))
             }
             Role::Lip => self.owner_of_class(port_class(key.dport)),
+            Role::Source => self.owner_of_address(key.src, key.zone),
+            Role::Destination => self.owner_of_address(key.dst, key.zone),
+            Role::Wan => self.owner_of_block(port_block(key.dport)),
         }
     }
 
@@ -87,6 +101,27 @@ impl Steering {
         (0..PORT_CLASSES as u8)
             .filter(|&class| self.owner_of_class(class) == worker)
             .fold(ClassSet::NONE, ClassSet::with)
+    }
+
+    /// The blocks of WAN IPs' ports that this worker leases; none if there is no such worker.
+    ///
+    /// Of 128 workers the first two have only ports below 1024.
+    pub fn wan_blocks_of(&self, worker: WorkerId) -> BlockSet {
+        (0..PORT_BLOCKS as u8)
+            .filter(|&block| self.owner_of_block(block) == worker)
+            .fold(BlockSet::NONE, BlockSet::with)
+    }
+
+    /// Bits 80 and up are those of no prefix of [`Role::VipPersistent`]: the hash is another one.
+    #[inline(always)]
+    fn owner_of_address(&self, address: u32, zone: u16) -> WorkerId {
+        self.share(self.hash(u128::from(address) | u128::from(zone) << 64 | 1 << 80))
+    }
+
+    /// Block modulo workers: for a power of two it is a mask of the port, as with classes.
+    #[inline(always)]
+    fn owner_of_block(&self, block: u8) -> WorkerId {
+        WorkerId(u16::from(block).checked_rem(self.workers).unwrap_or(0))
     }
 
     #[inline(always)]
@@ -173,18 +208,34 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_shared_evenly_and_wholly() {
+        for workers in 1..=MAX_WORKERS {
+            let steering = steering(workers);
+            let shares: Vec<BlockSet> =
+                (0..workers).map(|worker| steering.wan_blocks_of(WorkerId(worker))).collect();
+            let counts = shares.iter().map(|share| share.count());
+            let (least, most) = (counts.clone().min().unwrap(), counts.clone().max().unwrap());
+            assert!(least >= 1 && most - least <= 1, "{workers} workers: {least} to {most}");
+            assert_eq!(counts.sum::<u32>(), 128);
+            assert_eq!(shares.iter().fold(0, |all, share| all | share.0), u128::MAX);
+            assert_eq!(steering.wan_blocks_of(WorkerId(workers)), BlockSet::NONE);
+        }
+    }
+
+    #[test]
     fn a_power_of_two_of_workers_is_a_mask_of_the_port() {
         let steering = steering(8);
         for dport in [1_024, 40_001, 65_535] {
             let key = FlowKey { dport, ..FlowKey::default() };
             assert_eq!(steering.owner(Role::Lip, &key), WorkerId(dport & 7));
+            assert_eq!(steering.owner(Role::Wan, &key), WorkerId(dport >> 9 & 7));
         }
     }
 
     #[test]
     fn conns_spread_evenly() {
         for workers in [2, 3, 7, 16, 33, 128] {
-            for role in [Role::Vip, Role::VipPersistent { prefix_len: 32 }] {
+            for role in [Role::Vip, Role::VipPersistent { prefix_len: 32 }, Role::Source] {
                 let steering = steering(workers);
                 let mut counts = vec![0_u32; workers.into()];
                 let total = match role {
@@ -236,6 +287,9 @@ mod tests {
         prop_oneof![
             Just(Role::Vip),
             Just(Role::Lip),
+            Just(Role::Source),
+            Just(Role::Destination),
+            Just(Role::Wan),
             any::<u8>().prop_map(|prefix_len| Role::VipPersistent { prefix_len }),
         ]
     }
@@ -245,6 +299,7 @@ mod tests {
         fn one_worker_owns_everything(key in any_key(), role in any_role()) {
             prop_assert_eq!(steering(1).owner(role, &key), WorkerId(0));
             prop_assert_eq!(steering(1).classes_of(WorkerId(0)), ClassSet::ALL);
+            prop_assert_eq!(steering(1).wan_blocks_of(WorkerId(0)), BlockSet::ALL);
         }
 
         #[test]
@@ -262,6 +317,19 @@ mod tests {
             let steering = steering(workers);
             let owner = steering.owner(Role::Lip, &key);
             prop_assert!(steering.classes_of(owner).contains_port(key.dport));
+            let owner = steering.owner(Role::Wan, &key);
+            prop_assert!(steering.wan_blocks_of(owner).contains_port(key.dport));
+        }
+
+        #[test]
+        fn an_answer_goes_to_the_owner_of_what_it_answers(
+            key in any_key(), workers in 1..=MAX_WORKERS,
+        ) {
+            let steering = steering(workers);
+            let owner = steering.owner(Role::Source, &key);
+            prop_assert_eq!(steering.owner(Role::Destination, &key.reversed()), owner);
+            let other = FlowKey { dst: !key.dst, sport: !key.sport, proto: 47, ..key };
+            prop_assert_eq!(steering.owner(Role::Source, &other), owner);
         }
 
         #[test]

@@ -14,7 +14,9 @@ mod time;
 mod verdict;
 
 pub use address::{Endpoint, Lip, MacAddr, ParseEndpointError, ParseMacError, RsAddr, Vip, WanIp};
-pub use class::{ClassSet, PORT_CLASSES, port_class};
+pub use class::{
+    BlockSet, ClassSet, PORT_BLOCK_LEN, PORT_BLOCKS, PORT_CLASSES, port_block, port_class,
+};
 pub use io::Io;
 pub use key::{Dir, FlowKey, IcmpId, L4Port, Proto, Zone};
 pub use packet::Packet;

@@ -96,6 +96,21 @@ verdicts! {
     /// ICMP error of a type that does not pass, or with a broken inner packet or checksum.
     BadIcmp = "drop.bad-icmp",
 
+    /// To a WAN IP, but no mapping has this port.
+    NoMapping = "drop.no-mapping",
+    /// To a mapping, from a remote that the rule's filtering keeps out.
+    Filtered = "drop.filtered",
+    /// No free port on any WAN IP of the rule.
+    WanExhausted = "drop.wan-exhausted",
+    /// Limit of an inside address's ports, sessions or new sessions a second reached.
+    SubscriberLimit = "drop.subscriber-limit",
+    /// A rule of `snat` says to drop it.
+    NatDenied = "drop.nat-denied",
+    /// The policy or a rule of `forwarding` does not let it through.
+    ForwardDenied = "drop.forward-denied",
+    /// Its source is not reached by the interface that it came from (RFC 3704).
+    ReversePath = "drop.reverse-path",
+
     /// TTL used up.
     TtlExceeded = "drop.ttl-exceeded",
     /// Larger than the way out takes, and not to be fragmented.
