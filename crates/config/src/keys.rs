@@ -137,7 +137,7 @@ keys! {
         "Instead of the one in `conntrack`.";
     "services.*.timeouts.udp", None, "by `--conn-timeout`", Live,
         "Instead of the one in `conntrack`.";
-    "services.*.persistence.timeout", None, "300s", NewConnections,
+    "services.*.persistence.timeout", None, "360s if persistent", NewConnections,
         "How long a client comes back to its real server after its last conn.";
     "services.*.persistence.prefix", Some("32"), "32", NewConnections,
         "Length of the source prefix whose clients are taken for one.";
@@ -145,7 +145,7 @@ keys! {
         "Chooses a real server for each UDP datagram.";
     "services.*.limits.max_connections", None, "0 (none)", NewConnections,
         "The most conns at once, over all workers.";
-    "services.*.on_not_syn", Some("reset"), "reset (by the kernel)", Live,
+    "services.*.on_not_syn", Some("reset"), "reset", Live,
         "What answers a TCP packet of no conn that is no SYN: `drop` or `reset`.";
     "services.*.on_no_server", Some("unreachable"), "drop", Live,
         "What a client gets without a real server: `drop`, `reset` or `unreachable`.";
