@@ -1,5 +1,6 @@
 //! Proves of the tree itself that
 //! - the arrows between crates point one way, as `docs/architecture.md` says;
+//! - every dependency is used and has its reason in `docs/dependencies.md`;
 //! - `unsafe` is forbidden everywhere but in the crates that are there for it;
 //! - no file has more than 500 lines before its tests;
 //! - links in the book lead somewhere, and every page is in its summary;
@@ -79,6 +80,45 @@ fn arrows_point_one_way() {
             let wanted = dependency["kind"].is_null();
             assert!(!wanted || !ours || allowed.contains(&on), "{name} must not stand on {on}");
         }
+    }
+}
+
+/// The names between a heading of the root manifest and the next one.
+fn workspace_dependencies() -> Vec<String> {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let lines = text.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let others = lines.filter(|line| !line.contains("path = ") && !line.starts_with('#'));
+    others.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect()
+}
+
+#[test]
+fn every_dependency_has_a_reason_and_a_use() {
+    let mut used = Vec::new();
+    for package in metadata()["packages"].as_array().unwrap() {
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        used.extend(dependencies.map(|dependency| {
+            let name = dependency["rename"].as_str().or(dependency["name"].as_str());
+            name.unwrap().to_owned()
+        }));
+    }
+    let listed = workspace_dependencies();
+    assert!(listed.len() > 20, "{listed:?}");
+    let book = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    let mut explained: Vec<_> = book
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, why)| {
+            assert!(why.len() > 10, "docs/dependencies.md: {name} has no reason");
+            name.to_owned()
+        })
+        .collect();
+    explained.sort();
+    let mut sorted = listed.clone();
+    sorted.sort();
+    assert_eq!(explained, sorted, "docs/dependencies.md and Cargo.toml differ");
+    for name in listed {
+        assert!(used.contains(&name), "Cargo.toml: nobody uses {name}");
     }
 }
 
