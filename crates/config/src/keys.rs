@@ -84,7 +84,7 @@ keys! {
     "interfaces.*.mtu", Some("1500"), "1500", Restart, "Largest IP packet, 68 to 9600 bytes.";
     "addresses[].address", None, "", Live, "An address of ours with its prefix length.";
     "addresses[].dev", None, "", Live, "The interface that answers for it.";
-    "addresses[].active", Some("always"), "", Live, "When it is ours: `always`.";
+    "addresses[].active", Some("always"), "", Live, "When it is ours: `always`; `with-kernel` is not in this version.";
     "routes[].to", None, "", Live, "The destination: a prefix or `default`.";
     "routes[].via", None, "", Live, "The router; without one, destinations are on the link.";
     "routes[].dev", None, "", Live, "The interface.";

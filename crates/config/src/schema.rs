@@ -343,6 +343,8 @@ pub enum Active {
     /// As long as it is configured.
     #[default]
     Always,
+    /// While the kernel holds it on the interface's KNI; this version refuses it.
+    WithKernel,
 }
 
 /// A static route. There is one for each destination and metric.

@@ -12,6 +12,13 @@ use crate::worker::held::HELD_MAX;
 const CACHE: u32 = 256;
 /// Room of a buffer behind its headroom, in bytes; longer frames take several.
 const ROOM: u16 = 2_048;
+/// Bytes of a frame around the IP packet: Ethernet header, two VLAN tags.
+const FRAME: u64 = 22;
+
+/// Buffers that a frame of an interface may take.
+fn segments(interface: &config::Interface) -> u64 {
+    (u64::from(interface.mtu) + FRAME).div_ceil(u64::from(ROOM)).max(1)
+}
 
 /// The packet buffers of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,21 +31,21 @@ impl BufferPlan {
     /// Counts all places where packets can be at once.
     pub fn new(config: &Config) -> Self {
         let workers = config.workers.cpus.len() as u64;
-        let mut buffers = workers
-            * (HELD_MAX as u64
-                + types::BURST_MAX as u64
-                + u64::from(CACHE) * 3 / 2
-                + (workers - workers.min(1)) * RING as u64);
-        for interface in config.interfaces.values() {
+        let interfaces = || config.interfaces.values();
+        // Any packet may be of the largest kind.
+        let most = interfaces().map(|interface| segments(interface)).max().unwrap_or(1);
+        let others = workers - workers.min(1);
+        let packets = HELD_MAX as u64 + types::BURST_MAX as u64 + others * RING as u64;
+        let mut buffers = workers * (most * packets + u64::from(CACHE) * 3 / 2);
+        for interface in interfaces() {
             let rx_queues = match interface.queues {
                 Queues::Auto => workers,
                 Queues::Count(count) => u64::from(count).min(workers),
             };
-            // A frame longer than a buffer takes several.
-            let segments = (u64::from(interface.mtu) + 22).div_ceil(u64::from(ROOM)).max(1);
-            buffers += segments
+            buffers += segments(interface)
                 * (rx_queues * u64::from(interface.rx_descriptors)
-                    + workers * (u64::from(interface.tx_descriptors) + GATHERED_MAX as u64));
+                    + workers * u64::from(interface.tx_descriptors));
+            buffers += most * workers * GATHERED_MAX as u64;
         }
         // The main lcore makes packets too.
         buffers += u64::from(CACHE) * 3 / 2;
@@ -75,5 +82,25 @@ impl BufferPlan {
             needed_mib: needed.div_ceil(1 << 20),
             buffers: self.buffers,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(mtu: u16) -> u64 {
+        let text = format!(
+            "workers: {{ cpus: '1-2' }}\ninterfaces: {{ wan0: {{ device: net_null0, mtu: {mtu} }} }}\n"
+        );
+        let (model, _) = config::load(&text, "test.yaml").unwrap();
+        BufferPlan::new(&model).buffers.into()
+    }
+
+    #[test]
+    fn held_and_handed_packets_may_all_be_jumbo_frames() {
+        let packets = 2 * (HELD_MAX + types::BURST_MAX + RING + GATHERED_MAX + 2 * 1024) as u64;
+        assert!(plan(1500) >= packets);
+        assert!(plan(9000) >= 5 * packets, "{} of {packets}", plan(9000));
     }
 }

@@ -18,6 +18,19 @@ pub enum EngineError {
         /// Queues that it has.
         most: u16,
     },
+    /// Some of the receive queues would be polled by nobody.
+    #[error(
+        "interfaces.{interface}.queues: packets arrive on {has} queues and workers would poll {polled}; take \
+         `auto`, and as many queues as there are CPUs in `workers.cpus`, or fewer"
+    )]
+    Unpolled {
+        /// The interface.
+        interface: String,
+        /// Queues on which packets arrive.
+        has: u16,
+        /// Queues that are polled.
+        polled: u16,
+    },
     /// Each worker needs a transmit queue of its own on each interface.
     #[error(
         "interfaces.{interface} has {most} transmit queues for {workers} workers; name at most {most} \

@@ -81,14 +81,7 @@ impl DpdkEngine {
         let port_name = device.split(',').next().unwrap_or_default();
         let mut port = eal.port(port_name)?;
         let info = port.info()?;
-        let rx_queues = match interface.queues {
-            Queues::Auto => workers.min(info.max_rx_queues),
-            Queues::Count(count) if count <= info.max_rx_queues => count.min(workers),
-            Queues::Count(count) => {
-                let (interface, most) = (name.to_owned(), info.max_rx_queues);
-                return Err(EngineError::Queues { interface, count, most });
-            }
-        };
+        let rx_queues = rx_queues(name, interface.queues, workers, &info)?;
         if workers > info.max_tx_queues {
             let (interface, most) = (name.to_owned(), info.max_tx_queues);
             return Err(EngineError::Workers { interface, workers, most });
@@ -171,11 +164,40 @@ impl DpdkEngine {
     }
 }
 
+/// How many queues are set up and polled, each by the worker of its number. What comes on them for
+/// workers without one gets there over a ring.
+fn rx_queues(
+    name: &str,
+    configured: Queues,
+    workers: u16,
+    info: &dpdk::DeviceInfo,
+) -> Result<u16, EngineError> {
+    let most = info.max_rx_queues;
+    // Its sockets share what arrives whether they are polled or not.
+    let all = info.driver == "net_af_packet";
+    match configured {
+        Queues::Auto if all && most > workers => {
+            Err(EngineError::Unpolled { interface: name.to_owned(), has: most, polled: workers })
+        }
+        Queues::Auto => Ok(workers.min(most)),
+        Queues::Count(count) if count > most => {
+            Err(EngineError::Queues { interface: name.to_owned(), count, most })
+        }
+        Queues::Count(count) if count > workers || all && count < most => {
+            let (has, polled) = if count > workers { (count, workers) } else { (most, count) };
+            Err(EngineError::Unpolled { interface: name.to_owned(), has, polled })
+        }
+        Queues::Count(count) => Ok(count),
+    }
+}
+
 /// Where answers to a LIP come home, and why so.
 fn steering(workers: u16, rx_queues: u16) -> String {
     match (workers, rx_queues) {
         (1, _) => "one worker: it owns every key".to_owned(),
-        (_, 1) => format!("handoff: 1 receive queue for {workers} workers"),
+        (_, queues) if queues < workers => {
+            format!("handoff: receive queues {queues}, workers {workers}")
+        }
         _ => "handoff: the owner of a key gets its packets over a ring".to_owned(),
     }
 }

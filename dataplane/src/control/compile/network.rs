@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use config::{Config, ConfigError, ErrorKind, Path, Warning};
+use config::{Active, Config, ConfigError, ErrorKind, Path, Warning};
 use fib::{Fib, FibConfig, FibError, Role, RouteKind};
 use ipnet::IpNet;
 use types::EthPortId;
@@ -14,6 +14,12 @@ use super::{Facts, FibPlan};
 /// A configuration error made here.
 pub fn refuse(kind: ErrorKind, path: Path, value: impl ToString, message: String) -> ConfigError {
     ConfigError { kind, path, value: Some(value.to_string()), message, hint: None, location: None }
+}
+
+/// What the format of the file has and this version does not do.
+fn unsupported(path: Path, value: &str) -> ConfigError {
+    let message = format!("`{value}` is not supported by this version");
+    refuse(ErrorKind::Invalid, path, value, message)
 }
 
 /// An IPv4 address in host order.
@@ -79,6 +85,9 @@ impl Ours<'_> {
         let section = Path::of("addresses");
         for (index, entry) in self.config.addresses.iter().enumerate() {
             let path = || section.index(index);
+            if entry.active != Active::Always {
+                return Err(unsupported(path().key("active"), "with-kernel"));
+            }
             let address = v4(entry.address.address(), || path().key("address"))?;
             let iface = self.facts.interface(&entry.dev, || path().key("dev"))?;
             let prefix_len = entry.address.prefix_len();

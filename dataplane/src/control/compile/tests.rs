@@ -351,3 +351,15 @@ fn a_lip_that_is_gone_lingers_until_it_is_let_go() {
     assert!(lingering(&bench).is_empty());
     assert_eq!(role(&bench, "198.18.0.10"), Some((fib::Role::Lip, LAN)));
 }
+
+#[test]
+fn what_this_version_does_not_do_is_refused_by_its_key() {
+    let mut bench = Bench::new(SHOP);
+    let text = SHOP
+        .replace("203.0.113.10/32, dev: wan0", "203.0.113.10/32, dev: wan0, active: with-kernel");
+    let refused = bench.apply(model(&text)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "addresses[1].active: `with-kernel` is not supported by this version"
+    );
+}

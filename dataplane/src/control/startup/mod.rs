@@ -7,6 +7,8 @@ mod secrets;
 mod workers;
 
 #[cfg(feature = "dpdk")]
+mod cpus;
+#[cfg(feature = "dpdk")]
 mod run;
 
 pub use args::Args;

@@ -44,6 +44,7 @@ pub fn run(commit: &'static str) -> ExitCode {
 
 fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
     let (model, warnings) = load(&args.config)?;
+    super::cpus::check(&model.workers.cpus)?;
     let plan = MemoryPlan::new(&model);
     BufferPlan::new(&model).check(&model).map_err(text)?;
     if args.check {
