@@ -161,8 +161,8 @@ fn wrong_types_are_errors_with_their_place() {
             "1:55: services.a.one_packet: `yes` is not `true` or `false`",
         ),
         (
-            "addresses: [ { address: 198.18.0.1/24, dev: lan0, active: with-kernel } ]",
-            "1:59: addresses[0].active: `with-kernel` is not `always`",
+            "addresses: [ { address: 198.18.0.1/24, dev: lan0, active: sometimes } ]",
+            "1:59: addresses[0].active: `sometimes` is not `always` or `with-kernel`",
         ),
     ] {
         assert_eq!(errors(text), [format!("dpnat.yaml:{expected}")], "{text}");
