@@ -79,13 +79,14 @@ impl List {
 }
 
 impl State {
-    /// The state of a conn that its first packet opens.
+    /// The state of a conn that its first packet opens. IP protocols without ports (GRE, ESP) are
+    /// tracked as UDP is, with its timeouts.
     #[inline]
-    pub const fn opening(proto: Proto) -> Self {
-        match proto {
-            Proto::Tcp => Self::SynSent,
-            Proto::Udp => Self::UdpOneway,
-            Proto::Icmp => Self::IcmpOneway,
+    pub const fn opening(protocol: u8) -> Self {
+        match Proto::from_number(protocol) {
+            Some(Proto::Tcp) => Self::SynSent,
+            Some(Proto::Icmp) => Self::IcmpOneway,
+            Some(Proto::Udp) | None => Self::UdpOneway,
         }
     }
 
@@ -254,6 +255,14 @@ mod tests {
             assert_eq!(list.0.timeout_ms(&set), list.1);
         }
         assert_eq!(List::Redirect.timeout_ms(&set), set.tcp_established_ms);
+    }
+
+    #[test]
+    fn protocols_without_ports_are_tracked_as_udp() {
+        for &proto in &[Proto::Tcp, Proto::Udp, Proto::Icmp] {
+            assert_eq!(State::opening(proto.number()).proto(), Some(proto));
+        }
+        assert_eq!([47, 50, 132].map(State::opening), [State::UdpOneway; 3]);
     }
 
     #[test]

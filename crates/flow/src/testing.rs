@@ -26,7 +26,7 @@ pub(crate) fn pair(proto: Proto, n: u32) -> (Flow, Flow) {
     let arrives = [key(client, cport, vip, 80), key(rs, 8080, lip, cport)];
     let leaves = [arrives[1].reversed(), arrives[0].reversed()];
     let flow = |at: usize| Flow {
-        state: State::opening(proto),
+        state: State::opening(proto.number()),
         new_src: leaves[at].src,
         new_dst: leaves[at].dst,
         new_sport: leaves[at].sport,

@@ -4,7 +4,7 @@ use flow::{Flow, flags};
 use types::{FlowKey, Now, Proto};
 
 use crate::reuse::{Pair, Secrets};
-use crate::rewrite::deltas;
+use crate::translate::translating;
 
 /// What is known of a client's first packet.
 #[derive(Clone, Copy, Debug)]
@@ -69,19 +69,6 @@ pub fn flows(
         }
     }
     (forward, reverse)
-}
-
-/// A flow that turns packets of one key into packets of another, with no other adjustment.
-fn translating(key: FlowKey, into: FlowKey) -> Flow {
-    let deltas = deltas(key, into);
-    let mut flow = Flow::with_key(key);
-    flow.new_src = into.src;
-    flow.new_dst = into.dst;
-    flow.new_sport = into.sport;
-    flow.new_dport = into.dport;
-    flow.l3_delta = deltas.l3;
-    flow.l4_delta = deltas.l4;
-    flow
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub mod icmp;
 mod options;
 pub mod reuse;
 pub mod rewrite;
+pub mod rules;
 pub mod toa;
+pub mod translate;
 
 pub use reuse::Secrets;

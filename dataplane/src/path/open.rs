@@ -226,7 +226,7 @@ fn commit<P: Packet>(
         balance::ClientAddress::None => ClientAddress::None,
     };
     let (mut forward, reverse) = flows(opening, pair, client_address, secrets, now);
-    forward.state = State::opening(spec.proto);
+    forward.state = State::opening(spec.proto.number());
     forward.timeout_class = spec.timeout_class;
     if spec.one_packet {
         // No packet arrives with this key: so each one opens a conn of its own, for its answers.

@@ -111,7 +111,7 @@ impl Model {
                 self.table.remove(opened.unwrap()).unwrap();
             }
             None => {
-                let (state, last_ms) = (State::opening(proto), self.now_ms);
+                let (state, last_ms) = (State::opening(proto.number()), self.now_ms);
                 let conn = opened.unwrap();
                 let entry = Entry { conn, proto, class, state, last_ms, packets: 0 };
                 self.conns.insert(n, entry);

@@ -1,0 +1,69 @@
+//! What SNAT, DNAT and hairpinning write for a conn: two flows that exchange addresses and ports.
+
+use flow::{Flow, State, flags};
+use types::FlowKey;
+
+use crate::rewrite::deltas;
+
+/// The flows of a new conn, forward first: packets of `key` become packets of `new_key`, and answers
+/// to those become answers to what was sent. Numbers of TCP stay as they are.
+///
+/// If both keys are the same, the conn is tracked and nothing of it is rewritten but the TTL.
+pub fn flows(key: FlowKey, new_key: FlowKey) -> (Flow, Flow) {
+    let forward = Flow { state: State::opening(key.proto), ..translating(key, new_key) };
+    let answer = translating(new_key.reversed(), key.reversed());
+    let reverse = Flow { state: forward.state, flags: answer.flags | flags::REVERSE, ..answer };
+    (forward, reverse)
+}
+
+/// A flow that turns packets of one key into packets of another, with no other adjustment.
+pub(crate) fn translating(key: FlowKey, into: FlowKey) -> Flow {
+    let deltas = deltas(key, into);
+    let mut flow = Flow::with_key(key);
+    flow.new_src = into.src;
+    flow.new_dst = into.dst;
+    flow.new_sport = into.sport;
+    flow.new_dport = into.dport;
+    flow.l3_delta = deltas.l3;
+    flow.l4_delta = deltas.l4;
+    flow
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: FlowKey =
+        FlowKey { src: 0x0a00_0001, dst: 0x0808_0808, sport: 5_000, dport: 53, zone: 3, proto: 17 };
+
+    #[test]
+    fn an_answer_comes_back_to_the_sender() {
+        let new_key = FlowKey { src: 0xcb00_7114, sport: 30_001, ..KEY };
+        let (forward, reverse) = flows(KEY, new_key);
+        assert_eq!((forward.key(), forward.new_key()), (KEY, new_key));
+        assert_eq!((reverse.key(), reverse.new_key()), (new_key.reversed(), KEY.reversed()));
+        assert_eq!((forward.flags, reverse.flags), (0, flags::REVERSE));
+        assert_eq!((forward.state, reverse.state), (State::UdpOneway, State::UdpOneway));
+    }
+
+    /// RFC 4787 REQ-9 a: hairpinned packets come from the outside endpoint of their sender.
+    #[test]
+    fn rfc4787_req9a_a_hairpin_exchanges_both_ends_in_one_conn() {
+        let key = FlowKey { dst: 0xcb00_7114, dport: 40_000, ..KEY };
+        let new_key =
+            FlowKey { src: 0xcb00_7114, sport: 30_001, dst: 0x0a00_0002, dport: 6_000, ..key };
+        let (forward, reverse) = flows(key, new_key);
+        assert_eq!((reverse.src, reverse.dst), (0x0a00_0002, 0xcb00_7114));
+        assert_eq!((reverse.new_src, reverse.new_sport), (0xcb00_7114, 40_000));
+        assert_eq!((forward.new_dst, forward.new_dport), (0x0a00_0002, 6_000));
+    }
+
+    #[test]
+    fn what_is_not_translated_has_no_differences() {
+        let (forward, reverse) = flows(KEY, KEY);
+        // 0 and 0xffff are the same number in one's complement.
+        for delta in [forward.l3_delta, forward.l4_delta, reverse.l3_delta, reverse.l4_delta] {
+            assert_eq!(delta % 0xffff, 0);
+        }
+    }
+}
