@@ -1,84 +1,67 @@
 //! Bit maps of ports in chunks that exist only while a bit in them is set.
 
-use std::num::NonZeroU16;
-
-use crate::hash::Secrets;
-use crate::table::Table;
-
-/// Chunk numbers of a group's resting ports come after those of all its occupied ones.
-pub(crate) const RESTING: u16 = 512;
+/// The chunk whose bit n is set if all ports of class n are occupied comes after those of ports.
+pub(crate) const FULL: u16 = 512;
 
 /// 128 ports of one class of one group.
 pub(crate) struct Chunk {
-    bits: [u64; 2],
+    occupied: [u32; 4],
+    resting: [u32; 4],
     owner: u32,
-    /// The chunk's number + 1: what is not zero leaves room to tell a free place.
-    number: NonZeroU16,
 }
 
 impl Chunk {
-    #[inline(always)]
-    const fn bits(&self) -> u128 {
-        self.bits[0] as u128 | (self.bits[1] as u128) << 64
+    /// A chunk of a group with its first port taken.
+    pub(crate) const fn new(owner: u32, bit: u8) -> Self {
+        Self { occupied: split(1 << bit), resting: [0; 4], owner }
     }
 
+    pub(crate) const fn owner(&self) -> u32 {
+        self.owner
+    }
+
+    /// Ports that are taken or rest.
     #[inline(always)]
-    const fn set_bits(&mut self, bits: u128) {
-        self.bits = [bits as u64, (bits >> 64) as u64];
+    pub(crate) const fn occupied(&self) -> u128 {
+        join(&self.occupied)
+    }
+
+    /// Those of them that rest.
+    #[inline(always)]
+    pub(crate) const fn resting(&self) -> u128 {
+        join(&self.resting)
+    }
+
+    /// Occupies a port; what is occupied then.
+    #[inline(always)]
+    pub(crate) const fn set(&mut self, bit: u8) -> u128 {
+        let occupied = self.occupied() | 1 << bit;
+        self.occupied = split(occupied);
+        occupied
+    }
+
+    /// An occupied port rests.
+    pub(crate) const fn rest(&mut self, bit: u8) {
+        self.resting = split(self.resting() | 1 << bit);
+    }
+
+    /// Frees a port; what is occupied still.
+    #[inline(always)]
+    pub(crate) const fn clear(&mut self, bit: u8) -> u128 {
+        let occupied = self.occupied() & !(1 << bit);
+        self.occupied = split(occupied);
+        self.resting = split(self.resting() & !(1 << bit));
+        occupied
     }
 }
 
 #[inline(always)]
-const fn stored(number: u16) -> NonZeroU16 {
-    NonZeroU16::MIN.saturating_add(number)
+pub(crate) const fn join(words: &[u32; 4]) -> u128 {
+    let [a, b, c, d] = *words;
+    a as u128 | (b as u128) << 32 | (c as u128) << 64 | (d as u128) << 96
 }
 
-/// The chunks of all groups.
-pub(crate) struct Chunks {
-    pub(crate) table: Table<Chunk>,
-    secrets: Secrets,
-}
-
-impl Chunks {
-    pub(crate) fn new(capacity: usize, secrets: Secrets) -> Self {
-        Self { table: Table::new(capacity), secrets }
-    }
-
-    #[inline]
-    fn find(&self, owner: u32, number: u16) -> (u64, Option<u32>) {
-        let hash = self.secrets.chunk(owner, number);
-        let number = stored(number);
-        (hash, self.table.find(hash, |chunk| chunk.owner == owner && chunk.number == number))
-    }
-
-    /// The bits of a chunk; none are set if it is not there.
-    #[inline]
-    pub(crate) fn bits(&self, owner: u32, number: u16) -> u128 {
-        let (_, place) = self.find(owner, number);
-        place.and_then(|place| self.table.entry(place)).map_or(0, Chunk::bits)
-    }
-
-    /// Sets a bit; the chunk's bits after it, or `None` if there is no memory for a new chunk.
-    pub(crate) fn set(&mut self, owner: u32, number: u16, bit: u8) -> Option<u128> {
-        let (hash, place) = self.find(owner, number);
-        let Some(place) = place else {
-            let mut chunk = Chunk { bits: [0; 2], owner, number: stored(number) };
-            chunk.set_bits(1 << bit);
-            return self.table.insert(hash, chunk).map(|_| 1 << bit);
-        };
-        let chunk = self.table.entry_mut(place)?;
-        chunk.set_bits(chunk.bits() | 1 << bit);
-        Some(chunk.bits())
-    }
-
-    /// Clears a bit; the chunk goes with its last one.
-    pub(crate) fn clear(&mut self, owner: u32, number: u16, bit: u8) {
-        let (hash, place) = self.find(owner, number);
-        let Some(place) = place else { return };
-        let Some(chunk) = self.table.entry_mut(place) else { return };
-        chunk.set_bits(chunk.bits() & !(1 << bit));
-        if chunk.bits() == 0 {
-            self.table.remove(hash, place);
-        }
-    }
+#[inline(always)]
+pub(crate) const fn split(bits: u128) -> [u32; 4] {
+    [bits as u32, (bits >> 32) as u32, (bits >> 64) as u32, (bits >> 96) as u32]
 }

@@ -2,10 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use crate::chunks::Chunk;
-use crate::group::Group;
 use crate::leases::Resting;
-use crate::table::Table;
+use crate::records::{RECORD_BYTES, Records};
 
 /// Leases and rests of a pool together, at most: places are numbered in 32 bits.
 const CAPACITY_MAX: u64 = 1 << 30;
@@ -42,19 +40,19 @@ impl LeaseConfig {
         Ok(())
     }
 
-    /// Groups that can be needed: each port, taken or resting, in another.
-    pub(crate) const fn groups(&self) -> usize {
+    /// Ports that are taken or rest, at most.
+    const fn ports(&self) -> usize {
         self.max_leases as usize + self.max_resting as usize
     }
 
-    /// Chunks that can be needed: each port in another, and another one for each that rests.
-    pub(crate) const fn chunks(&self) -> usize {
-        self.groups() + self.max_resting as usize
+    /// Groups and chunks that these can need.
+    pub(crate) fn records(&self) -> usize {
+        Records::needed(self.ports(), self.l4_ports.len())
     }
 
     /// Remembered cursors: a power of two.
     pub(crate) fn cursors(&self) -> usize {
-        self.groups().next_power_of_two().clamp(64, 65_536)
+        self.ports().next_power_of_two().clamp(64, 65_536)
     }
 }
 
@@ -69,14 +67,12 @@ pub enum LeaseConfigError {
     TooMany(u64),
 }
 
-/// Bytes of address space that a pool reserves, for the worst case of each port in another group.
-/// Memory is touched as it is used first; at density a port takes 2.3 bits.
+/// Bytes of address space that a pool reserves, for the worst case of ports in groups of five, each
+/// in another chunk. Memory is touched as it is used first; at density a port takes three bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Groups and their hash heads.
-    pub groups_bytes: usize,
-    /// Bit maps and their hash heads.
-    pub chunks_bytes: usize,
+    /// Groups and bit maps, and their hash heads.
+    pub records_bytes: usize,
     /// The queue of resting ports.
     pub resting_bytes: usize,
     /// Where groups that are gone left off.
@@ -86,15 +82,14 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// All of it.
     pub const fn total_bytes(&self) -> usize {
-        self.groups_bytes + self.chunks_bytes + self.resting_bytes + self.cursors_bytes
+        self.records_bytes + self.resting_bytes + self.cursors_bytes
     }
 }
 
 /// What a pool of this size reserves.
 pub fn plan(config: &LeaseConfig) -> MemoryPlan {
     MemoryPlan {
-        groups_bytes: Table::<Group>::reserved_bytes(config.groups()),
-        chunks_bytes: Table::<Chunk>::reserved_bytes(config.chunks()),
+        records_bytes: config.records() * RECORD_BYTES,
         resting_bytes: config.max_resting as usize * size_of::<Resting>(),
         cursors_bytes: config.cursors() * size_of::<u16>(),
     }

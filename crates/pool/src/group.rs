@@ -1,10 +1,12 @@
-//! The ports of one destination: few are listed in the group itself, more are in bit maps.
+//! A destination and its ports: few are listed in the group itself, more are in bit maps.
 
-use crate::chunks::{Chunks, RESTING};
-use crate::positions::{self, Positions};
+use crate::chunks::{join, split};
 
 /// Ports that a group lists before it needs bit maps.
-const LISTED_MAX: usize = 8;
+pub(crate) const LISTED_MAX: usize = 8;
+/// With so few it lists them again: half of the others, so that a few ports more or less do not
+/// make it go to and fro.
+pub(crate) const LISTED_AGAIN: u32 = 4;
 
 /// What ports are taken for. Each key has all ports of the range to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,210 +38,167 @@ pub(crate) enum State {
     Resting,
 }
 
-pub(crate) enum Ports {
-    /// Positions that are not free, and which of them rest.
-    Listed { positions: [u16; LISTED_MAX], len: u8, resting: u8 },
-    /// In the chunks of this group. Bit n is set if all ports of class n are occupied.
-    Mapped { full: [u32; 4] },
+/// Where the ports of a group are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// So many in its list.
+    Listed(u8),
+    /// In chunks.
+    Mapped,
+    /// In chunks, and some class has no port left.
+    MappedWithFull,
 }
 
 /// A destination with at least one port taken or resting.
 pub(crate) struct Group {
-    pub(crate) key: GroupKey,
+    lip: u32,
+    rs: u32,
+    rport: u16,
+    proto: u8,
     pub(crate) taken: u16,
     pub(crate) resting: u16,
     /// The position after the last one that was searched for.
     pub(crate) cursor: u16,
     /// The cursor moved after the first lease.
     pub(crate) moved: bool,
-    pub(crate) ports: Ports,
+    /// Of listed ports, which ones rest.
+    rests: u8,
+    /// [`MAPPED`], [`MAPPED_WITH_FULL`], or how many ports are listed.
+    listed: u8,
+    /// Positions of the listed ports; else the classes that have ports in chunks, one bit each.
+    ports: [u32; LISTED_MAX / 2],
 }
+
+const MAPPED: u8 = LISTED_MAX as u8 + 1;
+const MAPPED_WITH_FULL: u8 = MAPPED + 1;
 
 impl Group {
     /// A group with its first port taken.
-    pub(crate) fn new(key: GroupKey, position: u16, cursor: u16) -> Self {
-        let mut positions = [0; LISTED_MAX];
-        if let Some(first) = positions.first_mut() {
-            *first = position;
+    pub(crate) const fn new(key: &GroupKey, position: u16, cursor: u16) -> Self {
+        let GroupKey { lip, rs, rport, proto } = *key;
+        let ports = [position as u32, 0, 0, 0];
+        let (taken, resting, moved, rests, listed) = (1, 0, false, 0, 1);
+        Self { lip, rs, rport, proto, taken, resting, cursor, moved, rests, listed, ports }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn key(&self) -> GroupKey {
+        GroupKey { lip: self.lip, rs: self.rs, rport: self.rport, proto: self.proto }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_of(&self, key: &GroupKey) -> bool {
+        (self.lip == key.lip)
+            & (self.rs == key.rs)
+            & (self.rport == key.rport)
+            & (self.proto == key.proto)
+    }
+
+    pub(crate) const fn usage(&self) -> Usage {
+        Usage { taken: self.taken as u32, resting: self.resting as u32 }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn place(&self) -> Place {
+        match self.listed {
+            MAPPED => Place::Mapped,
+            MAPPED_WITH_FULL => Place::MappedWithFull,
+            listed => Place::Listed(listed),
         }
-        let ports = Ports::Listed { positions, len: 1, resting: 0 };
-        Self { key, taken: 1, resting: 0, cursor, moved: false, ports }
     }
 
-    pub(crate) fn usage(&self) -> Usage {
-        Usage { taken: self.taken.into(), resting: self.resting.into() }
+    /// All ports are in chunks from now on; none is yet.
+    pub(crate) const fn map(&mut self) {
+        self.listed = MAPPED;
+        self.rests = 0;
+        self.ports = [0; LISTED_MAX / 2];
     }
-}
 
-/// Where a position stands in the list.
-#[inline]
-fn find(positions: &[u16; LISTED_MAX], len: u8, position: u16) -> Option<usize> {
-    positions.iter().take(len.into()).position(|&listed| listed == position)
-}
+    /// All ports are listed from now on; none is yet.
+    pub(crate) const fn unmap(&mut self) {
+        self.listed = 0;
+        self.rests = 0;
+        self.ports = [0; LISTED_MAX / 2];
+    }
 
-impl Ports {
-    /// The first free port at or after `from`, cyclically, in these classes.
+    /// Notes whether any class is without a free port.
+    pub(crate) const fn set_any_full(&mut self, any: bool) {
+        self.listed = if any { MAPPED_WITH_FULL } else { MAPPED };
+    }
+
+    /// Of a mapped group, the classes that have ports.
+    pub(crate) const fn classes(&self) -> u128 {
+        join(&self.ports)
+    }
+
+    pub(crate) const fn set_class(&mut self, class: u8, populated: bool) {
+        let bit = 1 << class;
+        let classes = self.classes();
+        self.ports = split(if populated { classes | bit } else { classes & !bit });
+    }
+
+    /// The listed positions; those behind the end of the list are 0.
+    #[inline(always)]
+    pub(crate) fn positions(&self) -> [u16; LISTED_MAX] {
+        let [a, b, c, d] = self.ports;
+        let high = |word: u32| (word >> 16) as u16;
+        [a as u16, high(a), b as u16, high(b), c as u16, high(c), d as u16, high(d)]
+    }
+
+    fn set_position(&mut self, index: usize, position: u16) {
+        if let Some(word) = self.ports.get_mut(index / 2) {
+            let shift = index % 2 * 16;
+            *word = *word & !(0xffff << shift) | u32::from(position) << shift;
+        }
+    }
+
+    /// Where a position stands in the list.
     #[inline]
-    pub(crate) fn next_free(
-        &self,
-        owner: u32,
-        from: u16,
-        classes: u128,
-        chunks: &Chunks,
-        range: &Positions,
-    ) -> Option<u16> {
-        match self {
-            Self::Listed { positions, len, .. } => {
-                // One more candidate than there are occupied: one of them is free, or none is.
-                let mut at = from;
-                for _ in 0..=*len {
-                    at = range.next(at, classes)?;
-                    if find(positions, *len, at).is_none() {
-                        return Some(at);
-                    }
-                    at = at.wrapping_add(1);
-                }
-                None
-            }
-            Self::Mapped { full } => {
-                let open = classes & !join(full);
-                if open == 0 {
-                    return None;
-                }
-                let here = positions::class(from);
-                if open >> here & 1 != 0
-                    && let Some(found) = free_in_class(owner, from, chunks, range)
-                {
-                    return Some(found);
-                }
-                let start = positions::chunks_of(positions::class_after(open, here)).start;
-                free_in_class(owner, positions::at(start, 0), chunks, range)
-            }
+    pub(crate) fn index_of(&self, position: u16) -> Option<usize> {
+        self.positions().into_iter().take(self.listed.into()).position(|listed| listed == position)
+    }
+
+    /// What the port at a position is, if the ports are listed.
+    pub(crate) fn listed_state(&self, position: u16) -> State {
+        match self.index_of(position) {
+            None => State::Free,
+            Some(index) if self.rests >> index & 1 != 0 => State::Resting,
+            Some(_) => State::Taken,
         }
     }
 
-    /// What the port at a position is.
-    pub(crate) fn state(&self, owner: u32, position: u16, chunks: &Chunks) -> State {
-        let (occupied, resting) = match self {
-            Self::Listed { positions, len, resting } => match find(positions, *len, position) {
-                Some(place) => (true, resting >> place & 1 != 0),
-                None => (false, false),
-            },
-            Self::Mapped { .. } => {
-                let (chunk, bit) = (positions::chunk(position), positions::bit(position));
-                let occupied = chunks.bits(owner, chunk) >> bit & 1 != 0;
-                (occupied, occupied && chunks.bits(owner, RESTING + chunk) >> bit & 1 != 0)
-            }
-        };
-        match (occupied, resting) {
-            (false, _) => State::Free,
-            (true, false) => State::Taken,
-            (true, true) => State::Resting,
+    /// Which of the listed ports rest.
+    pub(crate) const fn rests(&self) -> u8 {
+        self.rests
+    }
+
+    /// Adds a position to a list that is not full.
+    #[inline]
+    pub(crate) fn list(&mut self, position: u16, rests: bool) {
+        let index = usize::from(self.listed);
+        self.set_position(index, position);
+        self.rests |= u8::from(rests) << index;
+        self.listed += 1;
+    }
+
+    /// A listed port rests.
+    pub(crate) fn rest(&mut self, position: u16) {
+        if let Some(index) = self.index_of(position) {
+            self.rests |= 1 << index;
         }
     }
 
-    /// Occupies a free port; false if there is no memory for it.
-    pub(crate) fn occupy(
-        &mut self,
-        owner: u32,
-        position: u16,
-        chunks: &mut Chunks,
-        range: &Positions,
-    ) -> bool {
-        if let Self::Listed { positions, len, .. } = self {
-            if let Some(free) = positions.get_mut(usize::from(*len)) {
-                *free = position;
-                *len += 1;
-                return true;
-            }
-            self.map(owner, chunks, range);
+    /// Takes a position off the list; the last one comes into its place.
+    pub(crate) fn unlist(&mut self, position: u16) {
+        let Some(index) = self.index_of(position) else { return };
+        let last = usize::from(self.listed) - 1;
+        let Some(&moved) = self.positions().get(last) else { return };
+        self.set_position(index, moved);
+        let last_rests = self.rests >> last & 1;
+        self.rests &= !(1 << last);
+        if index != last {
+            self.rests = self.rests & !(1 << index) | last_rests << index;
         }
-        self.mark(owner, position, chunks, range)
+        self.listed -= 1;
     }
-
-    /// From the full list to bit maps.
-    fn map(&mut self, owner: u32, chunks: &mut Chunks, range: &Positions) {
-        let listed = std::mem::replace(self, Self::Mapped { full: [0; 4] });
-        let Self::Listed { positions, len, resting } = listed else { return };
-        for (place, position) in positions.into_iter().take(len.into()).enumerate() {
-            let mut marked = self.mark(owner, position, chunks, range);
-            if resting >> place & 1 != 0 {
-                marked &= self.rest(owner, position, chunks);
-            }
-            debug_assert!(marked, "a chunk for every port is reserved");
-        }
-    }
-
-    fn mark(&mut self, owner: u32, position: u16, chunks: &mut Chunks, range: &Positions) -> bool {
-        let number = positions::chunk(position);
-        let Some(bits) = chunks.set(owner, number, positions::bit(position)) else { return false };
-        if range.valid(number) & !bits == 0 {
-            let class = positions::class(position);
-            let is_full = positions::chunks_of(class)
-                .all(|number| range.valid(number) & !chunks.bits(owner, number) == 0);
-            if is_full && let Self::Mapped { full } = self {
-                *full = split(join(full) | 1 << class);
-            }
-        }
-        true
-    }
-
-    /// A taken port rests from now on; false if there is no memory to say so.
-    pub(crate) fn rest(&mut self, owner: u32, position: u16, chunks: &mut Chunks) -> bool {
-        match self {
-            Self::Listed { positions, len, resting } => find(positions, *len, position)
-                .is_some_and(|place| {
-                    *resting |= 1 << place;
-                    true
-                }),
-            Self::Mapped { .. } => chunks
-                .set(owner, RESTING + positions::chunk(position), positions::bit(position))
-                .is_some(),
-        }
-    }
-
-    /// Frees a port, taken or (`rested`) resting.
-    pub(crate) fn free(&mut self, owner: u32, position: u16, rested: bool, chunks: &mut Chunks) {
-        match self {
-            Self::Listed { positions, len, resting } => {
-                let Some(place) = find(positions, *len, position) else { return };
-                let last = usize::from(*len) - 1;
-                positions.swap(place, last);
-                let last_rests = *resting >> last & 1;
-                *resting &= !(1 << last);
-                if place != last {
-                    *resting = *resting & !(1 << place) | last_rests << place;
-                }
-                *len -= 1;
-            }
-            Self::Mapped { full } => {
-                let (chunk, bit) = (positions::chunk(position), positions::bit(position));
-                *full = split(join(full) & !(1 << positions::class(position)));
-                chunks.clear(owner, chunk, bit);
-                if rested {
-                    chunks.clear(owner, RESTING + chunk, bit);
-                }
-            }
-        }
-    }
-}
-
-/// The first free port of the class at or after `from`.
-#[inline]
-fn free_in_class(owner: u32, from: u16, chunks: &Chunks, range: &Positions) -> Option<u16> {
-    positions::chunks_from(from).find_map(|(number, wanted)| {
-        let free = range.valid(number) & wanted & !chunks.bits(owner, number);
-        (free != 0).then(|| positions::at(number, free.trailing_zeros()))
-    })
-}
-
-#[inline(always)]
-const fn join(words: &[u32; 4]) -> u128 {
-    let [a, b, c, d] = *words;
-    a as u128 | (b as u128) << 32 | (c as u128) << 64 | (d as u128) << 96
-}
-
-#[inline(always)]
-const fn split(bits: u128) -> [u32; 4] {
-    [bits as u32, (bits >> 32) as u32, (bits >> 64) as u32, (bits >> 96) as u32]
 }

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 
 use types::{ClassSet, Now};
 
-use crate::chunks::{Chunk, Chunks};
 use crate::config::{LeaseConfig, LeaseConfigError};
 use crate::group::{Group, GroupKey, State, Usage};
 use crate::hash::Secrets;
 use crate::positions::{self, Positions};
-use crate::table::Table;
+use crate::records::{NoRoom, Records};
 
 /// Why a port is not leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +39,7 @@ pub(crate) struct Resting {
 
 /// The ports that one worker has leased.
 pub struct Leases {
-    range: Positions,
-    secrets: Secrets,
-    groups: Table<Group>,
-    chunks: Chunks,
+    records: Records,
     resting: VecDeque<Resting>,
     /// Where groups that are gone left off, by hash; two of one hash share a place, which at worst
     /// moves where the next one begins.
@@ -62,11 +58,9 @@ impl Leases {
     pub fn new(config: &LeaseConfig) -> Result<Self, LeaseConfigError> {
         config.check()?;
         let secrets = Secrets::new(config.seed);
+        let range = Positions::new(&config.l4_ports);
         Ok(Self {
-            range: Positions::new(&config.l4_ports),
-            secrets,
-            groups: Table::new(config.groups()),
-            chunks: Chunks::new(config.chunks(), secrets),
+            records: Records::new(config.records(), secrets, range),
             resting: VecDeque::with_capacity(config.max_resting as usize),
             cursors: vec![0; config.cursors()].into_boxed_slice(),
             max_leases: config.max_leases,
@@ -78,16 +72,14 @@ impl Leases {
 
     #[inline]
     fn find(&self, key: &GroupKey) -> (u64, Option<u32>) {
-        let hash = self.secrets.group(key);
-        (hash, self.groups.find(hash, |group| group.key == *key))
+        let hash = self.records.hash(key);
+        (hash, self.records.find(hash, key))
     }
 
     /// Asks what a later call for this key reads first into the cache.
     #[inline]
     pub fn prefetch(&self, key: &GroupKey) {
-        if let Some(head) = self.groups.head(self.secrets.group(key)) {
-            arch::prefetch_read(head);
-        }
+        self.records.prefetch(self.records.hash(key));
     }
 
     /// Leases the next free port of these classes.
@@ -101,18 +93,15 @@ impl Leases {
         if self.taken >= self.max_leases {
             return Err(LeaseError::Full);
         }
-        let classes = self.range.populated(classes);
+        let classes = self.records.range.populated(classes);
         let (hash, place) = self.find(key);
         let position = match place {
             Some(place) => {
-                let group = self.groups.entry(place).ok_or(LeaseError::Full)?;
-                let from = group.cursor;
-                let position = group
-                    .ports
-                    .next_free(place, from, classes, &self.chunks, &self.range)
-                    .ok_or(LeaseError::Exhausted)?;
-                self.occupy(place, position)?;
-                if let Some(group) = self.groups.entry_mut(place) {
+                let found = self.records.occupy_next(place, classes).map_err(no_room)?;
+                let position = found.ok_or(LeaseError::Exhausted)?;
+                self.taken += 1;
+                if let Some(group) = self.records.group_mut(place) {
+                    group.taken += 1;
                     group.cursor = position.wrapping_add(1);
                     group.moved = true;
                 }
@@ -120,9 +109,10 @@ impl Leases {
             }
             None => {
                 let from = self.recall(hash);
-                let position = self.range.next(from, classes).ok_or(LeaseError::Exhausted)?;
+                let first = self.records.range.next(from, classes);
+                let position = first.ok_or(LeaseError::Exhausted)?;
                 let cursor = position.wrapping_add(1);
-                self.open(hash, *key, position, cursor)?;
+                self.open(hash, key, position, cursor)?;
                 self.remember(hash, cursor);
                 position
             }
@@ -137,12 +127,12 @@ impl Leases {
     /// [`LeaseError::Taken`], [`LeaseError::Resting`], [`LeaseError::OutOfRange`] and
     /// [`LeaseError::Full`].
     pub fn take_exact(&mut self, key: &GroupKey, l4_port: u16) -> Result<(), LeaseError> {
-        if !self.range.contains(l4_port) {
+        if !self.records.range.contains(l4_port) {
             return Err(LeaseError::OutOfRange);
         }
         let position = positions::position(l4_port);
         let (hash, place) = self.find(key);
-        let state = place.map_or(State::Free, |place| self.state(place, position));
+        let state = place.map_or(State::Free, |place| self.records.state(place, position));
         match state {
             State::Taken => Err(LeaseError::Taken),
             State::Resting => Err(LeaseError::Resting),
@@ -151,26 +141,23 @@ impl Leases {
                 Some(place) => self.occupy(place, position),
                 None => {
                     let cursor = self.recall(hash);
-                    self.open(hash, *key, position, cursor)
+                    self.open(hash, key, position, cursor)
                 }
             },
         }
-    }
-
-    fn state(&self, place: u32, position: u16) -> State {
-        let group = self.groups.entry(place);
-        group.map_or(State::Free, |group| group.ports.state(place, position, &self.chunks))
     }
 
     /// A new group with this port taken.
     fn open(
         &mut self,
         hash: u64,
-        key: GroupKey,
+        key: &GroupKey,
         position: u16,
         cursor: u16,
     ) -> Result<(), LeaseError> {
-        self.groups.insert(hash, Group::new(key, position, cursor)).ok_or(LeaseError::Full)?;
+        if !self.records.open(hash, Group::new(key, position, cursor)) {
+            return Err(no_room(NoRoom));
+        }
         self.taken += 1;
         Ok(())
     }
@@ -178,12 +165,12 @@ impl Leases {
     /// A free port of a group is taken.
     #[inline]
     fn occupy(&mut self, place: u32, position: u16) -> Result<(), LeaseError> {
-        let group = self.groups.entry_mut(place).ok_or(LeaseError::Full)?;
-        if !group.ports.occupy(place, position, &mut self.chunks, &self.range) {
-            debug_assert!(false, "a chunk for every port is reserved");
-            return Err(LeaseError::Full);
+        if !self.records.occupy(place, position) {
+            return Err(no_room(NoRoom));
         }
-        group.taken += 1;
+        if let Some(group) = self.records.group_mut(place) {
+            group.taken += 1;
+        }
         self.taken += 1;
         Ok(())
     }
@@ -196,7 +183,7 @@ impl Leases {
     pub fn give_back(&mut self, key: &GroupKey, l4_port: u16, rest_until_ms: Option<u32>) -> bool {
         let position = positions::position(l4_port);
         let (hash, Some(place)) = self.find(key) else { return false };
-        if self.state(place, position) != State::Taken {
+        if self.records.state(place, position) != State::Taken {
             return false;
         }
         match rest_until_ms {
@@ -205,19 +192,19 @@ impl Leases {
                     self.end_oldest_rest();
                     self.rests_cut_short += 1;
                 }
-                let Some(group) = self.groups.entry_mut(place) else { return false };
-                if !group.ports.rest(place, position, &mut self.chunks) {
-                    debug_assert!(false, "a chunk for every resting port is reserved");
+                if !self.records.rest(place, position) {
+                    debug_assert!(false, "a taken port has its bit");
                     return false;
                 }
+                let Some(group) = self.records.group_mut(place) else { return false };
                 group.taken -= 1;
                 group.resting += 1;
                 self.resting.push_back(Resting { group: place, until_ms, position });
             }
             _ => {
-                let Some(group) = self.groups.entry_mut(place) else { return false };
+                let Some(group) = self.records.group_mut(place) else { return false };
                 group.taken -= 1;
-                group.ports.free(place, position, false, &mut self.chunks);
+                self.records.free(place, position);
                 self.close_if_empty(hash, place);
             }
         }
@@ -237,16 +224,17 @@ impl Leases {
 
     fn end_oldest_rest(&mut self) {
         let Some(rest) = self.resting.pop_front() else { return };
-        let Some(group) = self.groups.entry_mut(rest.group) else { return };
+        let Some(group) = self.records.group_mut(rest.group) else { return };
         group.resting -= 1;
-        group.ports.free(rest.group, rest.position, true, &mut self.chunks);
-        let hash = self.secrets.group(&group.key);
+        let key = group.key();
+        self.records.free(rest.group, rest.position);
+        let hash = self.records.hash(&key);
         self.close_if_empty(hash, rest.group);
     }
 
     /// A group without ports goes; where it left off is remembered.
     fn close_if_empty(&mut self, hash: u64, place: u32) {
-        let Some(group) = self.groups.entry(place) else { return };
+        let Some(group) = self.records.group(place) else { return };
         if group.taken == 0 && group.resting == 0 {
             // The cursor after a first lease is remembered at once: groups of one hash that have
             // but one conn each then begin one after the other, however they end.
@@ -254,7 +242,7 @@ impl Leases {
                 let cursor = group.cursor;
                 self.remember(hash, cursor);
             }
-            self.groups.remove(hash, place);
+            self.records.close(hash, place);
         }
     }
 
@@ -285,7 +273,7 @@ impl Leases {
     /// What is taken and rests in a group.
     pub fn usage(&self, key: &GroupKey) -> Usage {
         let (_, place) = self.find(key);
-        place.and_then(|place| self.groups.entry(place)).map(Group::usage).unwrap_or_default()
+        place.and_then(|place| self.records.group(place)).map(Group::usage).unwrap_or_default()
     }
 
     /// What is taken and rests in all groups together.
@@ -295,22 +283,22 @@ impl Leases {
 
     /// Ports that a group has in these classes, free or not.
     pub fn capacity(&self, classes: ClassSet) -> u32 {
-        self.range.capacity(classes)
+        self.records.range.capacity(classes)
     }
 
     /// Groups with a port taken or resting.
     pub const fn group_count(&self) -> usize {
-        self.groups.len()
+        self.records.group_count()
     }
 
     /// Places of groups, used or not: what [`Leases::group_at`] is asked for.
     pub fn group_places(&self) -> u32 {
-        self.groups.high_water()
+        self.records.places()
     }
 
     /// The group at a place, so that all can be walked in portions.
     pub fn group_at(&self, place: u32) -> Option<(GroupKey, Usage)> {
-        self.groups.entry(place).map(|group| (group.key, group.usage()))
+        self.records.group(place).map(|group| (group.key(), group.usage()))
     }
 
     /// Rests that ended before their time because too many ports rested.
@@ -321,15 +309,20 @@ impl Leases {
     /// Entries looked at since the start.
     #[cfg(test)]
     pub(crate) fn probes(&self) -> u64 {
-        self.groups.probes.get() + self.chunks.table.probes.get()
+        self.records.probes()
     }
 
     /// Bytes that the groups, bit maps and rests of this moment take.
     pub fn bytes_in_use(&self) -> usize {
-        self.groups.len() * Table::<Group>::entry_bytes()
-            + self.chunks.table.len() * Table::<Chunk>::entry_bytes()
-            + self.resting.len() * size_of::<Resting>()
+        self.records.bytes_in_use() + self.resting.len() * size_of::<Resting>()
     }
+}
+
+/// As many records are reserved as the ports can need.
+#[cold]
+fn no_room(_: NoRoom) -> LeaseError {
+    debug_assert!(false, "a record for every port is reserved");
+    LeaseError::Full
 }
 
 /// True from the tick of its end on, also across the wrap of the ticks.

@@ -42,11 +42,6 @@ impl<E> Table<E> {
         }
     }
 
-    /// Bytes that `new` reserves.
-    pub(crate) const fn reserved_bytes(capacity: usize) -> usize {
-        capacity * Self::entry_bytes()
-    }
-
     /// Bytes that one entry takes with its share of the heads.
     pub(crate) const fn entry_bytes() -> usize {
         size_of::<Node<E>>() + size_of::<u32>()

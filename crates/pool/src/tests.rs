@@ -422,6 +422,68 @@ fn a_chunk_for_every_port_is_there_when_all_are_scattered() {
 }
 
 #[test]
+fn the_reserve_is_enough_for_groups_that_have_lost_most_of_their_ports() {
+    // A group with chunks needs more records than it has ports: nine ports make it have them, and
+    // five are the fewest with which it does. Also of ranges with a single port in each class.
+    for l4_ports in [1_024..=65_535, 4_992..=5_119, 4_992..=5_247] {
+        let config = LeaseConfig { max_resting: 100, l4_ports, ..LeaseConfig::new(400, SEED) };
+        let mut leases = pool(&config);
+        let scattered: Vec<u16> = (0..9).map(|class| 4_992 + 14 * class).collect();
+        let fill = |leases: &mut Leases, number: u32, left: usize| {
+            for &l4_port in &scattered {
+                leases.take_exact(&key(number), l4_port).unwrap();
+            }
+            for &l4_port in &scattered[left..] {
+                assert!(leases.give_back(&key(number), l4_port, None));
+            }
+            assert_eq!(leases.usage(&key(number)).taken, left as u32);
+        };
+        for number in 0..20 {
+            fill(&mut leases, number, 5);
+            for &l4_port in &scattered[..5] {
+                assert!(leases.give_back(&key(number), l4_port, Some(1)));
+            }
+        }
+        assert_eq!(leases.totals(), Usage { taken: 0, resting: 100 });
+        for number in 20..99 {
+            fill(&mut leases, number, 5);
+        }
+        // The rest in groups of one, to the last lease.
+        for number in 0..5 {
+            assert!(leases.take(&key(1_000 + number), ClassSet::ALL).is_ok());
+        }
+        assert_eq!(leases.totals(), Usage { taken: 400, resting: 100 });
+        for number in 20..99 {
+            for &l4_port in &scattered[..5] {
+                assert!(leases.give_back(&key(number), l4_port, None));
+            }
+        }
+        for number in 0..5 {
+            let key = key(1_000 + number);
+            let l4_port = (0..=u16::MAX).find(|&port| leases.give_back(&key, port, None));
+            assert!(l4_port.is_some());
+        }
+        leases.tick(at(1), usize::MAX);
+        assert_empty(&leases);
+    }
+}
+
+#[test]
+fn a_group_lists_its_ports_again_when_few_are_left() {
+    let mut leases = pool(&LeaseConfig::new(100, SEED));
+    let ports: Vec<u16> = (0..100).map(|_| leases.take(&key(0), ClassSet::ALL).unwrap()).collect();
+    assert!(leases.give_back(&key(0), ports[99], Some(1)));
+    for &l4_port in &ports[3..99] {
+        assert!(leases.give_back(&key(0), l4_port, None));
+    }
+    assert_eq!(leases.usage(&key(0)), Usage { taken: 3, resting: 1 });
+    assert_eq!(leases.bytes_in_use(), 48 + 12, "a group and a rest, no chunk");
+    assert_eq!(leases.take_exact(&key(0), ports[99]), Err(LeaseError::Resting));
+    assert_eq!(leases.take_exact(&key(0), ports[1]), Err(LeaseError::Taken));
+    assert_eq!(leases.take_exact(&key(0), ports[50]), Ok(()));
+}
+
+#[test]
 fn thousands_of_groups_keep_to_themselves() {
     let mut leases = pool(&LeaseConfig::new(200_000, SEED));
     let mut taken: HashMap<u32, HashSet<u16>> = HashMap::new();
@@ -460,7 +522,7 @@ fn memory_is_what_the_book_says() {
         dense.take(&key(0), ClassSet::ALL).unwrap();
     }
     let bits = dense.bytes_in_use() as f64 * 8.0 / f64::from(DEFAULT_PORTS);
-    assert!(bits < 2.4, "{bits:.2} bits a port at density");
+    assert!(bits < 3.1, "{bits:.2} bits a port at density");
 
     let mut sparse = pool(&LeaseConfig::new(10_000, SEED));
     for number in 0..10_000 {
@@ -470,7 +532,7 @@ fn memory_is_what_the_book_says() {
     assert_eq!(bytes, 48, "each port in another group");
 
     let plan = plan(&LeaseConfig::new(1_000_000, SEED));
-    assert!(plan.total_bytes() < 130_000_000, "{plan:?}");
+    assert!(plan.total_bytes() < 76_000_000, "{plan:?}");
 }
 
 #[test]
