@@ -8,7 +8,7 @@ use types::Proto;
 use crate::bed::BedConfig;
 use crate::established::Conns;
 use crate::lab::{CHUNK, Lab};
-use crate::open_close::Churn;
+use crate::open_close::{CLOSED_MS, Churn};
 use crate::report::Report;
 use crate::traffic::Random;
 
@@ -29,7 +29,9 @@ const WORK: [(&str, &str, u32); 4] = [
 
 /// Does the work once.
 pub fn work(what: &str) {
-    let mut lab = Lab::new(&BedConfig::new(1 << 16));
+    let mut config = BedConfig::new(1 << 16);
+    config.timeouts.tcp_closed_ms = CLOSED_MS;
+    let mut lab = Lab::new(&config);
     let mut random = Random::new();
     match what {
         "fullnat44-udp" | "fullnat44-tcp" => {
@@ -42,15 +44,24 @@ pub fn work(what: &str) {
                 lab.collect_checked();
             }
         }
-        _ => {
+        "open-tcp" => {
             let mut churn = Churn::beside(0);
             lab.counted = true;
             for _ in 0..CHUNKS {
-                match what {
-                    "open-tcp" => churn.open(&mut lab),
-                    _ => churn.chunk(&mut lab).1,
-                };
+                churn.open(&mut lab);
             }
+        }
+        _ => {
+            let mut churn = Churn::beside(0);
+            // With each chunk of conns goes the one before it, so that as many expire as open.
+            churn.chunk(&mut lab);
+            lab.counted = true;
+            for _ in 0..CHUNKS {
+                lab.pass_ms(CLOSED_MS + 1);
+                churn.chunk(&mut lab);
+            }
+            let left = lab.worker.core.table.len();
+            assert_eq!(left as usize, CHUNK, "all but the last chunk have expired");
         }
     }
     lab.all_through();

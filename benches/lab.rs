@@ -51,6 +51,11 @@ impl Lab {
         cycles
     }
 
+    /// Lets time pass in which nothing arrives.
+    pub fn pass_ms(&mut self, ms: u32) {
+        self.tsc += arch::tsc_hz() / 1_000 * u64::from(ms);
+    }
+
     /// Takes what was transmitted and gives each frame to `look`, with its identification.
     pub fn collect(&mut self, interface: usize, mut look: impl FnMut(u16, &[u8])) {
         for frame in self.worker.io.sent[interface].drain(..) {

@@ -10,7 +10,7 @@ use crate::stats::{Samples, to_ns};
 use crate::traffic::{Answer, Side, Tcp, Template};
 
 /// How long a closed conn stays, in ms: so many conns are in the table besides as one opens in that time.
-const CLOSED_MS: u32 = 1_000;
+pub const CLOSED_MS: u32 = 1_000;
 /// Packets of a conn.
 pub const PACKETS: usize = 7;
 /// Numbers of conns come round after so many.
