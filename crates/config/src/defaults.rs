@@ -3,7 +3,9 @@
 use serde::Deserialize;
 use serde::de::value::{Error, MapDeserializer};
 
+use crate::forwarding::NatLog;
 use crate::schema::{Config, Conntrack, Timeouts};
+use crate::snat::{NatTimeouts, SnatRule};
 use crate::text::Duration;
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -59,4 +61,4 @@ macro_rules! default_is_empty {
     )*};
 }
 
-default_is_empty!(Config, Conntrack, Timeouts);
+default_is_empty!(Config, Conntrack, Timeouts, NatLog, NatTimeouts, SnatRule);

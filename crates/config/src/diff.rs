@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::keys::{self, Effect};
 use crate::merge::settings_value;
+use crate::named::Ordered;
 use crate::schema::Config;
 
 /// How a value differs.
@@ -59,6 +60,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     changes.by_name("local_address_pools", pools.0, pools.1);
     changes.by_name("server_groups", &old.server_groups, &new.server_groups);
     changes.by_name("services", &old.services, &new.services);
+    changes.in_order("snat", &old.snat, &new.snat);
+    changes.by_name("dnat", &old.dnat, &new.dnat);
+    changes.in_order("forwarding.rules", &old.forwarding.rules, &new.forwarding.rules);
     changes.0
 }
 
@@ -83,6 +87,25 @@ impl Changes {
                 let pattern = format!("{section}.*");
                 self.whole(&format!("{section}.{name}"), &pattern, old.as_ref(), new.as_ref());
             }
+        }
+    }
+
+    /// Besides what differs by name, the order if it is not the one that adding and removing give.
+    fn in_order<T: PartialEq + Serialize>(
+        &mut self,
+        section: &str,
+        old: &Ordered<T>,
+        new: &Ordered<T>,
+    ) {
+        let by_name = |things: &Ordered<T>| -> BTreeMap<String, Arc<T>> {
+            things.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        self.by_name(section, &by_name(old), &by_name(new));
+        let kept = old.names().filter(|name| new.contains_key(*name));
+        let added = new.names().filter(|name| !old.contains_key(*name));
+        if !kept.chain(added).eq(new.names()) {
+            let names = |things: &Ordered<T>| Some(to_value(things.names().collect::<Vec<_>>()));
+            self.leaf(section, section, names(old), names(new));
         }
     }
 

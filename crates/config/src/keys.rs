@@ -72,6 +72,10 @@ keys! {
     "log.level", Some("info"), "info", Live, "`error`, `warn`, `info`, `debug` or `trace`.";
     "log.format", Some("human"), "", Restart, "`human`, `json` or `journald`.";
     "shutdown.drain", Some("0s"), "", Live, "How long conns may go on after SIGTERM.";
+    "nat_log.file", Some("/var/log/dpnat/nat.jsonl"), "", Live,
+        "The file that events of NAT are logged to, one JSON object a line.";
+    "nat_log.events", Some("off"), "", Live,
+        "`mappings` as they come and go, `sessions` (conns) as they begin and end, or `off`.";
     "interfaces.*.pci", None, "all ports that EAL finds", Restart,
         "PCI address of the NIC. One of `pci` and `device` is needed.";
     "interfaces.*.device", None, "", Restart, "Any DPDK device string.";
@@ -114,7 +118,7 @@ keys! {
     "services.*.hash_by", Some("source"), "source", NewConnections,
         "What `conhash`, `mh` and `sh` hash: `source` or `source-and-port`.";
     "services.*.mode", Some("fullnat"), "by `-b`, `-g`, `-i`, `-m`", NewConnections,
-        "How packets are rewritten: `fullnat`.";
+        "How packets are rewritten: `fullnat`, or `nat` (the destination only; DPVS has it as `-m`).";
     "services.*.client_address", None, "TOA", NewConnections,
         "How real servers learn the client's address: `toa` (TCP if not given) or `none`.";
     "services.*.servers", Some("[]"), "", NewConnections,
@@ -157,6 +161,102 @@ keys! {
         "Lets long idle established conns go when the table is full.";
     "services.*.slow_start", Some("0s"), "", NewConnections,
         "How long a new real server takes to come to its full weight.";
+    "snat.*.action", Some("translate"), "", NewConnections,
+        "`translate`, or `accept` to route unchanged, or `drop`.";
+    "snat.*.match.source", Some("[]"), "by `src-range`", NewConnections, "Addresses, ranges and prefixes; any if empty.";
+    "snat.*.match.destination", Some("[]"), "by `dst-range`", NewConnections, "Addresses, ranges and prefixes; any if empty.";
+    "snat.*.match.protocol", Some("[]"), "by `proto`", NewConnections, "Names such as `tcp`, `icmp`, `vrrp`, or numbers; any if empty.";
+    "snat.*.match.source_ports", Some("[]"), "", NewConnections, "Ports and ranges, of TCP and UDP; any if empty.";
+    "snat.*.match.destination_ports", Some("[]"), "", NewConnections, "Ports and ranges, of TCP and UDP; any if empty.";
+    "snat.*.match.in_dev", None, "by `iif`", NewConnections, "The interface that packets come in by.";
+    "snat.*.match.out_dev", None, "by `oif`", NewConnections, "The interface that their route leaves by.";
+    "snat.*.match.except.source", Some("[]"), "", NewConnections, "Sources that are routed unchanged, whatever rules follow.";
+    "snat.*.match.except.destination", Some("[]"), "", NewConnections, "Destinations that are routed unchanged.";
+    "snat.*.match.except.protocol", Some("[]"), "", NewConnections, "Protocols that are routed unchanged.";
+    "snat.*.match.except.source_ports", Some("[]"), "", NewConnections, "Source ports that are routed unchanged.";
+    "snat.*.match.except.destination_ports", Some("[]"), "", NewConnections, "Destination ports that are routed unchanged.";
+    "snat.*.wan_addresses[]", None, "", NewConnections,
+        "Outside addresses (WAN IPs): addresses, ranges and prefixes; or `interface` for the one of the interface that a packet leaves by (masquerade).";
+    "snat.*.wan_addresses[].address", None, "", NewConnections, "The same, with keys of their own.";
+    "snat.*.wan_addresses[].weight", Some("1"), "1", NewConnections,
+        "The share of new mappings of each address, 0 to 65535; 0 means none.";
+    "snat.*.wan_addresses[].admin", Some("enabled"), "", NewConnections,
+        "`enabled`; `drain` and `disabled` take no new mappings.";
+    "snat.*.mapping", Some("endpoint-independent"), "address-and-port-dependent", NewConnections,
+        "Whether all conns from one inside address and port share an outside one: `endpoint-independent` or `address-and-port-dependent`.";
+    "snat.*.filtering", Some("endpoint-independent"), "address-and-port-dependent", NewConnections,
+        "Who may send to a mapping from outside: `endpoint-independent`, `address-dependent` or `address-and-port-dependent`.";
+    "snat.*.pooling", Some("paired"), "by the scheduler", NewConnections,
+        "`paired`: an inside address keeps to one WAN IP; `arbitrary`: each mapping has any.";
+    "snat.*.port_selection", Some("random"), "sequential", NewConnections,
+        "In which order outside ports are taken: `random` or `sequential`.";
+    "snat.*.ports", Some("1024-65535"), "1025-65535", NewConnections,
+        "Outside ports and ICMP identifiers that are taken.";
+    "snat.*.preserve_parity", Some("false"), "", NewConnections,
+        "Keeps an even port even and an odd one odd.";
+    "snat.*.port_rest", Some("2m"), "0s", Live, "How long a freed outside port rests.";
+    "snat.*.limits.ports", Some("0"), "", Live,
+        "The most outside ports of an inside address at once; 0 is no limit.";
+    "snat.*.limits.sessions", Some("0"), "", Live,
+        "The most conns of an inside address at once; 0 is no limit.";
+    "snat.*.limits.new_sessions_per_second", Some("0"), "", Live,
+        "The most new conns of an inside address in a second; 0 is no limit.";
+    "snat.*.on_exhausted", Some("drop"), "drop", Live,
+        "What an inside host gets if no outside port is left: `drop` or `icmp` (administratively prohibited).";
+    "snat.*.mss_clamp", Some("off"), "", NewConnections,
+        "Lowers the MSS of TCP handshakes: `off`, `path` (to the MTU of the way out) or bytes.";
+    "snat.*.hairpin", Some("true"), "", NewConnections,
+        "Lets inside hosts reach each other by their outside addresses.";
+    "snat.*.timeouts.tcp_syn", Some("4m"), "3s, then 30s", Live, "Idle time of TCP before the handshake is complete (RFC 5382).";
+    "snat.*.timeouts.tcp_established", Some("124m"), "90s", Live, "Idle time of TCP after it (RFC 5382).";
+    "snat.*.timeouts.tcp_closing", Some("4m"), "7s", Live, "Idle time of TCP after a FIN.";
+    "snat.*.timeouts.tcp_closed", Some("4m"), "3s", Live, "Idle time of TCP after both FINs or a reset (RFC 7857).";
+    "snat.*.timeouts.udp_oneway", Some("5m"), "300s", Live, "Idle time of UDP before there is a reply (RFC 4787).";
+    "snat.*.timeouts.udp", Some("5m"), "300s", Live, "Idle time of UDP after it (RFC 4787).";
+    "snat.*.timeouts.icmp", Some("1m"), "300s", Live, "Idle time of ICMP queries (RFC 5508).";
+    "dnat.*.on", None, "", NewConnections,
+        "An address of ours with a port, or a range of ports, that is connected to.";
+    "dnat.*.protocol", None, "", NewConnections, "`tcp` or `udp`.";
+    "dnat.*.to", None, "", NewConnections,
+        "Where that leads: an address with as many ports as `on`, or a list of servers.";
+    "dnat.*.to[]", None, "", NewConnections, "Address and port of one of several servers.";
+    "dnat.*.to[].address", None, "", NewConnections, "The same, with keys of its own.";
+    "dnat.*.to[].weight", Some("1"), "1", NewConnections, "As in a group.";
+    "dnat.*.to[].admin", Some("enabled"), "", NewConnections, "As in a group.";
+    "dnat.*.to[].limits.upper", None, "0 (none)", NewConnections, "As in a group.";
+    "dnat.*.to[].limits.lower", None, "0 (none)", NewConnections, "As in a group.";
+    "dnat.*.scheduler", Some("wlc"), "wlc", NewConnections,
+        "How one of several servers is chosen; as of a service.";
+    "dnat.*.source", Some("[]"), "", NewConnections,
+        "Who may connect: addresses, ranges and prefixes; anybody if empty.";
+    "dnat.*.in_dev", None, "", NewConnections, "The interface that clients come in by.";
+    "dnat.*.source_address", Some("auto"), "", NewConnections,
+        "Which source a server sees: the client's (`keep`), that of `on` (`translate`), or that of `on` only if the client is on the server's own link (`auto`).";
+    "dnat.*.timeouts.tcp_syn", Some("4m"), "3s, then 30s", Live, "Idle time of TCP before the handshake is complete (RFC 5382).";
+    "dnat.*.timeouts.tcp_established", Some("124m"), "90s", Live, "Idle time of TCP after it (RFC 5382).";
+    "dnat.*.timeouts.tcp_closing", Some("4m"), "7s", Live, "Idle time of TCP after a FIN.";
+    "dnat.*.timeouts.tcp_closed", Some("4m"), "3s", Live, "Idle time of TCP after both FINs or a reset (RFC 7857).";
+    "dnat.*.timeouts.udp_oneway", Some("5m"), "300s", Live, "Idle time of UDP before there is a reply (RFC 4787).";
+    "dnat.*.timeouts.udp", Some("5m"), "300s", Live, "Idle time of UDP after it (RFC 4787).";
+    "dnat.*.timeouts.icmp", Some("1m"), "300s", Live, "Idle time of ICMP queries (RFC 5508).";
+    "forwarding.policy", Some("auto"), "", Live,
+        "What becomes of packets to others that meet no rule: `accept`, `drop`, or `auto`: accepted if there is a rule of `snat` or `forwarding`.";
+    "forwarding.reverse_path", Some("off"), "", Live,
+        "Whether sources must have a route back (RFC 3704): `off`, `loose` (by any interface) or `strict` (by that which the packet came in by).";
+    "forwarding.rules.*.match.source", Some("[]"), "", Live, "Addresses, ranges and prefixes; any if empty.";
+    "forwarding.rules.*.match.destination", Some("[]"), "", Live, "Addresses, ranges and prefixes; any if empty.";
+    "forwarding.rules.*.match.protocol", Some("[]"), "", Live, "Names such as `tcp`, `icmp`, `vrrp`, or numbers; any if empty.";
+    "forwarding.rules.*.match.source_ports", Some("[]"), "", Live, "Ports and ranges, of TCP and UDP; any if empty.";
+    "forwarding.rules.*.match.destination_ports", Some("[]"), "", Live, "Ports and ranges, of TCP and UDP; any if empty.";
+    "forwarding.rules.*.match.in_dev", None, "", Live, "The interface that packets come in by.";
+    "forwarding.rules.*.match.out_dev", None, "", Live, "The interface that their route leaves by.";
+    "forwarding.rules.*.match.except.source", Some("[]"), "", Live, "Sources that are left to the policy, whatever rules follow.";
+    "forwarding.rules.*.match.except.destination", Some("[]"), "", Live, "Destinations that are left to the policy.";
+    "forwarding.rules.*.match.except.protocol", Some("[]"), "", Live, "Protocols that are left to the policy.";
+    "forwarding.rules.*.match.except.source_ports", Some("[]"), "", Live, "Source ports that are left to the policy.";
+    "forwarding.rules.*.match.except.destination_ports", Some("[]"), "", Live, "Destination ports that are left to the policy.";
+    "forwarding.rules.*.action", None, "", Live,
+        "`accept`, `drop`, or `reject` (ICMP administratively prohibited).";
 }
 
 /// The key of a path pattern, such as `services.*.scheduler`.

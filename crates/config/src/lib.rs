@@ -3,26 +3,36 @@
 
 mod defaults;
 mod diff;
+mod dnat;
 mod error;
 mod explain;
+mod forwarding;
 mod index;
 mod keys;
+mod matching;
 mod merge;
 mod model;
 mod named;
 mod parse;
 mod schema;
 mod service;
+mod snat;
 mod text;
 mod validate;
 mod validate_service;
 
 pub use diff::{Change, ChangeKind, diff};
+pub use dnat::{DnatRule, DnatTarget, SourceAddress};
 pub use error::{ConfigError, ErrorKind, FileErrors, Location, Path, Warning};
 pub use explain::explain_serde;
+pub use forwarding::{
+    Forwarding, ForwardingAction, ForwardingPolicy, ForwardingRule, NatEvents, NatLog, ReversePath,
+};
 pub use keys::{Effect, KEYS, Key, markdown};
+pub use matching::{AddressMatch, EndpointRange, Except, IpProtocol, Match, PortRange};
 pub use merge::Overlay;
 pub use model::Model;
+pub use named::Ordered;
 pub use parse::{load, parse, to_json, to_yaml};
 pub use schema::{
     Active, Address, Config, Conntrack, HugePages, Idle, Interface, LocalPool, Log, LogFormat,
@@ -31,5 +41,9 @@ pub use schema::{
 pub use service::{
     Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Pool, Protocol, Refusal,
     Scheduler, Server, ServerLimits, Servers, Service, ServiceTimeouts,
+};
+pub use snat::{
+    Filtering, Mapping, MssClamp, NatTimeouts, OnExhausted, Pooling, PortSelection, SnatAction,
+    SnatRule, SubscriberLimits, WanAddresses, WanRange,
 };
 pub use text::{AddressRange, CpuSet, Duration, InterfaceAddress, ParseTextError, Prefix, Size};

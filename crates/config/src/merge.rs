@@ -9,12 +9,14 @@ use serde_json::{Map, Value};
 
 use crate::error::{ConfigError, ErrorKind, FileErrors, Path, Segment};
 use crate::explain::explain_serde;
+use crate::forwarding::Forwarding;
 use crate::model::Model;
+use crate::named::Ordered;
 use crate::parse::{from_yaml, is_blank, locate_all, parse};
 use crate::schema::Config;
 
 /// Sections of things that have a name or an address; all others are settings.
-pub(crate) const NAMED: [&str; 7] = [
+pub(crate) const NAMED: [&str; 9] = [
     "interfaces",
     "addresses",
     "routes",
@@ -22,7 +24,12 @@ pub(crate) const NAMED: [&str; 7] = [
     "local_address_pools",
     "server_groups",
     "services",
+    "snat",
+    "dnat",
 ];
+
+/// What is named within the section of settings `forwarding`.
+const RULES: &str = "rules";
 
 /// Some sections of a configuration, and which ones they are.
 #[derive(Clone, Debug)]
@@ -98,6 +105,10 @@ impl Overlay {
         merged.server_groups =
             by_name(&base.server_groups, &new.server_groups, take("server_groups"));
         merged.services = by_name(&base.services, &new.services, take("services"));
+        merged.snat = in_order(&base.snat, &new.snat, take("snat"));
+        merged.dnat = by_name(&base.dnat, &new.dnat, take("dnat"));
+        merged.forwarding.rules =
+            in_order(&base.forwarding.rules, &new.forwarding.rules, take("forwarding"));
         Ok(merged)
     }
 
@@ -131,6 +142,8 @@ pub(crate) fn settings_value(config: &Config) -> Result<Map<String, Value>, Conf
         conntrack: config.conntrack.clone(),
         log: config.log.clone(),
         shutdown: config.shutdown.clone(),
+        nat_log: config.nat_log.clone(),
+        forwarding: Forwarding { rules: Ordered::default(), ..config.forwarding },
         interfaces: BTreeMap::new(),
         addresses: Vec::new(),
         routes: Vec::new(),
@@ -138,6 +151,8 @@ pub(crate) fn settings_value(config: &Config) -> Result<Map<String, Value>, Conf
         local_address_pools: BTreeMap::new(),
         server_groups: BTreeMap::new(),
         services: BTreeMap::new(),
+        snat: Ordered::default(),
+        dnat: BTreeMap::new(),
     };
     match serde_json::to_value(settings) {
         Ok(Value::Object(mut object)) => {
@@ -173,6 +188,16 @@ fn by_name<T: PartialEq>(
         // What is equal stays the same part, which compares by its pointer later on.
         let same = base.get(name).filter(|old| *old == value);
         merged.insert(name.clone(), same.unwrap_or(value).clone());
+    }
+    merged
+}
+
+/// Those that are there keep their place, and new ones come after them.
+fn in_order<T: PartialEq>(base: &Ordered<T>, new: &Ordered<T>, prune: bool) -> Ordered<T> {
+    let mut merged = if prune { Ordered::default() } else { base.clone() };
+    for (name, value) in new {
+        let same = base.get(name).filter(|old| *old == value);
+        merged.put(name, same.unwrap_or(value).clone());
     }
     merged
 }
@@ -219,7 +244,11 @@ impl<'de> Deserialize<'de> for Sections {
                         map.next_value::<IgnoredAny>()?;
                         sections.named.insert(key);
                     } else {
-                        let value = map.next_value()?;
+                        let mut value: Value = map.next_value()?;
+                        if key == "forwarding" {
+                            value.as_object_mut().map(|settings| settings.remove(RULES));
+                            sections.named.insert(key.clone());
+                        }
                         sections.settings.insert(key, value);
                     }
                 }

@@ -1,11 +1,14 @@
-//! Maps keyed by name, in which no name may stand twice.
+//! Maps keyed by name, in which no name may stand twice and the order may matter.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
 
 /// The longest name in bytes.
 pub(crate) const NAME_MAX: usize = 63;
@@ -33,6 +36,92 @@ where
     deserializer.deserialize_any(NamedMap(PhantomData))
 }
 
+/// Reads a map whose order matters.
+pub(crate) fn ordered<'de, D, T>(deserializer: D) -> Result<Ordered<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_any(NamedMap(PhantomData))
+}
+
+/// Things by name whose order matters: of rules, the first decides.
+#[derive(Debug)]
+pub struct Ordered<T>(IndexMap<String, Arc<T>>);
+
+impl<T> Ordered<T> {
+    /// Puts a thing at its place: that of the one with its name, or else the end.
+    pub fn put(&mut self, name: &str, value: Arc<T>) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// Moves the thing of that name to `position`, counted from 0 without it; to the end if there are
+    /// fewer.
+    pub fn move_to(&mut self, name: &str, position: usize) {
+        if let Some(from) = self.0.get_index_of(name) {
+            self.0.move_index(from, position.min(self.0.len() - 1));
+        }
+    }
+
+    /// Takes the thing of that name away; the others keep their order.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<T>> {
+        self.0.shift_remove(name)
+    }
+
+    /// The names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+impl<T> Clone for Ordered<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Self(IndexMap::new())
+    }
+}
+
+impl<T> Deref for Ordered<T> {
+    type Target = IndexMap<String, Arc<T>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T> FromIterator<(String, Arc<T>)> for Ordered<T> {
+    fn from_iter<I: IntoIterator<Item = (String, Arc<T>)>>(things: I) -> Self {
+        Self(things.into_iter().collect())
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Ordered<T> {
+    type Item = (&'a String, &'a Arc<T>);
+    type IntoIter = indexmap::map::Iter<'a, String, Arc<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Ordered<T> {
+    /// An `IndexMap` leaves the order out of the comparison.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().eq(other.0.iter())
+    }
+}
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
 /// Reads a list. Nothing (`routes:` without a value) is empty.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
@@ -40,33 +129,59 @@ pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-struct NamedMap<T>(PhantomData<T>);
+/// What a map is read into.
+trait Named<T>: Default {
+    fn has(&self, name: &str) -> bool;
+    fn add(&mut self, name: String, value: Arc<T>);
+}
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedMap<T> {
-    type Value = BTreeMap<String, Arc<T>>;
+impl<T> Named<T> for BTreeMap<String, Arc<T>> {
+    fn has(&self, name: &str) -> bool {
+        self.contains_key(name)
+    }
+
+    fn add(&mut self, name: String, value: Arc<T>) {
+        self.insert(name, value);
+    }
+}
+
+impl<T> Named<T> for Ordered<T> {
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn add(&mut self, name: String, value: Arc<T>) {
+        self.0.insert(name, value);
+    }
+}
+
+struct NamedMap<M, T>(PhantomData<(M, T)>);
+
+impl<'de, M: Named<T>, T: Deserialize<'de>> Visitor<'de> for NamedMap<M, T> {
+    type Value = M;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map keyed by name")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(BTreeMap::new())
+    fn visit_unit<E: Error>(self) -> Result<M, E> {
+        Ok(M::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut map = BTreeMap::new();
-        while let Some(name) = access.next_key_seed(NewName(&map))? {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<M, A::Error> {
+        let mut map = M::default();
+        while let Some(name) = access.next_key_seed(NewName(&map, PhantomData))? {
             let value = access.next_value()?;
-            map.insert(name, Arc::new(value));
+            map.add(name, Arc::new(value));
         }
         Ok(map)
     }
 }
 
 /// Reads a name that the map does not have yet: the error is then at the name.
-struct NewName<'a, T>(&'a BTreeMap<String, T>);
+struct NewName<'a, M, T>(&'a M, PhantomData<T>);
 
-impl<'de, T> DeserializeSeed<'de> for NewName<'_, T> {
+impl<'de, M: Named<T>, T> DeserializeSeed<'de> for NewName<'_, M, T> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -74,7 +189,7 @@ impl<'de, T> DeserializeSeed<'de> for NewName<'_, T> {
     }
 }
 
-impl<T> Visitor<'_> for NewName<'_, T> {
+impl<M: Named<T>, T> Visitor<'_> for NewName<'_, M, T> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +198,7 @@ impl<T> Visitor<'_> for NewName<'_, T> {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
         check_name(name).map_err(E::custom)?;
-        if self.0.contains_key(name) {
+        if self.0.has(name) {
             return Err(E::custom(format_args!("duplicate field `{name}`")));
         }
         Ok(name.to_owned())

@@ -13,8 +13,11 @@ use types::MacAddr;
 use utoipa::ToSchema;
 
 use crate::defaults::{is_default, is_ms, is_u16, is_u32, ms, u16_of, u32_of};
-use crate::named;
+use crate::dnat::DnatRule;
+use crate::forwarding::{Forwarding, NatLog};
+use crate::named::{self, Ordered};
 use crate::service::{Server, Service};
+use crate::snat::SnatRule;
 use crate::text::{AddressRange, CpuSet, Duration, InterfaceAddress, Prefix, Size};
 
 /// A configuration: what a file holds, and what runs.
@@ -47,6 +50,9 @@ pub struct Config {
     /// How the daemon stops.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shutdown: Shutdown,
+    /// The log of what NAT does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nat_log: NatLog,
     /// Interfaces by name.
     #[serde(default, deserialize_with = "named::map")]
     #[schema(value_type = BTreeMap<String, Interface>)]
@@ -72,6 +78,17 @@ pub struct Config {
     #[serde(default, deserialize_with = "named::map")]
     #[schema(value_type = BTreeMap<String, Service>)]
     pub services: BTreeMap<String, Arc<Service>>,
+    /// Rules of source NAT by name; the first that a packet meets decides.
+    #[serde(default, deserialize_with = "named::ordered")]
+    #[schema(value_type = BTreeMap<String, SnatRule>)]
+    pub snat: Ordered<SnatRule>,
+    /// Rules of destination NAT by name.
+    #[serde(default, deserialize_with = "named::map")]
+    #[schema(value_type = BTreeMap<String, DnatRule>)]
+    pub dnat: BTreeMap<String, Arc<DnatRule>>,
+    /// Routing between interfaces.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub forwarding: Forwarding,
 }
 
 const DEFAULT_MEMORY: Size = Size::from_mib(512);

@@ -99,9 +99,9 @@ impl Service {
 
     /// How real servers learn the client's address, the default resolved.
     pub fn client_address(&self) -> ClientAddress {
-        self.client_address.unwrap_or(match self.protocol {
-            Protocol::Tcp => ClientAddress::Toa,
-            Protocol::Udp => ClientAddress::None,
+        self.client_address.unwrap_or(match (self.mode, self.protocol) {
+            (Mode::Fullnat, Protocol::Tcp) => ClientAddress::Toa,
+            (Mode::Fullnat, Protocol::Udp) | (Mode::Nat, _) => ClientAddress::None,
         })
     }
 
@@ -232,6 +232,9 @@ pub enum Mode {
     /// Both addresses: real servers see a LIP as source.
     #[default]
     Fullnat,
+    /// The destination: real servers see the client as source, and their answers must come back by
+    /// this machine.
+    Nat,
 }
 
 /// How a real server learns the client's address.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 pub struct ParseTextError(String);
 
 impl ParseTextError {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 }
@@ -74,6 +74,8 @@ macro_rules! as_text {
         }
     };
 }
+
+pub(crate) use as_text;
 
 as_text!(Duration, "a duration with a unit (ms, s, m, h)", "30s");
 as_text!(Size, "a size with a unit (KiB, MiB, GiB, TiB)", "512MiB");

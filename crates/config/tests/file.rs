@@ -88,7 +88,7 @@ fn nothing_is_all_defaults() {
     assert_eq!(
         to_yaml(&Config::default()).unwrap(),
         "version: 1\ninterfaces: {}\naddresses: []\nroutes: []\nneighbours: []\n\
-         local_address_pools: {}\nserver_groups: {}\nservices: {}\n"
+         local_address_pools: {}\nserver_groups: {}\nservices: {}\nsnat: {}\ndnat: {}\n"
     );
 }
 
@@ -101,8 +101,8 @@ fn unknown_keys_are_errors_with_their_place() {
         ["dpnat.yaml:5:5: services.shop.sheduler: unknown key; did you mean `scheduler`?"]
     );
     assert_eq!(
-        errors("snat: {}\n")[0].split("; ").next().unwrap(),
-        "dpnat.yaml:1:1: snat: unknown key"
+        errors("nat64: {}\n")[0].split("; ").next().unwrap(),
+        "dpnat.yaml:1:1: nat64: unknown key"
     );
     assert_eq!(
         errors("server_groups:\n  web:\n    servers: []\n    health: { type: tcp }\n"),

@@ -74,6 +74,11 @@ fn with(path: &str, value: Option<&Value>) -> Config {
             "servers": [ { "address": "198.18.0.2:80" } ],
             "persistence": { "timeout": "1m" },
         } },
+        "snat": { "x": { "wan_addresses": [ { "address": "203.0.113.9" } ] } },
+        "dnat": { "x": {
+            "on": "203.0.113.9:22", "protocol": "tcp", "to": [ { "address": "198.18.0.2:22" } ],
+        } },
+        "forwarding": { "rules": { "x": { "action": "accept" } } },
     });
     if let Some(value) = value {
         let mut at = &mut whole;

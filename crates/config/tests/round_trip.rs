@@ -92,7 +92,7 @@ fn service() -> impl Strategy<Value = Service> {
                 protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
                 scheduler: Scheduler::ALL[scheduler],
                 hash_by: if by_port { HashBy::SourceAndPort } else { HashBy::Source },
-                mode: Mode::Fullnat,
+                mode: if flags[4] { Mode::Nat } else { Mode::Fullnat },
                 client_address: client
                     .map(|toa| if toa { ClientAddress::Toa } else { ClientAddress::None }),
                 servers,
@@ -182,6 +182,144 @@ fn settings() -> impl Strategy<Value = Config> {
         )
 }
 
+fn address_match() -> impl Strategy<Value = AddressMatch> {
+    prop_oneof![
+        range().prop_map(AddressMatch::from),
+        (any::<u32>(), 0..=32u8).prop_map(|(bits, len)| {
+            let net = ipnet::Ipv4Net::new(Ipv4Addr::from_bits(bits), len).unwrap().trunc();
+            net.to_string().parse().unwrap()
+        }),
+    ]
+}
+
+fn ports() -> impl Strategy<Value = PortRange> {
+    (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap())
+}
+
+fn protocols() -> impl Strategy<Value = Vec<IpProtocol>> {
+    vec(any::<u8>().prop_map(IpProtocol::new), 0..3)
+}
+
+fn matches() -> impl Strategy<Value = Match> {
+    let addresses = || vec(address_match(), 0..2);
+    let groups = || (addresses(), addresses(), protocols(), vec(ports(), 0..2), vec(ports(), 0..2));
+    (groups(), groups(), option::of(name()), option::of(name())).prop_map(
+        |(own, except, in_dev, out_dev)| Match {
+            source: own.0,
+            destination: own.1,
+            protocol: own.2,
+            source_ports: own.3,
+            destination_ports: own.4,
+            in_dev,
+            out_dev,
+            except: Except {
+                source: except.0,
+                destination: except.1,
+                protocol: except.2,
+                source_ports: except.3,
+                destination_ports: except.4,
+            },
+        },
+    )
+}
+
+fn nat_timeouts() -> impl Strategy<Value = NatTimeouts> {
+    (duration(), duration(), duration()).prop_map(|(tcp_established, udp, icmp)| NatTimeouts {
+        tcp_established,
+        udp,
+        icmp,
+        ..NatTimeouts::default()
+    })
+}
+
+fn snat() -> impl Strategy<Value = SnatRule> {
+    let wan = (range(), prop_oneof![Just(1), any::<u16>()], any::<bool>()).prop_map(
+        |(address, weight, drain)| WanRange {
+            address,
+            weight,
+            admin: if drain { Admin::Drain } else { Admin::Enabled },
+        },
+    );
+    let wan_addresses =
+        prop_oneof![Just(WanAddresses::Interface), vec(wan, 0..3).prop_map(WanAddresses::Pool),];
+    let mss_clamp = prop_oneof![
+        Just(MssClamp::Off),
+        Just(MssClamp::Path),
+        (1..=u16::MAX).prop_map(MssClamp::Bytes),
+    ];
+    (matches(), wan_addresses, mss_clamp, ports(), any::<[u32; 3]>(), nat_timeouts(), any::<u8>())
+        .prop_map(|(matches, wan_addresses, mss_clamp, ports, limits, timeouts, bits)| {
+            let bit = |n: u8| bits >> n & 1 == 1;
+            SnatRule {
+                matches,
+                action: if bit(0) { SnatAction::Accept } else { SnatAction::Translate },
+                wan_addresses,
+                mapping: if bit(1) {
+                    Mapping::AddressAndPortDependent
+                } else {
+                    Mapping::EndpointIndependent
+                },
+                filtering: if bit(2) {
+                    Filtering::AddressDependent
+                } else {
+                    Filtering::EndpointIndependent
+                },
+                pooling: if bit(3) { Pooling::Arbitrary } else { Pooling::Paired },
+                port_selection: if bit(4) {
+                    PortSelection::Sequential
+                } else {
+                    PortSelection::Random
+                },
+                ports,
+                preserve_parity: bit(5),
+                limits: SubscriberLimits {
+                    ports: limits[0],
+                    sessions: limits[1],
+                    new_sessions_per_second: limits[2],
+                },
+                on_exhausted: if bit(6) { OnExhausted::Icmp } else { OnExhausted::Drop },
+                mss_clamp,
+                hairpin: bit(7),
+                timeouts,
+                ..SnatRule::default()
+            }
+        })
+}
+
+fn dnat() -> impl Strategy<Value = DnatRule> {
+    let endpoints =
+        || (ip(), ports()).prop_map(|(address, ports)| EndpointRange { address, ports });
+    let to = prop_oneof![
+        endpoints().prop_map(DnatTarget::One),
+        vec(server(), 0..3).prop_map(DnatTarget::Servers),
+    ];
+    let rest = (vec(address_match(), 0..2), option::of(name()), nat_timeouts());
+    (endpoints(), any::<bool>(), to, rest).prop_map(|(on, tcp, to, (source, in_dev, timeouts))| {
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        let source_address = if tcp { SourceAddress::Keep } else { SourceAddress::Auto };
+        DnatRule { source, in_dev, timeouts, source_address, ..DnatRule::new(on, protocol, to) }
+    })
+}
+
+fn forwarding() -> impl Strategy<Value = Forwarding> {
+    let action = prop_oneof![
+        Just(ForwardingAction::Accept),
+        Just(ForwardingAction::Drop),
+        Just(ForwardingAction::Reject),
+    ];
+    let rule = (matches(), action).prop_map(|(matches, action)| ForwardingRule { matches, action });
+    (any::<bool>(), any::<bool>(), rules(rule)).prop_map(|(drop, strict, rules)| Forwarding {
+        policy: if drop { ForwardingPolicy::Drop } else { ForwardingPolicy::Auto },
+        reverse_path: if strict { ReversePath::Strict } else { ReversePath::Off },
+        rules,
+    })
+}
+
+/// Rules in any order.
+fn rules<T: std::fmt::Debug>(rule: impl Strategy<Value = T>) -> impl Strategy<Value = Ordered<T>> {
+    vec((name(), rule.prop_map(Arc::new)), 0..4).prop_map(|rules| rules.into_iter().collect())
+}
+
 fn shared<T>(map: BTreeMap<String, T>) -> BTreeMap<String, Arc<T>> {
     map.into_iter().map(|(name, value)| (name, Arc::new(value))).collect()
 }
@@ -203,10 +341,22 @@ fn config() -> impl Strategy<Value = Config> {
         (btree_map(name(), interface(), 0..3), vec(address, 0..3), vec(route(), 0..3)),
         (vec(neighbour, 0..3), btree_map(name(), pool(), 0..3), btree_map(name(), group, 0..3)),
         btree_map(name(), service(), 0..4),
+        (rules(snat()), btree_map(name(), dnat(), 0..3), forwarding(), any::<bool>()),
     )
         .prop_map(
-            |(settings, (interfaces, addresses, routes), (neighbours, pools, groups), services)| {
+            |(
+                settings,
+                (interfaces, addresses, routes),
+                (neighbours, pools, groups),
+                services,
+                (snat, dnat, forwarding, log),
+            )| {
+                let events = if log { NatEvents::Sessions } else { NatEvents::Off };
                 Config {
+                    nat_log: NatLog { events, ..NatLog::default() },
+                    snat,
+                    dnat: shared(dnat),
+                    forwarding,
                     interfaces: shared(interfaces),
                     addresses,
                     routes,
@@ -239,7 +389,7 @@ proptest! {
         let pruned = overlay.merge(&a, true).unwrap();
         for change in diff(&pruned, &b) {
             // A setting that is default in b is not in its text, and so stays a's.
-            let setting = !change.path.contains(['[', '.']) || ["workers.", "conntrack.", "log.", "shutdown."]
+            let setting = !change.path.contains(['[', '.']) || ["workers.", "conntrack.", "log.", "shutdown.", "nat_log.", "forwarding."]
                 .iter().any(|section| change.path.starts_with(section));
             prop_assert!(setting, "{:?}", change);
         }
