@@ -46,6 +46,9 @@ pub enum Role {
     Lip,
     /// SNAT's source towards the outside; answers ARP and echo.
     WanIp,
+    /// Was a VIP and is configured no more: open conns go on, and nothing new begins. Answers ARP and
+    /// echo as long as there is one.
+    Leaving,
 }
 
 impl Role {
@@ -56,6 +59,7 @@ impl Role {
             Self::Vip => "VIP",
             Self::Lip => "LIP",
             Self::WanIp => "WAN IP",
+            Self::Leaving => "VIP that was removed",
         }
     }
 }

@@ -25,6 +25,7 @@ impl Owner {
             Role::Vip => 2,
             Role::Lip => 3,
             Role::WanIp => 4,
+            Role::Leaving => 5,
         };
         role | if self.local { LOCAL } else { 0 } | (self.iface.0 as u64) << 16
     }
@@ -35,7 +36,8 @@ impl Owner {
             1 => Role::Local,
             2 => Role::Vip,
             3 => Role::Lip,
-            _ => Role::WanIp,
+            4 => Role::WanIp,
+            _ => Role::Leaving,
         };
         Self { role, iface: EthPortId((bits >> 16) as u16), local: bits & LOCAL != 0 }
     }
@@ -105,7 +107,8 @@ mod tests {
     use super::*;
 
     fn owner() -> impl Strategy<Value = Owner> {
-        let roles = prop_oneof![Just(Role::Vip), Just(Role::Lip), Just(Role::WanIp)];
+        let roles =
+            prop_oneof![Just(Role::Vip), Just(Role::Lip), Just(Role::WanIp), Just(Role::Leaving)];
         (roles, any::<u16>(), any::<bool>()).prop_map(|(role, iface, local)| Owner {
             role,
             iface: EthPortId(iface),

@@ -224,6 +224,7 @@ const fn role_name(role: fib::Role) -> &'static str {
         fib::Role::Vip => "vip",
         fib::Role::Lip => "lip",
         fib::Role::WanIp => "wan",
+        fib::Role::Leaving => "leaving",
     }
 }
 

@@ -195,7 +195,7 @@ impl Control {
         timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             timer.tick().await;
-            if let Err(error) = self.let_lips_go().await {
+            if let Err(error) = self.let_addresses_go().await {
                 tracing::debug!(%error, "local addresses could not be let go");
             }
         }

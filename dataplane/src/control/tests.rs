@@ -174,6 +174,50 @@ async fn a_link_that_goes_down_is_told_to_the_workers() {
 }
 
 #[tokio::test]
+async fn a_vip_that_is_gone_stays_ours_until_its_conns_are_closed() {
+    let mut bench = Bench::start(SHOP).await;
+    let mac = bench.control.state().interfaces[1].mac;
+    let gateway = MacAddr([2, 0, 0, 0, 0, 1]);
+    let syn = |port: u16| {
+        pkt().eth(gateway, mac).ipv4("198.51.100.7", "203.0.113.10").tcp(port, 80).syn().build()
+    };
+    bench.arrive(WorkerId(0), WAN, syn(40_000));
+    for _ in 0..5 {
+        bench.turn();
+    }
+    let control = bench.control.clone();
+    let vip = u32::from_be_bytes([203, 0, 113, 10]);
+    let owner = move |control: &Control| control.state().snapshot.fib.owner(vip).map(|o| o.role);
+    bench
+        .run(async move {
+            let address = "203.0.113.10/32".parse().unwrap();
+            control.delete_address(api::AddressKey { address, dev: None }).await.unwrap();
+            assert_eq!(owner(&control), Some(fib::Role::Leaving));
+            control.let_addresses_go().await.unwrap();
+            assert_eq!(owner(&control), Some(fib::Role::Leaving), "it has a conn");
+        })
+        .await;
+    bench.arrive(WorkerId(0), WAN, syn(40_001));
+    bench.arrive(WorkerId(1), WAN, syn(40_002));
+    for _ in 0..5 {
+        bench.turn();
+    }
+    let control = bench.control.clone();
+    bench
+        .run(async move {
+            let chosen = api::ConnectionQuery {
+                protocol: Some(types::Proto::Tcp),
+                ..api::ConnectionQuery::default()
+            };
+            let closed = control.close_connections(chosen).await.unwrap().closed;
+            assert_eq!(closed, 1, "nothing new begins");
+            control.let_addresses_go().await.unwrap();
+            assert_eq!(owner(&control), None);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn draining_refuses_changes_and_tells_the_workers() {
     let mut bench = Bench::start(SHOP).await;
     let control = bench.control.clone();
@@ -218,12 +262,12 @@ async fn a_lip_that_is_gone_stays_ours_until_its_conns_are_closed() {
                 control.delete_lip("shop".into(), lip).await.unwrap();
                 assert_eq!(owner(lip), Some(fib::Role::Lip));
             }
-            control.let_lips_go().await.unwrap();
+            control.let_addresses_go().await.unwrap();
             assert_eq!((owner(used), owner(unused)), (Some(fib::Role::Lip), None));
             let removal = Removal { connections: api::RemovedConns::Reset };
             control.delete_service("shop".into(), removal).await.unwrap();
             assert_eq!(owner(used), Some(fib::Role::Lip));
-            control.let_lips_go().await.unwrap();
+            control.let_addresses_go().await.unwrap();
             assert_eq!(owner(used), None);
             assert_eq!(control.stats().await.unwrap().connections.removed, 1);
         })

@@ -135,7 +135,8 @@ pub fn decide(snapshot: &Snapshot, meta: &Meta) -> Decision {
     if snapshot.fib.owner(parsed.key.src).is_some() {
         return Decision::Refuse { verdict: Verdict::BadSource, refusal: Refusal::Silent };
     }
-    let Some(service) = snapshot.services.lookup(&parsed.key) else {
+    let service = snapshot.services.lookup(&parsed.key);
+    let Some(service) = service.filter(|_| meta.role != Some(Role::Leaving)) else {
         return unserved(snapshot, meta);
     };
     let spec = service.spec();

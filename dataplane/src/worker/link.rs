@@ -161,6 +161,8 @@ pub struct ConnFilter {
     pub client: Option<(u32, u8)>,
     /// Conns by this LIP.
     pub lip: Option<u32>,
+    /// Conns to this VIP.
+    pub vip: Option<u32>,
     /// Conns from this client port.
     pub client_port: Option<u16>,
     /// Conns of this protocol.

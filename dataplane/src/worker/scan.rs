@@ -72,6 +72,7 @@ fn matches(table: &FlowTable, conn: ConnId, filter: &ConnFilter) -> bool {
         && filter.server.is_none_or(|slot| slot == cold.rs())
         && filter.client.is_none_or(is_client)
         && filter.lip.is_none_or(|address| address == flow.dst)
+        && filter.vip.is_none_or(|address| address == flow.new_src)
         && filter.client_port.is_none_or(|port| port == flow.new_dport)
         && filter.proto.is_none_or(|proto| proto.number() == flow.proto)
         && filter.state.is_none_or(|state| state == flow.state)

@@ -1,15 +1,17 @@
-//! LIPs that were configured and are no longer: open conns need them to the end.
+//! LIPs and VIPs that were configured and are no longer: open conns need them to the end.
 
 use std::collections::BTreeMap;
 
 use fib::{FibConfig, Role};
 use types::EthPortId;
 
-/// A LIP that lingers. One that was configured again in between is another.
+/// An address that lingers. One that was configured again in between is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LingeringLip {
+pub struct Lingerer {
     /// The address in host order.
     pub address: u32,
+    /// [`Role::Lip`] or [`Role::Leaving`].
+    pub role: Role,
     /// The snapshot that was the first without it.
     since: u64,
 }
@@ -17,34 +19,41 @@ pub struct LingeringLip {
 #[derive(Clone, Copy, Debug)]
 struct Linger {
     iface: EthPortId,
+    role: Role,
     since: u64,
     /// No conn names it: it goes with the next plan.
     idle: bool,
 }
 
-/// The LIPs that linger, by address in host order.
+/// The addresses that linger, in host order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lingering(BTreeMap<u32, Linger>);
 
 impl Lingering {
-    /// What lingers if nothing is configured in the snapshot of this generation: all LIPs of the
-    /// running fib but the idle ones.
+    /// What lingers if nothing is configured in the snapshot of this generation: of the running fib all
+    /// LIPs, and all that are or may have been VIPs, but the idle ones.
     pub fn next(&self, running: &FibConfig, generation: u64) -> Self {
-        let lips = running.addresses.iter().filter(|entry| entry.role == Role::Lip);
-        let lips = lips.filter_map(|entry| {
+        let all = running.addresses.iter().filter_map(|entry| {
+            let role = match entry.role {
+                Role::Lip => Role::Lip,
+                Role::Vip | Role::Leaving => Role::Leaving,
+                // Its service may have been removed before.
+                Role::Local if entry.prefix_len == 32 => Role::Leaving,
+                Role::Local | Role::WanIp => return None,
+            };
             let since = match self.0.get(&entry.address) {
                 Some(known) if known.idle => return None,
                 Some(known) => known.since,
                 None => generation,
             };
-            Some((entry.address, Linger { iface: entry.iface, since, idle: false }))
+            Some((entry.address, Linger { iface: entry.iface, role, since, idle: false }))
         });
-        Self(lips.collect())
+        Self(all.collect())
     }
 
     /// Keeps those that are wanted.
-    pub fn retain(&mut self, mut wanted: impl FnMut(u32, EthPortId) -> bool) {
-        self.0.retain(|address, lip| wanted(*address, lip.iface));
+    pub fn retain(&mut self, mut wanted: impl FnMut(u32, EthPortId, Role) -> bool) {
+        self.0.retain(|address, entry| wanted(*address, entry.iface, entry.role));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -53,20 +62,23 @@ impl Lingering {
 
     /// True if the next plan leaves some out.
     pub fn has_idle(&self) -> bool {
-        self.0.values().any(|lip| lip.idle)
+        self.0.values().any(|entry| entry.idle)
     }
 
-    pub fn list(&self) -> Vec<LingeringLip> {
-        let lip =
-            |(address, lip): (&u32, &Linger)| LingeringLip { address: *address, since: lip.since };
-        self.0.iter().map(lip).collect()
+    pub fn list(&self) -> Vec<Lingerer> {
+        let one = |(address, entry): (&u32, &Linger)| Lingerer {
+            address: *address,
+            role: entry.role,
+            since: entry.since,
+        };
+        self.0.iter().map(one).collect()
     }
 
     /// No conn names these any more.
-    pub fn let_go(&mut self, idle: &[LingeringLip]) {
-        for LingeringLip { address, since } in idle {
-            if let Some(lip) = self.0.get_mut(address).filter(|lip| lip.since == *since) {
-                lip.idle = true;
+    pub fn let_go(&mut self, idle: &[Lingerer]) {
+        for Lingerer { address, since, .. } in idle {
+            if let Some(entry) = self.0.get_mut(address).filter(|entry| entry.since == *since) {
+                entry.idle = true;
             }
         }
     }

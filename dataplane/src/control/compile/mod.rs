@@ -25,7 +25,7 @@ use classes::Classes;
 use lingering::Lingering;
 
 pub use classes::timeout_set;
-pub use lingering::LingeringLip;
+pub use lingering::Lingerer;
 pub use network::refuse;
 
 /// What a configuration is compiled for: the interfaces and workers that were started.
@@ -342,13 +342,13 @@ impl Compiler {
         }
     }
 
-    /// LIPs that are not configured any more, but stay ours for the conns that name them.
-    pub fn lingering(&self) -> Vec<LingeringLip> {
+    /// LIPs and VIPs that are not configured any more, but stay ours for the conns that name them.
+    pub fn lingering(&self) -> Vec<Lingerer> {
         self.fib_plan.lingering.list()
     }
 
     /// No conn names these any more: the next plan leaves them out.
-    pub fn let_go(&mut self, idle: &[LingeringLip]) {
+    pub fn let_go(&mut self, idle: &[Lingerer]) {
         self.fib_plan.lingering.let_go(idle);
     }
 

@@ -47,7 +47,7 @@ struct Ours<'a> {
     roles: HashMap<u32, (Role, EthPortId)>,
 }
 
-/// What the fib is compiled from: what is configured, and of the LIPs that linger those that are
+/// What the fib is compiled from: what is configured, and of the addresses that linger those that are
 /// nothing else now.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ pub fn fib_plan(
     ours.add_configured()?;
     ours.add_lips()?;
     ours.add_vips()?;
-    lingering.retain(|address, iface| ours.linger(address, iface));
+    lingering.retain(|address, iface, role| ours.linger(address, iface, role));
     let interfaces = facts.interfaces.iter().zip(0..).map(|(interface, id)| fib::Interface {
         id: EthPortId(id),
         name: interface.name.to_string(),
@@ -138,16 +138,16 @@ impl Ours<'_> {
         Ok(())
     }
 
-    /// Adds a LIP that open conns may name. False if it is nobody's place any more.
-    fn linger(&mut self, address: u32, iface: EthPortId) -> bool {
+    /// Adds a LIP or VIP that open conns may name. False if it is nobody's place any more.
+    fn linger(&mut self, address: u32, iface: EthPortId, role: Role) -> bool {
         let other = match self.configured.get(&address) {
-            // It was the interface's own beside, and is so still.
-            Some((on, prefix_len, _)) => *on != iface || *prefix_len == 32,
+            // A LIP was the interface's own beside, and is so still.
+            Some((on, prefix_len, _)) => role != Role::Lip || *on != iface || *prefix_len == 32,
             None => usize::from(iface.0) >= self.facts.interfaces.len(),
         };
         let free = !other && !self.roles.contains_key(&address);
         if free {
-            self.add(address, iface, Role::Lip);
+            self.add(address, iface, role);
         }
         free
     }
