@@ -1,4 +1,4 @@
-//! Leases of ports and ICMP identifiers, for each destination its own.
+//! Leases of ports and ICMP identifiers: of LIPs for each destination, of WAN IPs for all.
 //!
 //! A LIP's port serves many destinations at once, so what is leased is a port *in a group*: (LIP,
 //! RS:rport, protocol). A group takes memory only while ports of it are taken or rest: 48 bytes
@@ -20,7 +20,9 @@ mod records;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod wan;
 
 pub use config::{LeaseConfig, LeaseConfigError, MemoryPlan, plan};
 pub use group::{GroupKey, Usage};
 pub use leases::{LeaseError, Leases};
+pub use wan::WanPorts;
