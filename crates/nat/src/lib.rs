@@ -12,12 +12,19 @@
 )]
 
 pub mod fullnat;
+pub mod gateway;
 pub mod icmp;
+pub mod mapping;
 mod options;
 pub mod reuse;
 pub mod rewrite;
 pub mod rules;
+pub mod state;
+pub mod subscribers;
+mod table;
 pub mod toa;
 pub mod translate;
 
+pub use gateway::Gateway;
 pub use reuse::Secrets;
+pub use state::NatState;

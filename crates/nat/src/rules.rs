@@ -146,6 +146,11 @@ impl Rules {
         &self.unreachable
     }
 
+    /// No rule at all.
+    pub(crate) fn none() -> Self {
+        Self::of(&[], &[])
+    }
+
     /// True if there is no rule.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -28,16 +28,21 @@ impl Rules {
         if entries.len() > Self::MAX {
             return Err(TooManyRules(entries.len()));
         }
+        Ok(Self::of(&entries, &parts))
+    }
+
+    /// The tables of entries and what each asks.
+    pub(super) fn of(entries: &[RuleMatch], parts: &[Parts]) -> Self {
         let mut builder = Builder::new(entries.len());
-        let sources = intervals(&mut builder, &parts, |parts| &parts.sources);
-        let destinations = intervals(&mut builder, &parts, |parts| &parts.destinations);
-        let source_ports = intervals(&mut builder, &parts, |parts| &parts.source_ports);
-        let destination_ports = intervals(&mut builder, &parts, |parts| &parts.destination_ports);
-        let protocols = protocols(&mut builder, &parts);
-        let in_devs = devices(&mut builder, &parts, |parts| parts.in_dev);
-        let out_devs = devices(&mut builder, &parts, |parts| parts.out_dev);
-        let unreachable = cover::unreachable(&entries, &parts).into();
-        Ok(Self {
+        let sources = intervals(&mut builder, parts, |parts| &parts.sources);
+        let destinations = intervals(&mut builder, parts, |parts| &parts.destinations);
+        let source_ports = intervals(&mut builder, parts, |parts| &parts.source_ports);
+        let destination_ports = intervals(&mut builder, parts, |parts| &parts.destination_ports);
+        let protocols = protocols(&mut builder, parts);
+        let in_devs = devices(&mut builder, parts, |parts| parts.in_dev);
+        let out_devs = devices(&mut builder, parts, |parts| parts.out_dev);
+        let unreachable = cover::unreachable(entries, parts).into();
+        Self {
             entries: entries.into(),
             rows: builder.finish(),
             sources,
@@ -48,7 +53,7 @@ impl Rules {
             in_devs,
             out_devs,
             unreachable,
-        })
+        }
     }
 }
 

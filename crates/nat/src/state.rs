@@ -1,0 +1,511 @@
+//! What a worker has taken for the conns of a NAT gateway: mappings, ports, and who has how much.
+
+mod adopt;
+mod held;
+mod source;
+
+use flow::{Cold, Flow, LeaseKind};
+use pool::wan::{WanConfig, WanPorts};
+use pool::{LeaseConfig, LeaseConfigError, Leases};
+use types::{BlockSet, ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
+
+use crate::gateway::{Filtering, Forward, Gateway};
+use crate::mapping::{Endpoint32, MappingId, Mappings};
+use crate::subscribers::Subscribers;
+pub use adopt::AdoptError;
+use held::HeldSyns;
+pub use held::{HeldSyn, QUOTE_MAX};
+
+/// The size of one worker's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatConfig {
+    /// The blocks of WAN IPs' ports that are this worker's.
+    pub blocks: BlockSet,
+    /// Places for WAN IPs.
+    pub max_addresses: u16,
+    /// Mappings at once.
+    pub max_mappings: u32,
+    /// Remotes of mappings with address-dependent filtering at once.
+    pub max_peers: u32,
+    /// Inside addresses at once, for each rule.
+    pub max_subscribers: u32,
+    /// Ports leased for one remote each, of address-and-port-dependent mapping.
+    pub max_leases: u32,
+    /// Ports that rest at once, of either kind.
+    pub max_resting: u32,
+    /// Slots of rules are below it.
+    pub max_rules: u32,
+    /// SYNs from outside that nobody expected, until they are answered.
+    pub max_held_syns: u32,
+    /// Secret, the same on all workers, so that an inside address draws the same WAN IP on each.
+    pub seed: [u64; 2],
+    /// Number of the worker: its ports come in another order.
+    pub worker: u16,
+}
+
+/// What was counted for a rule or port forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleCounts {
+    /// Conns now.
+    pub sessions: u32,
+    /// Conns opened.
+    pub opened: u64,
+    /// Packets from the openers.
+    pub forward_packets: u64,
+    /// Their bytes, from the IP header on.
+    pub forward_bytes: u64,
+    /// Packets to the openers.
+    pub reverse_packets: u64,
+    /// Their bytes, from the IP header on.
+    pub reverse_bytes: u64,
+    /// Conns refused because there was no free port.
+    pub exhausted: u64,
+    /// Packets that its filtering kept out.
+    pub filtered: u64,
+    /// Conns refused because a subscriber had enough.
+    pub limited: u64,
+}
+
+/// Packets and bytes of a conn since they were taken last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From the opener.
+    pub forward: (u32, u64),
+    /// To the opener.
+    pub reverse: (u32, u64),
+}
+
+#[derive(Clone, Copy, Default)]
+struct RuleCell {
+    slot: Slot,
+    counts: RuleCounts,
+}
+
+/// What a conn of the gateway holds, and how it translates: from [`NatState::open_out`] and its
+/// sisters to [`NatState::release`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The opener's packets as they arrive.
+    pub key: FlowKey,
+    /// The opener's packets as they leave.
+    pub new_key: FlowKey,
+    /// The rule or port forward.
+    pub slot: Slot,
+    /// What is held.
+    pub lease: LeaseKind,
+}
+
+impl Held {
+    /// What a conn holds that was opened earlier.
+    pub const fn of(forward: &Flow, cold: &Cold) -> Self {
+        Self {
+            key: forward.key(),
+            new_key: forward.new_key(),
+            slot: cold.service(),
+            lease: cold.lease(),
+        }
+    }
+
+    /// The source as it leaves, and as the outside knows it.
+    const fn outside_source(&self) -> Endpoint32 {
+        Endpoint32::new(self.new_key.src, self.new_key.sport)
+    }
+}
+
+/// A packet that is to be translated on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Out<'a> {
+    /// Its key as it arrives.
+    pub key: &'a FlowKey,
+    /// The index of the rule that matched.
+    pub rule: usize,
+    /// The interface that it leaves by.
+    pub out_dev: Option<EthPortId>,
+}
+
+/// One worker's NAT state. Control makes it; on the path nothing is allocated.
+pub struct NatState {
+    mappings: Mappings,
+    subscribers: Subscribers,
+    wan: WanPorts,
+    /// Ports for one remote each. They are numbered by [`to_leased`], so that the classes that a
+    /// worker may lease of are its blocks.
+    leases: Leases,
+    rules: Box<[RuleCell]>,
+    held: HeldSyns,
+    /// Counts draws of WAN IPs for arbitrary pooling.
+    drawn: u64,
+}
+
+/// A port as [`Leases`] numbers it: the block in the low bits, where the class is.
+const fn to_leased(l4_port: u16) -> u16 {
+    l4_port.rotate_left(7)
+}
+
+/// The port of a number.
+const fn from_leased(number: u16) -> u16 {
+    number.rotate_right(7)
+}
+
+impl NatState {
+    /// Reserves all memory; WAN IPs come later, by [`NatState::wan_mut`].
+    ///
+    /// # Errors
+    /// More leases than a pool can number.
+    pub fn new(config: &NatConfig) -> Result<Self, LeaseConfigError> {
+        let seed = config.seed;
+        let own_seed = [seed.iter().fold(0, |a, b| a ^ b), u64::from(config.worker) + 1];
+        let leases = LeaseConfig {
+            max_resting: config.max_resting,
+            l4_ports: 1..=65_535,
+            ..LeaseConfig::new(config.max_leases, own_seed)
+        };
+        let wan = WanConfig {
+            blocks: config.blocks,
+            max_addresses: config.max_addresses,
+            max_resting: config.max_resting,
+            seed: own_seed,
+        };
+        Ok(Self {
+            mappings: Mappings::new(config.max_mappings, config.max_peers, seed),
+            subscribers: Subscribers::new(config.max_subscribers, seed),
+            wan: WanPorts::new(&wan),
+            leases: Leases::new(&leases)?,
+            rules: vec![RuleCell::default(); config.max_rules as usize].into(),
+            held: HeldSyns::new(config.max_held_syns),
+            drawn: 0,
+        })
+    }
+
+    /// Bytes that [`NatState::new`] reserves, without those of the WAN IPs.
+    pub fn reserved_bytes(config: &NatConfig) -> u64 {
+        let leases = LeaseConfig {
+            max_resting: config.max_resting,
+            ..LeaseConfig::new(config.max_leases, config.seed)
+        };
+        Mappings::reserved_bytes(config.max_mappings, config.max_peers)
+            + Subscribers::reserved_bytes(config.max_subscribers)
+            + pool::plan(&leases).total_bytes() as u64
+            + u64::from(config.max_rules) * size_of::<RuleCell>() as u64
+            + HeldSyns::reserved_bytes(config.max_held_syns)
+    }
+
+    /// The mappings.
+    pub const fn mappings(&self) -> &Mappings {
+        &self.mappings
+    }
+
+    /// The subscribers.
+    pub const fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
+    }
+
+    /// The ports of WAN IPs.
+    pub const fn wan(&self) -> &WanPorts {
+        &self.wan
+    }
+
+    /// The ports of WAN IPs, so that addresses come and go and ports are reserved.
+    pub const fn wan_mut(&mut self) -> &mut WanPorts {
+        &mut self.wan
+    }
+
+    /// The ports that are leased for one remote each; numbers in it are not ports.
+    pub const fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Ends the rests of ports that are over, at most `budget` of either kind.
+    pub fn tick(&mut self, now: Now, budget: usize) {
+        self.wan.tick(now, budget);
+        self.leases.tick(now, budget);
+    }
+
+    /// Asks what opening a conn of this key reads first into the cache.
+    #[inline]
+    pub fn prefetch_out(&self, key: &FlowKey, rule: Slot) {
+        let inside = Endpoint32::new(key.src, key.sport);
+        self.mappings.prefetch_inside(inside, key.proto, key.zone, rule);
+    }
+
+    /// Opens a conn from inside: its source gets a WAN IP. To the outside endpoint of a mapping that
+    /// is here it goes straight to its inside endpoint, in the same conn (RFC 4787 REQ-9); to a port
+    /// of another worker's it goes as if to the outside.
+    ///
+    /// `is_taken` tells whether the flow table has a key; protocols without ports need it.
+    ///
+    /// # Errors
+    /// Nothing has changed then but the rule's counts: [`Verdict::WanExhausted`],
+    /// [`Verdict::SubscriberLimit`], [`Verdict::NoMapping`], [`Verdict::Filtered`] and
+    /// [`Verdict::TableFull`].
+    pub fn open_out(
+        &mut self,
+        gateway: &Gateway,
+        out: &Out<'_>,
+        is_taken: impl Fn(&FlowKey) -> bool,
+        now: Now,
+    ) -> Result<Held, Verdict> {
+        let terms = gateway.terms(out.rule).ok_or(Verdict::Internal)?;
+        let key = out.key;
+        let Some(proto) = Proto::from_number(key.proto) else {
+            let opened = self.open_portless(terms, out, is_taken);
+            return self.counted(terms.slot(), opened);
+        };
+        let target = self.hairpin_target(gateway, terms, key);
+        let opened = target.and_then(|target| {
+            let to = target.and_then(|id| self.mappings.get(id)).map(|mapping| mapping.inside);
+            let to = to.unwrap_or(Endpoint32::new(key.dst, key.dport));
+            self.open_towards(gateway, terms, key, (target, to), (proto, out.out_dev), now)
+        });
+        self.counted(terms.slot(), opened)
+    }
+
+    /// The mapping that a packet from inside to a WAN IP leads to.
+    fn hairpin_target(
+        &self,
+        gateway: &Gateway,
+        terms: &crate::gateway::Terms,
+        key: &FlowKey,
+    ) -> Result<Option<MappingId>, Verdict> {
+        if gateway.place_of(key.dst).is_none() {
+            return Ok(None);
+        }
+        if !terms.settings().hairpin {
+            return Err(Verdict::Filtered);
+        }
+        match self.mappings.find_outside(Endpoint32::new(key.dst, key.dport), key.proto) {
+            Some(id) => Ok(Some(id)),
+            None if self.wan.blocks().contains_port(key.dport) => Err(Verdict::NoMapping),
+            None => Ok(None),
+        }
+    }
+
+    /// Leases a source, and holds the mapping that is the target.
+    fn open_towards(
+        &mut self,
+        gateway: &Gateway,
+        terms: &crate::gateway::Terms,
+        key: &FlowKey,
+        (target, to): (Option<MappingId>, Endpoint32),
+        (proto, out_dev): (Proto, Option<EthPortId>),
+        now: Now,
+    ) -> Result<Held, Verdict> {
+        let (outside, lease) = self.take_source(terms, key, to, (proto, out_dev), now)?;
+        let is_query = proto == Proto::Icmp;
+        let new_key = FlowKey {
+            src: outside.address,
+            sport: outside.l4_port,
+            dst: to.address,
+            // The identifier of a query stands in both places (RFC 5508 REQ-1).
+            dport: if is_query { outside.l4_port } else { to.l4_port },
+            ..*key
+        };
+        let held = Held { key: *key, new_key, slot: terms.slot(), lease };
+        if let Some(id) = target {
+            let entered = self.enter_mapping(gateway, id, outside.address, now);
+            if let Err(verdict) = entered {
+                self.give_source(&held, now);
+                return Err(verdict);
+            }
+        }
+        Ok(held)
+    }
+
+    /// A conn towards a mapping, from a remote: filtered, limited and held.
+    fn enter_mapping(
+        &mut self,
+        gateway: &Gateway,
+        id: MappingId,
+        remote: u32,
+        now: Now,
+    ) -> Result<(), Verdict> {
+        let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
+        let passes = match mapping.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressDependent => self.mappings.has_peer(id, remote),
+            Filtering::AddressAndPortDependent => false,
+        };
+        if !passes {
+            return Err(Verdict::Filtered);
+        }
+        let limits = gateway.terms_of(mapping.rule).map(|terms| terms.settings().limits);
+        self.subscribers.admit(mapping.subscriber, &limits.unwrap_or_default(), false, now)?;
+        if !self.mappings.hold(id, remote) {
+            self.subscribers.leave(mapping.subscriber, 1, 0);
+            return Err(Verdict::TableFull);
+        }
+        Ok(())
+    }
+
+    /// Whether a packet from outside to a WAN IP may open a conn; changes nothing.
+    ///
+    /// # Errors
+    /// [`Verdict::NoMapping`] and [`Verdict::Filtered`].
+    #[inline]
+    pub fn may_accept(&self, key: &FlowKey) -> Result<MappingId, Verdict> {
+        let outside = Endpoint32::new(key.dst, key.dport);
+        let id = self.mappings.find_outside(outside, key.proto).ok_or(Verdict::NoMapping)?;
+        let filtering = self.mappings.get(id).map_or(Filtering::default(), |m| m.filtering);
+        match filtering {
+            Filtering::EndpointIndependent => Ok(id),
+            Filtering::AddressDependent if self.mappings.has_peer(id, key.src) => Ok(id),
+            Filtering::AddressDependent | Filtering::AddressAndPortDependent => {
+                Err(Verdict::Filtered)
+            }
+        }
+    }
+
+    /// Opens a conn from outside to a mapping.
+    ///
+    /// # Errors
+    /// As [`NatState::may_accept`], and [`Verdict::SubscriberLimit`] and [`Verdict::TableFull`].
+    /// Nothing has changed then but the rule's counts.
+    pub fn accept_in(
+        &mut self,
+        gateway: &Gateway,
+        key: &FlowKey,
+        now: Now,
+    ) -> Result<Held, Verdict> {
+        let outside = Endpoint32::new(key.dst, key.dport);
+        let id = self.mappings.find_outside(outside, key.proto).ok_or(Verdict::NoMapping)?;
+        let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
+        let inside = mapping.inside;
+        let is_query = key.proto == Proto::Icmp.number();
+        let sport = if is_query { inside.l4_port } else { key.sport };
+        let new_key = FlowKey { dst: inside.address, dport: inside.l4_port, sport, ..*key };
+        let lease = LeaseKind::Mapping;
+        let entered = self.enter_mapping(gateway, id, key.src, now);
+        let held = Held { key: *key, new_key, slot: mapping.rule, lease };
+        self.counted(mapping.rule, entered.map(|()| held))
+    }
+
+    /// Opens a conn through a port forward. With `translate_source` the server sees a port of the
+    /// WAN IP, else the client.
+    ///
+    /// # Errors
+    /// [`Verdict::WanExhausted`] and [`Verdict::TableFull`]; nothing has changed then but the counts.
+    pub fn open_forward(
+        &mut self,
+        forward: &Forward,
+        key: &FlowKey,
+        translate_source: bool,
+        now: Now,
+    ) -> Result<Held, Verdict> {
+        let terms = forward.terms();
+        let to = forward.to(key.dport);
+        let new_key = FlowKey { dst: to.address, dport: to.l4_port, ..*key };
+        let held = Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None };
+        let opened = match Proto::from_number(key.proto).filter(|_| translate_source) {
+            None => Ok(held),
+            Some(proto) => {
+                let taken = self.take_source(terms, key, to, (proto, None), now);
+                taken.map(|(outside, lease)| {
+                    let (src, sport) = (outside.address, outside.l4_port);
+                    Held { new_key: FlowKey { src, sport, ..new_key }, lease, ..held }
+                })
+            }
+        };
+        self.counted(terms.slot(), opened)
+    }
+
+    /// Gives back all that a conn holds: as it closes, or because the flow table did not take it.
+    /// True if a mapping is gone with it.
+    pub fn release(&mut self, held: &Held, now: Now) -> bool {
+        if let Some(counts) = self.counts_mut(held.slot) {
+            counts.sessions = counts.sessions.saturating_sub(1);
+        }
+        let mut gone = false;
+        let (key, new_key) = (&held.key, &held.new_key);
+        if held.lease != LeaseKind::None && key.dst != new_key.dst {
+            let outside = Endpoint32::new(key.dst, key.dport);
+            // A port forward's has no mapping.
+            if let Some(id) = self.mappings.find_outside(outside, key.proto) {
+                gone |= self.release_mapping(id, new_key.src, now);
+            }
+        }
+        gone | self.give_source(held, now)
+    }
+
+    fn release_mapping(&mut self, id: MappingId, remote: u32, now: Now) -> bool {
+        let Some(subscriber) = self.mappings.get(id).map(|mapping| mapping.subscriber) else {
+            return false;
+        };
+        let gone = self.mappings.release(id, remote);
+        self.subscribers.leave(subscriber, 1, u32::from(gone.is_some()));
+        if let Some(mapping) = &gone {
+            self.give_port(mapping, now);
+        }
+        gone.is_some()
+    }
+
+    /// Adds what a conn has sent since the last time to its rule's counts.
+    pub fn add_traffic(&mut self, slot: Slot, traffic: &Traffic) {
+        let Some(counts) = self.counts_mut(slot) else { return };
+        let (forward, reverse) = (traffic.forward, traffic.reverse);
+        counts.forward_packets = counts.forward_packets.wrapping_add(forward.0.into());
+        counts.forward_bytes = counts.forward_bytes.wrapping_add(forward.1);
+        counts.reverse_packets = counts.reverse_packets.wrapping_add(reverse.0.into());
+        counts.reverse_bytes = counts.reverse_bytes.wrapping_add(reverse.1);
+    }
+
+    /// What was counted for a rule or port forward.
+    pub fn counts(&self, slot: Slot) -> RuleCounts {
+        let cell = self.rules.get(slot.index()).filter(|cell| cell.slot == slot);
+        cell.map(|cell| cell.counts).unwrap_or_default()
+    }
+
+    /// The counts of a slot, if it is not an older one's than those that are there.
+    fn counts_mut(&mut self, slot: Slot) -> Option<&mut RuleCounts> {
+        let cell = self.rules.get_mut(slot.index()).filter(|cell| cell.slot == slot)?;
+        Some(&mut cell.counts)
+    }
+
+    /// Begins the counts of a rule or port forward, unless they are there: control calls it for those
+    /// of a new snapshot. False if the slot is too large.
+    pub fn begin(&mut self, slot: Slot) -> bool {
+        let Some(cell) = self.rules.get_mut(slot.index()) else { return false };
+        if cell.slot != slot {
+            *cell = RuleCell { slot, ..RuleCell::default() };
+        }
+        true
+    }
+
+    fn counted(&mut self, slot: Slot, opened: Result<Held, Verdict>) -> Result<Held, Verdict> {
+        if let Some(counts) = self.counts_mut(slot) {
+            match opened {
+                Ok(_) => {
+                    counts.sessions += 1;
+                    counts.opened += 1;
+                }
+                Err(Verdict::WanExhausted) => counts.exhausted += 1,
+                Err(Verdict::Filtered) => counts.filtered += 1,
+                Err(Verdict::SubscriberLimit) => counts.limited += 1,
+                Err(_) => {}
+            }
+        }
+        opened
+    }
+
+    /// Notes a SYN from outside that has no conn: it is answered only if, six seconds later, there is
+    /// still none (RFC 5382 REQ-4). `quote` is the packet from its IP header on. False if there are
+    /// too many, which are then dropped silently.
+    pub fn hold_syn(&mut self, key: &FlowKey, quote: &[u8], now: Now) -> bool {
+        self.held.hold(key, quote, now)
+    }
+
+    /// The next SYN that is due and has no conn by now, as `is_answered` tells: to be answered by
+    /// ICMP 3/3. To be called until `None`, with a budget of SYNs to look at.
+    pub fn next_due_syn(
+        &mut self,
+        now: Now,
+        budget: &mut u32,
+        is_answered: impl Fn(&FlowKey) -> bool,
+    ) -> Option<HeldSyn> {
+        self.held.next_due(now, budget, is_answered)
+    }
+
+    /// Classes of [`Leases`] that this worker's blocks within a range stand for.
+    const fn classes(&self, blocks: u128) -> ClassSet {
+        ClassSet(blocks & self.wan.blocks().0)
+    }
+}

@@ -1,0 +1,173 @@
+//! Restores what a conn held elsewhere: on another node, or before a restart.
+
+use flow::LeaseKind;
+use pool::LeaseError;
+use pool::wan::WanError;
+use types::{FlowKey, Now, Proto, Slot};
+
+use super::source::lease_group;
+use super::{Held, NatState, to_leased};
+use crate::gateway::Gateway;
+use crate::mapping::{Endpoint32, Mapping, MappingId};
+use crate::subscribers::{Limits, SubscriberId};
+
+/// Why a conn's ports cannot be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptError {
+    /// The outside endpoint is another inside endpoint's, or the other way round.
+    #[error("the mapping contradicts one that is there")]
+    Conflict,
+    /// The address is no WAN IP here.
+    #[error("the address is no WAN IP here")]
+    NoAddress,
+    /// No rule here is the one that the conn belongs to.
+    #[error("there is no such rule here")]
+    NoRule,
+    /// No room for another mapping, lease or subscriber.
+    #[error("no room for another mapping")]
+    Full,
+    /// The port is not free.
+    #[error(transparent)]
+    Port(#[from] WanError),
+    /// The port is not free towards this remote.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+impl NatState {
+    /// Takes what a conn holds, to the port, whatever limits say; `held.slot` is of a rule or port
+    /// forward here. A port of another worker's blocks is not taken here: its owner has to reserve it
+    /// ([`pool::WanPorts::reserve`]), and redirect what arrives there.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn adopt(&mut self, gateway: &Gateway, held: &Held, now: Now) -> Result<(), AdoptError> {
+        let (key, new_key) = (&held.key, &held.new_key);
+        let to_mapping = held.lease != LeaseKind::None
+            && key.dst != new_key.dst
+            && !gateway.has_forward(key.dst, key.dport, key.proto);
+        let target = if to_mapping {
+            let inside = Endpoint32::new(new_key.dst, new_key.dport);
+            let outside = Endpoint32::new(key.dst, key.dport);
+            Some(self.restore(gateway, held.slot, (inside, outside), (key, new_key.src), now)?)
+        } else {
+            None
+        };
+        let source = self.adopt_source(gateway, held, now);
+        match (source, target) {
+            (Ok(()), _) => {
+                if let Some(counts) = self.counts_mut(held.slot) {
+                    counts.sessions += 1;
+                }
+                Ok(())
+            }
+            (Err(error), target) => {
+                if let Some(id) = target {
+                    self.release_mapping(id, new_key.src, now);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn adopt_source(&mut self, gateway: &Gateway, held: &Held, now: Now) -> Result<(), AdoptError> {
+        let (key, new_key) = (&held.key, &held.new_key);
+        match held.lease {
+            LeaseKind::Mapping if key.src != new_key.src => {
+                let endpoints = (Endpoint32::new(key.src, key.sport), held.outside_source());
+                self.restore(gateway, held.slot, endpoints, (key, key.dst), now).map(|_| ())
+            }
+            LeaseKind::Wan => {
+                let place = gateway.place_of(new_key.src).ok_or(AdoptError::NoAddress)?;
+                let id = self.enter_freely(key.src, key.zone, held.slot, now)?;
+                let taken = self.leases.take_exact(&lease_group(new_key), to_leased(new_key.sport));
+                if let Err(error) = taken {
+                    self.subscribers.leave(id, 1, 1);
+                    return Err(error.into());
+                }
+                self.subscribers.pair(id, place);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A subscriber with a port and a conn more, whatever its limits.
+    fn enter_freely(
+        &mut self,
+        address: u32,
+        zone: u16,
+        rule: Slot,
+        now: Now,
+    ) -> Result<SubscriberId, AdoptError> {
+        let none = Limits::default();
+        let id = self.subscribers.enter(address, zone, rule, &none, now).ok_or(AdoptError::Full)?;
+        self.subscribers.admit(id, &none, true, now).map_err(|_| AdoptError::Full)?;
+        Ok(id)
+    }
+
+    /// The mapping of these endpoints, made if it is not there, and held by one conn more.
+    fn restore(
+        &mut self,
+        gateway: &Gateway,
+        rule: Slot,
+        (inside, outside): (Endpoint32, Endpoint32),
+        (key, remote): (&FlowKey, u32),
+        now: Now,
+    ) -> Result<MappingId, AdoptError> {
+        let (proto, zone) = (key.proto, key.zone);
+        if let Some(id) = self.mappings.find_outside(outside, proto) {
+            let mapping = *self.mappings.get(id).ok_or(AdoptError::Conflict)?;
+            if mapping.inside != inside || mapping.zone != zone {
+                return Err(AdoptError::Conflict);
+            }
+            let none = Limits::default();
+            let admitted = self.subscribers.admit(mapping.subscriber, &none, false, now);
+            admitted.map_err(|_| AdoptError::Full)?;
+            if !self.mappings.hold(id, remote) {
+                self.subscribers.leave(mapping.subscriber, 1, 0);
+                return Err(AdoptError::Full);
+            }
+            return Ok(id);
+        }
+        if self.mappings.find_inside(inside, proto, zone, rule).is_some() {
+            return Err(AdoptError::Conflict);
+        }
+        let settings = gateway.terms_of(rule).ok_or(AdoptError::NoRule)?.settings();
+        let place = gateway.place_of(outside.address).ok_or(AdoptError::NoAddress)?;
+        let leased = Proto::from_number(proto).ok_or(AdoptError::Conflict)?;
+        let foreign = !self.wan.blocks().contains_port(outside.l4_port);
+        let subscriber = self.enter_freely(inside.address, zone, rule, now)?;
+        if !foreign && let Err(error) = self.wan.take_exact(place, leased, outside.l4_port) {
+            self.subscribers.leave(subscriber, 1, 1);
+            return Err(error.into());
+        }
+        self.subscribers.pair(subscriber, place);
+        let mapping = Mapping {
+            inside,
+            outside,
+            rule,
+            conns: 0,
+            created_ms: now.tick_ms,
+            subscriber,
+            rest_ms: settings.rest_ms,
+            zone,
+            place,
+            proto,
+            filtering: settings.filtering,
+            foreign,
+        };
+        let inserted = self.mappings.insert(mapping);
+        let held = inserted.filter(|&id| self.mappings.hold(id, remote));
+        held.ok_or_else(|| {
+            if let Some(id) = inserted {
+                self.mappings.drop_unused(id);
+            }
+            if !foreign {
+                self.wan.give_back(place, leased, outside.l4_port, None);
+            }
+            self.subscribers.leave(subscriber, 1, 1);
+            AdoptError::Full
+        })
+    }
+}

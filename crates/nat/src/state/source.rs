@@ -1,0 +1,244 @@
+//! Leasing a source: the mapping of an inside endpoint, or a port for one remote.
+
+use flow::LeaseKind;
+use pool::wan::{WanError, Want};
+use pool::{GroupKey, LeaseError};
+use types::{EthPortId, FlowKey, Now, Proto, Verdict};
+
+use super::{Held, NatState, Out, from_leased, to_leased};
+use crate::gateway::{MappingKind, Pooling, Terms, Wan};
+use crate::mapping::{Endpoint32, Mapping, MappingId};
+use crate::subscribers::SubscriberId;
+
+/// WAN IPs that are tried for one mapping before it is refused.
+const WANS_TRIED: usize = 16;
+
+impl NatState {
+    /// Leases a source for a packet that goes to `to`, and says what is held.
+    pub(super) fn take_source(
+        &mut self,
+        terms: &Terms,
+        key: &FlowKey,
+        to: Endpoint32,
+        (proto, out_dev): (Proto, Option<EthPortId>),
+        now: Now,
+    ) -> Result<(Endpoint32, LeaseKind), Verdict> {
+        let inside = Endpoint32::new(key.src, key.sport);
+        if terms.settings().mapping == MappingKind::AddressAndPortDependent {
+            let outside = self.take_lease(terms, key, to, (proto, out_dev), now)?;
+            return Ok((outside, LeaseKind::Wan));
+        }
+        let known = self.mappings.find_inside(inside, key.proto, key.zone, terms.slot());
+        let id = match known.and_then(|id| Some((id, *self.mappings.get(id)?))) {
+            Some((id, mapping)) => {
+                let limits = &terms.settings().limits;
+                self.subscribers.admit(mapping.subscriber, limits, false, now)?;
+                if !self.mappings.hold(id, key.dst) {
+                    self.subscribers.leave(mapping.subscriber, 1, 0);
+                    return Err(Verdict::TableFull);
+                }
+                id
+            }
+            None => self.make_mapping(terms, key, (proto, out_dev), now)?,
+        };
+        let mapping = self.mappings.get(id).ok_or(Verdict::Internal)?;
+        Ok((mapping.outside, LeaseKind::Mapping))
+    }
+
+    /// A new mapping, held by one conn.
+    fn make_mapping(
+        &mut self,
+        terms: &Terms,
+        key: &FlowKey,
+        (proto, out_dev): (Proto, Option<EthPortId>),
+        now: Now,
+    ) -> Result<MappingId, Verdict> {
+        let subscriber = self.enter(terms, key, now)?;
+        let settings = terms.settings();
+        let want = Want {
+            like: key.sport,
+            range: settings.l4_ports.clone(),
+            order: settings.order,
+            keep_parity: settings.keep_parity,
+            keep_range: settings.keep_range,
+        };
+        let wan = &mut self.wan;
+        let draw = (self.drawn, &self.subscribers);
+        let found = first_open(terms, subscriber, draw, out_dev, |at| {
+            match wan.take(at.place, proto, &want) {
+                Ok(l4_port) => Some(Ok(l4_port)),
+                Err(WanError::Exhausted | WanError::NoAddress) => None,
+                Err(_) => Some(Err(Verdict::Internal)),
+            }
+        });
+        self.drawn = self.drawn.wrapping_add(1);
+        let (wan, l4_port) = match found {
+            Ok(found) => found,
+            Err(verdict) => {
+                self.subscribers.leave(subscriber, 1, 1);
+                return Err(verdict);
+            }
+        };
+        self.subscribers.pair(subscriber, wan.place);
+        let mapping = Mapping {
+            inside: Endpoint32::new(key.src, key.sport),
+            outside: Endpoint32::new(wan.address, l4_port),
+            rule: terms.slot(),
+            conns: 0,
+            created_ms: now.tick_ms,
+            subscriber,
+            rest_ms: settings.rest_ms,
+            zone: key.zone,
+            place: wan.place,
+            proto: key.proto,
+            filtering: settings.filtering,
+            foreign: false,
+        };
+        let inserted = self.mappings.insert(mapping);
+        let held = inserted.filter(|&id| self.mappings.hold(id, key.dst));
+        held.ok_or_else(|| {
+            if let Some(id) = inserted {
+                self.mappings.drop_unused(id);
+            }
+            self.wan.give_back(wan.place, proto, l4_port, None);
+            self.subscribers.leave(subscriber, 1, 1);
+            Verdict::TableFull
+        })
+    }
+
+    /// The subscriber of a new port, with that and its first conn counted.
+    fn enter(&mut self, terms: &Terms, key: &FlowKey, now: Now) -> Result<SubscriberId, Verdict> {
+        let (limits, slot) = (&terms.settings().limits, terms.slot());
+        let entered = self.subscribers.enter(key.src, key.zone, slot, limits, now);
+        let subscriber = entered.ok_or(Verdict::TableFull)?;
+        if let Err(verdict) = self.subscribers.admit(subscriber, limits, true, now) {
+            self.subscribers.leave(subscriber, 0, 0);
+            return Err(verdict);
+        }
+        Ok(subscriber)
+    }
+
+    /// A port for one remote: others have the same port towards theirs.
+    fn take_lease(
+        &mut self,
+        terms: &Terms,
+        key: &FlowKey,
+        to: Endpoint32,
+        (proto, out_dev): (Proto, Option<EthPortId>),
+        now: Now,
+    ) -> Result<Endpoint32, Verdict> {
+        let subscriber = self.enter(terms, key, now)?;
+        let classes = self.classes(terms.blocks());
+        let rport = if proto == Proto::Icmp { 0 } else { to.l4_port };
+        let group = GroupKey { lip: 0, rs: to.address, rport, proto: key.proto };
+        let leases = &mut self.leases;
+        let draw = (self.drawn, &self.subscribers);
+        let found = first_open(terms, subscriber, draw, out_dev, |wan| {
+            match leases.take(&GroupKey { lip: wan.address, ..group }, classes) {
+                Ok(number) => Some(Ok(from_leased(number))),
+                Err(LeaseError::Exhausted) => None,
+                Err(_) => Some(Err(Verdict::TableFull)),
+            }
+        });
+        self.drawn = self.drawn.wrapping_add(1);
+        match found {
+            Ok((wan, l4_port)) => {
+                self.subscribers.pair(subscriber, wan.place);
+                Ok(Endpoint32::new(wan.address, l4_port))
+            }
+            Err(verdict) => {
+                self.subscribers.leave(subscriber, 1, 1);
+                Err(verdict)
+            }
+        }
+    }
+
+    /// Gives a conn's source back; true if its mapping is gone.
+    pub(super) fn give_source(&mut self, held: &Held, now: Now) -> bool {
+        let (key, new_key) = (&held.key, &held.new_key);
+        if key.src == new_key.src && key.sport == new_key.sport {
+            return false;
+        }
+        match held.lease {
+            LeaseKind::Mapping if key.src != new_key.src => {
+                let id = self.mappings.find_outside(held.outside_source(), key.proto);
+                id.is_some_and(|id| self.release_mapping(id, key.dst, now))
+            }
+            LeaseKind::Wan => {
+                let group = lease_group(new_key);
+                let returned = self.leases.give_back(&group, to_leased(new_key.sport), None);
+                debug_assert!(returned, "a conn's port is leased");
+                if let Some(id) = self.subscribers.find(key.src, key.zone, held.slot) {
+                    self.subscribers.leave(id, 1, 1);
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The port of a mapping that is gone rests.
+    pub(super) fn give_port(&mut self, mapping: &Mapping, now: Now) {
+        let Some(proto) = Proto::from_number(mapping.proto).filter(|_| !mapping.foreign) else {
+            return;
+        };
+        let rest = (mapping.rest_ms != 0).then(|| now.tick_ms.wrapping_add(mapping.rest_ms));
+        self.wan.give_back(mapping.place, proto, mapping.outside.l4_port, rest);
+    }
+
+    /// A protocol without ports: a WAN IP towards one remote can serve one inside address only.
+    pub(super) fn open_portless(
+        &mut self,
+        terms: &Terms,
+        out: &Out<'_>,
+        is_taken: impl Fn(&FlowKey) -> bool,
+    ) -> Result<Held, Verdict> {
+        let key = out.key;
+        let paired = terms.settings().pooling == Pooling::Paired;
+        let drawn = self.subscribers.draw(key.src, key.zone, terms.slot());
+        let tried = if paired { 1 } else { WANS_TRIED };
+        let keys = terms
+            .candidates(drawn, out.out_dev)
+            .take(tried)
+            .map(|wan| FlowKey { src: wan.address, ..*key });
+        let free = keys.into_iter().find(|new_key| !is_taken(&new_key.reversed()));
+        let new_key = free.ok_or(Verdict::WanExhausted)?;
+        Ok(Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None })
+    }
+}
+
+/// Who shares the ports of a WAN IP towards a remote. An ICMP query's other port is the identifier
+/// again, and names no one.
+pub(super) fn lease_group(new_key: &FlowKey) -> GroupKey {
+    let rport = if new_key.proto == Proto::Icmp.number() { 0 } else { new_key.dport };
+    GroupKey { lip: new_key.src, rs: new_key.dst, rport, proto: new_key.proto }
+}
+
+/// The first WAN IP that has a port, and the port. With paired pooling a subscriber that has others
+/// keeps its WAN IP, as long as that one is there and not draining.
+fn first_open(
+    terms: &Terms,
+    subscriber: SubscriberId,
+    (drawn, subscribers): (u64, &crate::subscribers::Subscribers),
+    out_dev: Option<EthPortId>,
+    mut take: impl FnMut(&Wan) -> Option<Result<u16, Verdict>>,
+) -> Result<(Wan, u16), Verdict> {
+    let entry = subscribers.get(subscriber).ok_or(Verdict::Internal)?;
+    let paired = terms.settings().pooling == Pooling::Paired;
+    // The new port is counted already.
+    if paired
+        && entry.ports > 1
+        && let Some(wan) = terms.paired(entry.place, out_dev)
+    {
+        let taken = take(&wan).ok_or(Verdict::WanExhausted)?;
+        return taken.map(|l4_port| (wan, l4_port));
+    }
+    let own = subscribers.draw(entry.address, entry.zone, terms.slot());
+    let drawn = if paired { own } else { own ^ drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+    for wan in terms.candidates(drawn, out_dev).take(WANS_TRIED) {
+        if let Some(taken) = take(&wan) {
+            return taken.map(|l4_port| (wan, l4_port));
+        }
+    }
+    Err(Verdict::WanExhausted)
+}
