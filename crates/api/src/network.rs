@@ -39,7 +39,7 @@ pub struct AddressInfo {
     pub dev: String,
     /// When it is ours.
     pub active: Active,
-    /// What it is for: `vip`, `lip` or `local`.
+    /// What it is for: `vip`, `lip` or `local`; `leaving` if it was a VIP and open conns still name it.
     pub role: String,
 }
 
