@@ -1,9 +1,10 @@
 //! Carries an ICMP error through the translation of the packet that it is about (RFC 5508 §4).
 //!
 //! An error travels along the flow that would carry answers to the packet it quotes. So it gets that
-//! flow's addresses, and the quoted packet, which goes the other way, gets them exchanged. Its
-//! source becomes our side's address too: a router between us and the real servers has no address
-//! that the client could make sense of, and a client's network none that a server has a route to.
+//! flow's destination, and the quoted packet, which goes the other way, gets the flow's addresses
+//! exchanged. Its source becomes our side's address too if the flow exchanges its source: a router
+//! behind us has no address that the other side could make sense of (RFC 5508 REQ-5 c). Else it stays,
+//! so that those behind a NAT gateway see the routers on their way.
 
 use flow::{Flow, flags};
 use types::{Packet, Proto, Verdict};
@@ -47,7 +48,12 @@ pub fn translate<P: Packet>(
     translate_outer(bytes, layout.l3, flow)?;
     let mut sum = Sum::default();
     translate_inner_l3(bytes, inner_l3, flow, &mut sum)?;
-    translate_inner_l4(bytes, inner_l4, flow, &mut sum)?;
+    match Proto::from_number(flow.proto) {
+        Some(Proto::Tcp | Proto::Udp) => translate_inner_l4(bytes, inner_l4, flow, &mut sum)?,
+        Some(Proto::Icmp) => translate_inner_query(bytes, inner_l4, flow, &mut sum)?,
+        // Nothing above IPv4 depends on the addresses, as far as we know.
+        None => {}
+    }
     let icmp = chunk_at_mut::<ICMP_HEADER>(bytes, layout.l4).ok_or(Verdict::Internal)?;
     if [icmp[0], icmp[1]] == [DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED] {
         let old = u16::from_be_bytes([icmp[6], icmp[7]]);
@@ -69,10 +75,11 @@ fn translate_outer(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdi
     ip[8] -= 1;
     let old_src = u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]);
     let old_dst = u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]);
+    let new_src = if flow.new_src == flow.src { old_src } else { flow.new_src };
     let mut sum = Sum::of(TTL_MINUS_ONE);
-    sum.add(checksum::delta_u32(old_src, flow.new_src));
+    sum.add(checksum::delta_u32(old_src, new_src));
     sum.add(checksum::delta_u32(old_dst, flow.new_dst));
-    [ip[12], ip[13], ip[14], ip[15]] = flow.new_src.to_be_bytes();
+    [ip[12], ip[13], ip[14], ip[15]] = new_src.to_be_bytes();
     [ip[16], ip[17], ip[18], ip[19]] = flow.new_dst.to_be_bytes();
     let changed = checksum::apply(u16::from_be_bytes([ip[10], ip[11]]), sum.fold());
     [ip[10], ip[11]] = changed.to_be_bytes();
@@ -99,6 +106,26 @@ fn translate_inner_l3(
     let new_sum = checksum::apply(old_sum, addresses);
     [ip[10], ip[11]] = new_sum.to_be_bytes();
     sum.add(addresses);
+    sum.add(checksum::delta_u16(old_sum, new_sum));
+    Ok(())
+}
+
+/// The quoted identifier (RFC 5508 REQ-4, REQ-5); its checksum is of the whole query, and changes by
+/// the difference.
+fn translate_inner_query(
+    bytes: &mut [u8],
+    at: usize,
+    flow: &Flow,
+    sum: &mut Sum,
+) -> Result<(), Verdict> {
+    let icmp = chunk_at_mut::<8>(bytes, at).ok_or(Verdict::BadIcmp)?;
+    let old_id = u16::from_be_bytes([icmp[4], icmp[5]]);
+    let old_sum = u16::from_be_bytes([icmp[2], icmp[3]]);
+    let id_delta = checksum::delta_u16(old_id, flow.new_dport);
+    let new_sum = checksum::apply(old_sum, id_delta);
+    [icmp[4], icmp[5]] = flow.new_dport.to_be_bytes();
+    [icmp[2], icmp[3]] = new_sum.to_be_bytes();
+    sum.add(id_delta);
     sum.add(checksum::delta_u16(old_sum, new_sum));
     Ok(())
 }

@@ -134,6 +134,37 @@ fn lower_mss(bytes: &mut [u8], at: usize, by: u16, sum: &mut Sum) {
     sum.add_at(at, checksum::delta_u16(old, new));
 }
 
+/// Lowers the MSS to at most `most`, and returns the difference to the checksum if it was above.
+pub(crate) fn clamp_mss(options: &mut [u8], most: u16) -> Option<Sum> {
+    let mut at = 0;
+    // An option takes a byte at least, so this ends after the 40 that a header can have.
+    while let Some(&kind) = options.get(at) {
+        match kind {
+            END => return None,
+            NOP => at += 1,
+            _ => {
+                let len = usize::from(*options.get(at + 1)?);
+                if len < 2 {
+                    return None;
+                }
+                if (kind, len) == (MSS, 4) {
+                    let field = options.get_mut(at + 2..at + 4)?.first_chunk_mut::<2>()?;
+                    let old = u16::from_be_bytes(*field);
+                    if old <= most {
+                        return None;
+                    }
+                    *field = most.to_be_bytes();
+                    let mut sum = Sum::default();
+                    sum.add_at(at, checksum::delta_u16(old, most));
+                    return Some(sum);
+                }
+                at += len;
+            }
+        }
+    }
+    None
+}
+
 fn blank(bytes: &mut [u8], at: usize, len: usize, sum: &mut Sum) {
     for (offset, byte) in bytes.iter_mut().enumerate().skip(at).take(len) {
         let (old, new) = (u16::from(*byte) << 8, u16::from(NOP) << 8);
@@ -196,6 +227,23 @@ mod tests {
         check(&[2, 4, 0x05, 0xb4], edits, &[2, 4, 0x05, 0xac]);
         check(&[2, 4, 0x02, 0x18], edits, &[2, 4, 0x02, 0x18]);
         check(&[2, 4, 0x01, 0x00], edits, &[2, 4, 0x01, 0x00]);
+    }
+
+    #[test]
+    fn an_mss_is_clamped_wherever_it_stands() {
+        for lead in [&[][..], &[1], &[1, 1], &[3, 3, 7]] {
+            let mut options = [lead, &[2, 4, 0x05, 0xb4, 0]].concat();
+            let before = plain(&options);
+            let sum = clamp_mss(&mut options, 1_400).unwrap();
+            assert_eq!(options[lead.len()..], [2, 4, 0x05, 0x78, 0]);
+            let mut whole = Sum::of(before);
+            whole.add(sum.fold());
+            assert_eq!(whole.fold() % 0xffff, plain(&options) % 0xffff);
+            assert!(clamp_mss(&mut options, 1_400).is_none(), "never raised");
+        }
+        for malformed in [&[2u8, 0][..], &[2], &[2, 4, 5], &[0, 2, 4, 5, 180], &[9, 40, 1]] {
+            assert!(clamp_mss(&mut malformed.to_vec(), 100).is_none());
+        }
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct Layout {
 pub struct Deltas {
     /// To the IPv4 header's: the addresses.
     pub l3: u16,
-    /// To TCP's or UDP's: addresses (in the pseudo-header) and ports.
+    /// To TCP's or UDP's: addresses (in the pseudo-header) and ports. To an ICMP query's: the
+    /// identifier. To others': nothing.
     pub l4: u16,
 }
 
@@ -33,11 +34,17 @@ pub fn deltas(from: FlowKey, into: FlowKey) -> Deltas {
         checksum::delta_u32(from.src, into.src),
         checksum::delta_u32(from.dst, into.dst),
     );
-    let l4_ports = checksum::add(
-        checksum::delta_u16(from.sport, into.sport),
-        checksum::delta_u16(from.dport, into.dport),
-    );
-    Deltas { l3, l4: checksum::add(l3, l4_ports) }
+    let sport = checksum::delta_u16(from.sport, into.sport);
+    let l4 = match Proto::from_number(from.proto) {
+        Some(Proto::Tcp | Proto::Udp) => {
+            let l4_ports = checksum::add(sport, checksum::delta_u16(from.dport, into.dport));
+            checksum::add(l3, l4_ports)
+        }
+        // No pseudo-header, and one identifier that stands for both ports (RFC 792).
+        Some(Proto::Icmp) => sport,
+        None => 0,
+    };
+    Deltas { l3, l4 }
 }
 
 /// What `apply` did besides.
@@ -72,7 +79,11 @@ pub fn apply<P: Packet>(
     let bytes = packet.bytes_mut();
     translate_l3(bytes, layout.l3, flow)?;
     if flow.proto != Proto::Tcp.number() {
-        translate_udp(bytes, layout.l4, flow)?;
+        if flow.proto == Proto::Udp.number() {
+            translate_udp(bytes, layout.l4, flow)?;
+        } else if flow.proto == Proto::Icmp.number() {
+            translate_query(bytes, layout.l4, flow)?;
+        }
         return Ok(Outcome::default());
     }
     let tcp_flags = translate_tcp(bytes, layout.l4, flow, show_client)?;
@@ -106,6 +117,34 @@ fn translate_udp(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict
     let sum = checksum::apply_udp(u16::from_be_bytes([udp[6], udp[7]]), flow.l4_delta);
     [udp[6], udp[7]] = sum.to_be_bytes();
     Ok(())
+}
+
+/// An ICMP query or reply has a new identifier (RFC 5508 REQ-1 a).
+#[cold]
+fn translate_query(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
+    let icmp = chunk_at_mut::<8>(bytes, at).ok_or(Verdict::Internal)?;
+    let sum = checksum::apply(u16::from_be_bytes([icmp[2], icmp[3]]), flow.l4_delta);
+    [icmp[2], icmp[3]] = sum.to_be_bytes();
+    [icmp[4], icmp[5]] = flow.new_sport.to_be_bytes();
+    Ok(())
+}
+
+/// Lowers the MSS of a SYN to what fits through an MTU: `mss_max` bytes. Nothing happens to other
+/// packets, and an MSS is never raised. True if it was lowered.
+pub fn clamp_mss<P: Packet>(packet: &mut P, layout: Layout, mss_max: u16) -> bool {
+    let bytes = packet.bytes_mut();
+    let Some(tcp) = chunk_at_mut::<20>(bytes, layout.l4) else { return false };
+    let header_len = usize::from(tcp[12] >> 4) * 4;
+    if tcp[13] & TCP_SYN == 0 || header_len <= 20 {
+        return false;
+    }
+    let Some(options) = bytes.get_mut(layout.l4 + 20..layout.l4 + header_len) else { return false };
+    let Some(sum) = options::clamp_mss(options, mss_max) else { return false };
+    if let Some(tcp) = chunk_at_mut::<20>(bytes, layout.l4) {
+        let changed = checksum::apply(u16::from_be_bytes([tcp[16], tcp[17]]), sum.fold());
+        [tcp[16], tcp[17]] = changed.to_be_bytes();
+    }
+    true
 }
 
 /// Returns the packet's TCP flags.

@@ -433,7 +433,8 @@ fn check_options(mut options: &[u8]) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// Checks the checksum of a parsed ICMP message, all of it.
+/// Checks the checksum of a parsed ICMP message, all of it, and that of a quoted IPv4 header
+/// (RFC 5508 REQ-3).
 ///
 /// # Errors
 /// [`ParseError::Pull`] if the message is not wholly in `bytes`, the verdict `BadIcmp` if the
@@ -443,5 +444,10 @@ pub fn verify_icmp(bytes: &[u8], parsed: &Parsed) -> Result<(), ParseError> {
     let Some(message) = bytes.get(usize::from(parsed.l4)..end) else {
         return Err(missing(end, end, Verdict::BadIcmp));
     };
-    if checksum::sum(message) == 0xffff { Ok(()) } else { dropped(Verdict::BadIcmp) }
+    // The quoted packet's own checksum stays unseen: it may be cut off (RFC 5508 REQ-3 c).
+    let quoted = usize::from(parsed.inner_l3)..usize::from(parsed.inner_l4);
+    let quoted = bytes.get(quoted).unwrap_or(&[]);
+    let is_right =
+        checksum::sum(message) == 0xffff && (quoted.is_empty() || checksum::sum(quoted) == 0xffff);
+    if is_right { Ok(()) } else { dropped(Verdict::BadIcmp) }
 }
