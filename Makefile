@@ -8,7 +8,7 @@ ARM    ?= 2
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench bench-quick lint docs install clean
+.PHONY: help setup build demo test fuzz bench bench-quick lint docs install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,14 @@ build: setup ## build the release binaries
 demo: build ## show a client, the balancer and two nginx servers in network namespaces; ARM=1: one-arm
 	@DPNAT_BIN=$(TARGET)/release tests/demo.sh $(ARM)
 
-# The crates with debug assertions; then the binaries that users get, end to end.
+# The crates with debug assertions, and fuzzed for a little; then the binaries that users get, end to end.
 test: setup ## run all tests: crates, EAL, end to end in network namespaces (root)
 	$(CARGO) test --workspace --exclude dpnat --locked --no-fail-fast
+	@tests/fuzz/run.sh
 	$(CARGO) test --package dpnat --release --locked --no-fail-fast
+
+fuzz: setup ## fuzz parser, path, API and configuration, FUZZ_SECONDS (10) each
+	@tests/fuzz/run.sh
 
 bench: ## measure, and write target/bench/report.json, report.md and the plots
 	@.ci/setup bench

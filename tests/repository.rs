@@ -49,6 +49,24 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("dpnat", &["dataplane", "ctl"]),
+    (
+        "fuzz",
+        &[
+            "types",
+            "wire",
+            "flow",
+            "pool",
+            "steer",
+            "balance",
+            "nat",
+            "fib",
+            "counters",
+            "config",
+            "api",
+            "dataplane",
+            "testkit",
+        ],
+    ),
 ];
 
 /// The crates with `unsafe`, and why.
@@ -125,10 +143,11 @@ fn every_dependency_has_a_reason_and_a_use() {
 #[test]
 fn unsafe_is_where_it_belongs() {
     for (name, _) in ARROWS.iter().filter(|(name, _)| *name != "dpnat") {
-        let folders = [root().join(name), root().join("crates").join(name)];
+        let folders = ["", "crates", "tests"].map(|parent| root().join(parent).join(name));
         let folder = folders.iter().find(|folder| folder.exists()).expect("a crate's folder");
-        let library = folder.join("src/lib.rs");
-        let text = fs::read_to_string(&library).unwrap();
+        let libraries = [folder.join("src/lib.rs"), folder.join("lib.rs")];
+        let library = libraries.iter().find(|library| library.exists()).expect("a library");
+        let text = fs::read_to_string(library).unwrap();
         let forbidden = text.contains("#![forbid(unsafe_code)]");
         let expected = !UNSAFE.iter().any(|(known, _)| known == name);
         assert!(forbidden || !expected, "{}: forbid(unsafe_code) is missing", library.display());

@@ -75,6 +75,20 @@ fn datagrams_echoes_and_arp() {
 }
 
 #[test]
+fn what_is_strange_is_decoded() {
+    let mut frame = pkt().udp(1, 2).frame();
+    frame[20] |= 0x80;
+    frame[24..26].fill(0);
+    let sum = wire::checksum::checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    assert!(Decoded::check(&frame).ipv4().checksum_ok, "with the reserved flag");
+
+    let inner = pkt().udp(1, 2).ip_total_len(0);
+    let error = Decoded::check(&pkt().icmp(3, 4, 1400).quote(&inner).frame());
+    assert_eq!(error.icmp().quoted, None, "a length that is less than the header's");
+}
+
+#[test]
 fn errors_quote_other_packets() {
     let inner = pkt().ipv4("10.0.0.1", "10.0.0.2").tcp(1, 2).seq(77).payload(b"data");
     let whole = Decoded::check(&pkt().icmp(3, 4, 1400).quote(&inner).frame());

@@ -41,10 +41,15 @@ pub(super) fn ipv4(
         df: header.dont_fragment(),
         total_len: header.total_len(),
         options: header.options().to_vec(),
-        checksum_ok: header.header_checksum() == header.to_header().calc_header_checksum(),
+        checksum_ok: header_sum_ok(header),
         l4,
         payload: payload.to_vec(),
     }
+}
+
+/// The sum over the bytes as they are is right: etherparse's own is over the fields that it knows.
+fn header_sum_ok(header: &Ipv4HeaderSlice<'_>) -> bool {
+    Sum16BitWords::new().add_slice(header.slice()).ones_complement() == 0
 }
 
 /// The sum over pseudo header, header and data is right.
@@ -153,7 +158,7 @@ fn icmp(message: &[u8]) -> Icmp {
 fn quoted(packet: &[u8]) -> Option<Quoted> {
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     let whole_len = usize::from(header.total_len());
-    let l4 = &packet[header.slice().len()..packet.len().min(whole_len)];
+    let l4 = packet.get(header.slice().len()..packet.len().min(whole_len))?;
     let [a, b, c, d, e, f, g, h, ..] = *l4 else { return None };
     let (first, second) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     let proto = Proto::from_number(header.protocol().0);
@@ -179,7 +184,7 @@ fn quoted(packet: &[u8]) -> Option<Quoted> {
         },
         ttl: header.ttl(),
         total_len: header.total_len(),
-        ip_checksum_ok: header.header_checksum() == header.to_header().calc_header_checksum(),
+        ip_checksum_ok: header_sum_ok(&header),
         seq: u32::from_be_bytes([e, f, g, h]),
         l4: l4.to_vec(),
         l4_checksum_ok,

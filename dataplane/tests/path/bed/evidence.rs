@@ -1,7 +1,7 @@
 //! What a failing test leaves behind: its packets, its counters, its conns.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use testkit::PcapWriter;
 
@@ -20,7 +20,10 @@ impl Drop for Testbed {
 
 impl Testbed {
     fn write_evidence(&self) -> std::io::Result<PathBuf> {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("path");
+        // Cargo names its own folder to tests only, and the bed is the fuzz targets', too.
+        let folder =
+            option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let folder = folder.join("path");
         std::fs::create_dir_all(&folder)?;
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("test").replace("::", ".");
