@@ -369,7 +369,7 @@ impl Life {
     fn is_over(&self) -> bool {
         self.bed.workers.iter().all(|worker| {
             let core = &worker.core;
-            core.table.len() == 0 && core.held_now() == 0 && core.leases.totals().taken == 0
+            core.table.is_empty() && core.held_now() == 0 && core.leases.totals().taken == 0
         })
     }
 }
