@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::worker::link::{Command, Prepare, Update};
 
 /// A worker that has not done a command after so long will not be waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for room in a worker's ring.
 const RING_WAIT: Duration = Duration::from_millis(1);
 /// Between two looks whether a stalled worker has come round.

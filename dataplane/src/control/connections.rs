@@ -12,6 +12,7 @@ use config::{AddressRange, Model};
 use flow::{Cursor, Record, State as FlowState};
 use types::{Endpoint, WorkerId};
 
+use super::change::PATIENCE;
 use super::compile::timeout_set;
 use super::services::no_service;
 use super::{Control, Reply, State, unavailable};
@@ -146,14 +147,25 @@ impl Control {
         }
     }
 
-    /// Sends a scan to a worker and waits until it comes back.
+    /// Sends a scan to a worker and waits until it comes back: a long walk takes its time, a worker that
+    /// does not come round is not waited for.
     pub(super) async fn scan(&self, worker: WorkerId, scan: Box<Scan>) -> Reply<Box<Scan>> {
         let waiting = {
             let waiting = self.state().workers.scan(worker, scan);
             waiting.map_err(|busy| unavailable(busy.to_string()))?
         };
         self.shared.sent.notify_one();
-        waiting.await.map_err(|_| unavailable(format!("worker {} has ended", worker.0)))
+        tokio::pin!(waiting);
+        loop {
+            match tokio::time::timeout(PATIENCE, &mut waiting).await {
+                Ok(Ok(scan)) => return Ok(scan),
+                Ok(Err(_)) => return Err(unavailable(format!("worker {} has ended", worker.0))),
+                Err(_) if self.state().watchdog.is_stalled(worker) => {
+                    return Err(unavailable(format!("worker {} does not come round", worker.0)));
+                }
+                Err(_) => {}
+            }
+        }
     }
 }
 

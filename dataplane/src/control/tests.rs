@@ -106,6 +106,10 @@ async fn a_stalled_worker_refuses_changes_and_readiness() {
     assert_eq!(refused.error.message, "worker 1 does not come round");
     assert!(bench.control.ready().is_err());
     assert_eq!(generation(&bench), before);
+    // Nobody turns the workers: what they are asked stays in their rings.
+    let query = api::ConnectionQuery { worker: Some(1), ..api::ConnectionQuery::default() };
+    let stalled = bench.control.connections(query).await.unwrap_err();
+    assert_eq!(stalled.error.message, "worker 1 does not come round");
     let control = bench.control.clone();
     let status = bench.run(async move { control.status().await }).await.unwrap();
     assert!(status.problems.iter().any(|p| p.contains("worker 1")), "{:?}", status.problems);

@@ -11,7 +11,7 @@ mod trust;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,7 +19,9 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Control;
+use super::limited::Limited;
 pub use routes::router;
+use socket::Peer;
 pub use socket::{Socket, SocketError};
 
 /// Clients served at once; further ones wait in the socket's backlog.
@@ -28,12 +30,15 @@ const CLIENTS_MAX: usize = 256;
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long to wait after the process has run out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A few lines of one kind are logged in so long.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Serves clients until `stop` is done; those that are being answered then are cut off.
 pub async fn serve(socket: Socket, control: Control, stop: impl Future<Output = ()>) {
     let router = router(control);
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut clients = tokio::task::JoinSet::new();
+    let (mut untrusted, mut failures) = (Limited::new(5, QUIET), Limited::new(5, QUIET));
     tokio::pin!(stop);
     loop {
         let place = tokio::select! {
@@ -47,12 +52,18 @@ pub async fn serve(socket: Socket, control: Control, stop: impl Future<Output = 
             Some(_) = clients.join_next() => continue,
         };
         match accepted {
-            Ok(Some(stream)) => {
+            Ok(Peer::Trusted(stream)) => {
                 clients.spawn(client(stream, router.clone(), place));
             }
-            Ok(None) => {}
+            Ok(Peer::Untrusted { uid, gid }) => {
+                if let Some(unsaid) = untrusted.pass(Instant::now()) {
+                    tracing::warn!(uid, gid, unsaid, "a client of the API is not trusted");
+                }
+            }
             Err(error) => {
-                tracing::warn!(%error, "a client of the API could not be accepted");
+                if let Some(unsaid) = failures.pass(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "a client of the API could not be accepted");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

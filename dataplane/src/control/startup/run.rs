@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use config::{Config, Model, Warning};
+use parking_lot::Mutex;
 use steer::Steering;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Args, MemoryPlan, NodeSecrets, available_bytes, logging, worker_configs};
 use crate::control::compile::Facts;
 use crate::control::engine::{Engine, InterfaceInfo};
+use crate::control::limited::Limited;
 use crate::control::server::{Socket, serve};
 use crate::control::{Control, ControlConfig, Groundwork};
 use crate::engine::{BufferPlan, DpdkEngine};
@@ -256,12 +258,24 @@ fn launch(
     }))
 }
 
+/// Lines of DPDK that are logged in ten seconds: faults and warnings, and details.
+static OF_DPDK: [Mutex<Limited>; 2] = [
+    Mutex::new(Limited::new(20, Duration::from_secs(10))),
+    Mutex::new(Limited::new(500, Duration::from_secs(10))),
+];
+
 /// DPDK's own lines: what it takes for worth a notice is detail to us.
 fn log_of_dpdk(level: dpdk::LogLevel, line: &str) {
+    let [grave, detail] = &OF_DPDK;
+    let is_grave = matches!(level, dpdk::LogLevel::Error | dpdk::LogLevel::Warning);
+    let passed = if is_grave { grave } else { detail }.lock().pass(Instant::now());
+    let Some(unsaid) = passed else { return };
     match level {
-        dpdk::LogLevel::Error => tracing::error!(target: "dpdk", "{line}"),
-        dpdk::LogLevel::Warning => tracing::warn!(target: "dpdk", "{line}"),
-        dpdk::LogLevel::Info | dpdk::LogLevel::Debug => tracing::debug!(target: "dpdk", "{line}"),
+        dpdk::LogLevel::Error => tracing::error!(target: "dpdk", unsaid, "{line}"),
+        dpdk::LogLevel::Warning => tracing::warn!(target: "dpdk", unsaid, "{line}"),
+        dpdk::LogLevel::Info | dpdk::LogLevel::Debug => {
+            tracing::debug!(target: "dpdk", unsaid, "{line}");
+        }
     }
 }
 
