@@ -4,8 +4,10 @@
 mod body;
 pub mod client;
 mod connection;
+mod declare;
 mod error;
 mod explain;
+mod nat;
 mod network;
 mod operation;
 mod service;
@@ -18,6 +20,10 @@ pub use connection::{
 };
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use explain::{Explanation, PacketDescription, PacketProtocol, Plan, StageDecision};
+pub use nat::{
+    DnatInfo, ForwardingInfo, ForwardingRuleInfo, MappingInfo, MappingPage, MappingQuery,
+    RulePlace, SnatInfo, SubscriberInfo, SubscriberUsage, WanAddressInfo, WanPortUsage,
+};
 pub use network::{
     AddressInfo, AddressKey, DevQuery, Duplex, LinkInfo, LinkStats, NeighbourInfo, NeighbourKey,
     NeighbourState, RouteInfo, RouteKey, RouteOrigin,

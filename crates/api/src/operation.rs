@@ -2,12 +2,17 @@
 
 use std::fmt;
 
-use config::{Address, Config, Neighbour, Route, Service};
+use config::{Address, Config, DnatRule, ForwardingRule, Neighbour, Route, Service, SnatRule};
 use utoipa::OpenApi;
 
 use crate::connection::{ConnectionPage, ConnectionQuery, ConnectionsClosed};
+use crate::declare::operations;
 use crate::error::ErrorBody;
 use crate::explain::{Explanation, PacketDescription};
+use crate::nat::{
+    DnatInfo, ForwardingInfo, MappingPage, MappingQuery, RulePlace, SnatInfo, SubscriberInfo,
+    WanAddressInfo,
+};
 use crate::network::{
     AddressInfo, AddressKey, DevQuery, LinkInfo, NeighbourInfo, NeighbourKey, RouteInfo, RouteKey,
 };
@@ -36,63 +41,6 @@ enum Refused {
     /// Not now: the daemon is starting or stopping.
     #[response(status = 503)]
     Unavailable(ErrorBody),
-}
-
-/// Declares all operations once: for the router, for the client and for the document.
-macro_rules! operations {
-    ($(
-        $(#[doc = $doc:literal])+
-        $name:ident $function:ident = $method:ident $path:literal $tag:literal
-            { $($described:tt)* }
-    )*) => {
-        /// A method and a path of the API. The daemon's router matches on it, so that it has all.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Operation {
-            $($(#[doc = $doc])+ $name,)*
-        }
-
-        impl Operation {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The HTTP method in lower case.
-            pub const fn method(self) -> &'static str {
-                match self {
-                    $(Self::$name => stringify!($method),)*
-                }
-            }
-
-            /// The path, with `{name}` where something is named.
-            pub const fn path(self) -> &'static str {
-                match self {
-                    $(Self::$name => $path,)*
-                }
-            }
-        }
-
-        mod described {
-            #![expect(dead_code, reason = "the document only is made from these")]
-            use super::*;
-
-            $(
-                $(#[doc = $doc])+
-                #[utoipa::path($method, path = $path, tag = $tag, $($described)*)]
-                pub(super) fn $function() {}
-            )*
-        }
-
-        /// The document's skeleton; the rest comes from the operations and their types.
-        #[derive(OpenApi)]
-        #[openapi(
-            info(
-                title = "dpnat control API",
-                description = "HTTP/1.1 with JSON on the daemon's Unix socket, by default \
-                               /run/dpnat/dpnat.sock. Every refusal has an ErrorBody.",
-            ),
-            paths($(described::$function),*),
-        )]
-        struct Document;
-    };
 }
 
 operations! {
@@ -274,6 +222,120 @@ operations! {
             ("name" = String, Path, description = "The service."),
             ("address" = String, Path, description = "The LIP."),
         ),
+        responses((status = 200, description = "It was removed.", body = Warnings), Refused)
+    }
+    /// Rules of source NAT in order, with what passed them.
+    SnatList snat_list = get "/v1/snat" "nat" {
+        responses((status = 200, description = "The rules.", body = [SnatInfo]), Refused)
+    }
+    /// One rule of source NAT.
+    SnatGet snat_get = get "/v1/snat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule.")),
+        responses((status = 200, description = "The rule.", body = SnatInfo), Refused)
+    }
+    /// Adds a rule of source NAT; at the end if no place is given.
+    SnatAdd snat_add = post "/v1/snat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), RulePlace),
+        request_body = SnatRule,
+        responses((status = 201, description = "It was added.", body = Warnings), Refused)
+    }
+    /// Adds a rule of source NAT, or takes the place of the one of that name.
+    SnatPut snat_put = put "/v1/snat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), RulePlace),
+        request_body = SnatRule,
+        responses((status = 200, description = "It is set.", body = Warnings), Refused)
+    }
+    /// Changes a rule of source NAT: a JSON merge patch (RFC 7396). Its conns go on.
+    SnatSet snat_set = patch "/v1/snat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), RulePlace),
+        request_body(content = serde_json::Value, content_type = "application/merge-patch+json",
+            description = "Fields of SnatRule that change; null makes one default."),
+        responses((status = 200, description = "It was changed.", body = Warnings), Refused)
+    }
+    /// Removes a rule of source NAT.
+    SnatDelete snat_delete = delete "/v1/snat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), Removal),
+        responses((status = 200, description = "It was removed.", body = Warnings), Refused)
+    }
+    /// Mappings, a page at a time.
+    SnatMappings snat_mappings = get "/v1/snat/mappings" "nat" {
+        params(MappingQuery),
+        responses((status = 200, description = "Some mappings.", body = MappingPage), Refused)
+    }
+    /// An inside address: what it takes of each rule.
+    SnatSubscriber snat_subscriber = get "/v1/snat/subscribers/{address}" "nat" {
+        params(("address" = String, Path, description = "The inside address.")),
+        responses((status = 200, description = "The address.", body = SubscriberInfo), Refused)
+    }
+    /// WAN IPs and how many of their ports are taken.
+    SnatPools snat_pools = get "/v1/snat/pools" "nat" {
+        responses((status = 200, description = "The WAN IPs.", body = [WanAddressInfo]), Refused)
+    }
+    /// Rules of destination NAT, with what passed them.
+    DnatList dnat_list = get "/v1/dnat" "nat" {
+        responses((status = 200, description = "The rules.", body = [DnatInfo]), Refused)
+    }
+    /// One rule of destination NAT.
+    DnatGet dnat_get = get "/v1/dnat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule.")),
+        responses((status = 200, description = "The rule.", body = DnatInfo), Refused)
+    }
+    /// Adds a rule of destination NAT.
+    DnatAdd dnat_add = post "/v1/dnat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule.")),
+        request_body = DnatRule,
+        responses((status = 201, description = "It was added.", body = Warnings), Refused)
+    }
+    /// Adds a rule of destination NAT, or takes the place of the one of that name.
+    DnatPut dnat_put = put "/v1/dnat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule.")),
+        request_body = DnatRule,
+        responses((status = 200, description = "It is set.", body = Warnings), Refused)
+    }
+    /// Changes a rule of destination NAT: a JSON merge patch (RFC 7396). Its conns go on.
+    DnatSet dnat_set = patch "/v1/dnat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule.")),
+        request_body(content = serde_json::Value, content_type = "application/merge-patch+json",
+            description = "Fields of DnatRule that change; null makes one default."),
+        responses((status = 200, description = "It was changed.", body = Warnings), Refused)
+    }
+    /// Removes a rule of destination NAT.
+    DnatDelete dnat_delete = delete "/v1/dnat/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), Removal),
+        responses((status = 200, description = "It was removed.", body = Warnings), Refused)
+    }
+    /// Routing between interfaces, and its rules in order.
+    ForwardingGet forwarding_get = get "/v1/forwarding" "nat" {
+        responses((status = 200, description = "Policy and rules.", body = ForwardingInfo), Refused)
+    }
+    /// Changes how packets are routed between interfaces: a JSON merge patch (RFC 7396).
+    ForwardingSet forwarding_set = patch "/v1/forwarding" "nat" {
+        request_body(content = serde_json::Value, content_type = "application/merge-patch+json",
+            description = "`policy` and `reverse_path`, if they change; null makes one default."),
+        responses((status = 200, description = "It was changed.", body = Warnings), Refused)
+    }
+    /// Adds a rule of forwarding; at the end if no place is given.
+    ForwardingRuleAdd forwarding_rule_add = post "/v1/forwarding/rules/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), RulePlace),
+        request_body = ForwardingRule,
+        responses((status = 201, description = "It was added.", body = Warnings), Refused)
+    }
+    /// Adds a rule of forwarding, or takes the place of the one of that name.
+    ForwardingRulePut forwarding_rule_put = put "/v1/forwarding/rules/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), RulePlace),
+        request_body = ForwardingRule,
+        responses((status = 200, description = "It is set.", body = Warnings), Refused)
+    }
+    /// Changes a rule of forwarding: a JSON merge patch (RFC 7396).
+    ForwardingRuleSet forwarding_rule_set = patch "/v1/forwarding/rules/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule."), RulePlace),
+        request_body(content = serde_json::Value, content_type = "application/merge-patch+json",
+            description = "Fields of ForwardingRule that change; null makes one default."),
+        responses((status = 200, description = "It was changed.", body = Warnings), Refused)
+    }
+    /// Removes a rule of forwarding.
+    ForwardingRuleDelete forwarding_rule_delete = delete "/v1/forwarding/rules/{name}" "nat" {
+        params(("name" = String, Path, description = "The rule.")),
         responses((status = 200, description = "It was removed.", body = Warnings), Refused)
     }
     /// Conns, a page at a time.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use types::Endpoint;
 
+use crate::matching::PortRange;
 use crate::schema::{Config, LocalPool};
 use crate::service::{Pool, Protocol, Servers, Service};
+use crate::snat::SnatAction;
+use crate::text::AddressRange;
 
 /// Cross references of a configuration, kept in step with it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,10 @@ pub(crate) struct Index {
     vip_addresses: HashMap<IpAddr, u32>,
     lips: HashMap<IpAddr, LipUse>,
     addresses: HashSet<IpAddr>,
+    /// WAN IPs, disjoint and ascending, each with the first rule that has them.
+    wans: Vec<(AddressRange, Arc<str>)>,
+    /// What leads inside, by protocol and address, each with its rule.
+    dnat: HashMap<(Protocol, IpAddr), Vec<(PortRange, Arc<str>)>>,
     group_users: HashMap<String, BTreeSet<String>>,
     pool_users: HashMap<String, BTreeSet<String>>,
 }
@@ -44,6 +51,57 @@ impl Index {
     /// Who has this LIP.
     pub fn lip(&self, address: IpAddr) -> Option<&LipUse> {
         self.lips.get(&address)
+    }
+
+    /// The rule of source NAT that has this WAN IP.
+    pub fn wan_owner(&self, address: IpAddr) -> Option<&str> {
+        let next = self.wans.partition_point(|(range, _)| range.first() <= address);
+        let (range, owner) = self.wans.get(next.checked_sub(1)?)?;
+        range.contains(address).then_some(owner)
+    }
+
+    /// The rule of destination NAT that leads this address and port inside.
+    pub fn dnat_owner(&self, protocol: Protocol, on: Endpoint) -> Option<&str> {
+        let rules = self.dnat.get(&(protocol, on.address))?;
+        let found = rules.iter().find(|(ports, _)| ports.contains(on.l4_port.0))?;
+        Some(&found.1)
+    }
+
+    /// A rule of destination NAT that leads some port of this address inside.
+    pub fn dnat_on(&self, address: IpAddr) -> Option<&str> {
+        let of = |protocol| self.dnat.get(&(protocol, address)).and_then(|rules| rules.first());
+        of(Protocol::Tcp).or_else(|| of(Protocol::Udp)).map(|(_, owner)| &**owner)
+    }
+
+    /// Takes the WAN IPs of the configuration anew.
+    pub fn set_wan_addresses(&mut self, config: &Config) {
+        let translating = config.snat.iter().filter(|(_, r)| r.action == SnatAction::Translate);
+        let mut all: Vec<(AddressRange, Arc<str>)> = translating
+            .flat_map(|(name, rule)| {
+                let owner: Arc<str> = name.as_str().into();
+                config.wan_ranges(rule).into_iter().map(move |range| (range, Arc::clone(&owner)))
+            })
+            .collect();
+        all.sort_by_key(|(range, _)| (range.first(), range.last()));
+        self.wans.clear();
+        for (range, owner) in all {
+            match self.wans.last_mut() {
+                Some((last, _)) if last.contains(range.first()) => {
+                    let end = last.last().max(range.last());
+                    *last = AddressRange::new(last.first(), end).unwrap_or(*last);
+                }
+                _ => self.wans.push((range, owner)),
+            }
+        }
+    }
+
+    /// Takes what leads inside of the configuration anew.
+    pub fn set_dnat(&mut self, config: &Config) {
+        self.dnat.clear();
+        for (name, rule) in &config.dnat {
+            let of_address = self.dnat.entry((rule.protocol, rule.on.address)).or_default();
+            of_address.push((rule.on.ports, name.as_str().into()));
+        }
     }
 
     /// True if `addresses` has it.

@@ -1,6 +1,7 @@
 //! The configuration file: schema, validation, merge and difference.
 #![forbid(unsafe_code)]
 
+mod cover;
 mod defaults;
 mod diff;
 mod dnat;
@@ -19,6 +20,7 @@ mod service;
 mod snat;
 mod text;
 mod validate;
+mod validate_nat;
 mod validate_service;
 
 pub use diff::{Change, ChangeKind, diff};
@@ -31,7 +33,7 @@ pub use forwarding::{
 pub use keys::{Effect, KEYS, Key, markdown};
 pub use matching::{AddressMatch, EndpointRange, Except, IpProtocol, Match, PortRange};
 pub use merge::Overlay;
-pub use model::Model;
+pub use model::{Model, Place};
 pub use named::Ordered;
 pub use parse::{load, parse, to_json, to_yaml};
 pub use schema::{

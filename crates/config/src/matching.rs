@@ -100,11 +100,7 @@ impl fmt::Display for AddressMatch {
         let is_whole = |net: &IpNet| net.network() == first && net.broadcast() == last;
         let prefix =
             (0..bits).filter_map(|len| IpNet::new(first, len).ok()).find(|net| is_whole(net));
-        if let Some(prefix) = prefix {
-            f.pad(&prefix.to_string())
-        } else {
-            self.0.fmt(f)
-        }
+        if let Some(prefix) = prefix { f.pad(&prefix.to_string()) } else { self.0.fmt(f) }
     }
 }
 

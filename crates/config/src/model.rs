@@ -1,5 +1,7 @@
 //! The configuration that runs: always valid, changed one thing at a time or as a whole.
 
+mod nat;
+
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::schema::{Address, Config, LocalPool, Neighbour, Route, ServerGroup};
 use crate::service::{Pool, Server, Servers, Service};
 use crate::text::{AddressRange, InterfaceAddress, Prefix};
 use crate::validate::{Checker, Subnets};
+
+pub use nat::Place;
 
 /// A configuration that has been checked. What would make it invalid is refused and changes nothing.
 #[derive(Clone, Debug)]
@@ -107,6 +111,7 @@ impl Model {
         let warnings = checker.finish()?;
         self.config.addresses.push(entry);
         self.index.add_address(address);
+        self.index.set_wan_addresses(&self.config);
         Ok(warnings)
     }
 
@@ -133,6 +138,7 @@ impl Model {
         }
         self.config.addresses.remove(position);
         self.index.remove_address(key.address());
+        self.index.set_wan_addresses(&self.config);
         Ok(Vec::new())
     }
 

@@ -69,6 +69,12 @@ impl Config {
                 index.add_service(name, service);
             }
         }
+        checker.snat(&self.snat, &index, None);
+        checker.dnat(&self.dnat, &index, None);
+        checker.forwarding(&self.forwarding, None);
+        checker.nat_log(&self.nat_log);
+        index.set_wan_addresses(self);
+        index.set_dnat(self);
         checker.finish().map(|warnings| (index, warnings))
     }
 }

@@ -9,12 +9,12 @@ use crate::error::Path;
 use crate::index::Index;
 use crate::schema::LocalPool;
 use crate::service::{
-    ClientAddress, HashBy, Pool, Protocol, Refusal, Server, Servers, Service, ServiceTimeouts,
+    ClientAddress, HashBy, Mode, Pool, Protocol, Refusal, Server, Servers, Service, ServiceTimeouts,
 };
 use crate::validate::Checker;
 
 /// A pool has at most this many addresses: a /16.
-const POOL_MAX: u128 = 65_536;
+pub(crate) const POOL_MAX: u128 = 65_536;
 /// A service has at most this many VIPs.
 const VIPS_MAX: usize = 4_096;
 /// A service or group has at most this many real servers; Maglev's largest table has room for them.
@@ -70,6 +70,15 @@ impl Checker<'_> {
                 let message =
                     format!("{} is a LIP of {}: it cannot be a VIP too", vip.address, lip.owner);
                 self.conflict(path.clone(), vip.address, message);
+            }
+            if let Some(rule) = index.wan_owner(vip.address) {
+                let message =
+                    format!("{} is a WAN IP of snat.{rule}: it cannot be a VIP too", vip.address);
+                self.conflict(path.clone(), vip.address, message);
+            }
+            if let Some(rule) = index.dnat_owner(service.protocol, *vip) {
+                let message = format!("{} {vip} leads inside by dnat.{rule}", service.protocol);
+                self.conflict(path.clone(), vip, message);
             }
             if !index.is_configured(vip.address) {
                 let message = format!(
@@ -158,6 +167,11 @@ impl Checker<'_> {
     fn service_pool(&mut self, path: &Path, service: &Service, index: &Index) {
         let at = path.key("local_pool");
         match &service.local_pool {
+            Some(_) if service.mode == Mode::Nat => {
+                let message = "mode nat keeps the client's address: leave the LIPs out";
+                self.invalid(at, name_of_pool(service), message);
+            }
+            None if service.mode == Mode::Nat => {}
             None => self.warn(path, "it has no LIP yet: real servers cannot be reached"),
             Some(Pool::Named(name)) => {
                 let pools = &self.config.local_address_pools;
@@ -214,6 +228,16 @@ impl Checker<'_> {
                     let message = format!("{address} is a VIP: it cannot be a LIP too");
                     self.conflict(path(), address, message);
                 }
+                if let Some(rule) = index.wan_owner(address) {
+                    let message =
+                        format!("{address} is a WAN IP of snat.{rule}: it cannot be a LIP too");
+                    self.conflict(path(), address, message);
+                }
+                if let Some(rule) = index.dnat_on(address) {
+                    let message =
+                        format!("{address} leads inside by dnat.{rule}: it cannot be a LIP");
+                    self.conflict(path(), address, message);
+                }
                 if let Some(other) = index.lip(address).filter(|lip| *lip.dev != *pool.dev) {
                     let message = format!(
                         "{address} is a LIP on `{}` already, by {}",
@@ -251,6 +275,10 @@ impl Checker<'_> {
             let message = "one_packet chooses a server each time, persistence does not";
             self.invalid(path.key("one_packet"), true, message);
         }
+        if service.mode == Mode::Nat && service.client_address == Some(ClientAddress::Toa) {
+            let message = "mode nat keeps the client's address: real servers see it as source";
+            self.invalid(path.key("client_address"), "toa", message);
+        }
         if service.protocol == Protocol::Tcp {
             if service.one_packet {
                 self.invalid(path.key("one_packet"), true, "one_packet is for UDP only");
@@ -267,5 +295,14 @@ impl Checker<'_> {
                 self.invalid(path.key(key), "reset", "UDP has no reset; `unreachable` is like it");
             }
         }
+    }
+}
+
+/// What stands as `local_pool`, as far as one word goes.
+fn name_of_pool(service: &Service) -> &str {
+    match &service.local_pool {
+        Some(Pool::Named(name)) => name,
+        Some(Pool::Inline(pool)) => &pool.dev,
+        None => "",
     }
 }

@@ -35,6 +35,12 @@ async fn no_such_method() -> Refused {
     Refused(body)
 }
 
+/// What the packet path does not do yet.
+async fn no_gateway() -> Refused {
+    let message = "NAT and forwarding are not supported by this version";
+    Refused(ErrorBody::new(ErrorCode::Invalid, message))
+}
+
 fn method(operation: Operation) -> MethodFilter {
     match operation.method() {
         "post" => MethodFilter::POST,
@@ -85,6 +91,27 @@ fn handler(operation: Operation) -> MethodRouter<Control> {
         O::LipList => routing::on(on, services::lips),
         O::LipAdd => routing::on(on, services::add_lips),
         O::LipDelete => routing::on(on, services::delete_lip),
+        O::SnatList
+        | O::SnatGet
+        | O::SnatAdd
+        | O::SnatPut
+        | O::SnatSet
+        | O::SnatDelete
+        | O::SnatMappings
+        | O::SnatSubscriber
+        | O::SnatPools
+        | O::DnatList
+        | O::DnatGet
+        | O::DnatAdd
+        | O::DnatPut
+        | O::DnatSet
+        | O::DnatDelete
+        | O::ForwardingGet
+        | O::ForwardingSet
+        | O::ForwardingRuleAdd
+        | O::ForwardingRulePut
+        | O::ForwardingRuleSet
+        | O::ForwardingRuleDelete => routing::on(on, no_gateway),
         O::ConnectionList => routing::on(on, observe::connections),
         O::ConnectionDelete => routing::on(on, observe::close_connections),
         O::Stats => routing::on(on, observe::stats),

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Args, MemoryPlan, NodeSecrets, available_bytes, logging, worker_configs};
 use crate::control::compile::Facts;
+use crate::control::configuration::refuse_gateway;
 use crate::control::engine::{Engine, InterfaceInfo};
 use crate::control::limited::Limited;
 use crate::control::server::{Socket, serve};
@@ -52,6 +53,7 @@ fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
     if args.check {
         return check(&model, &warnings, &plan);
     }
+    refuse_gateway(&model).map_err(text)?;
     if let Some((all, _)) = available_bytes()
         && let Some(missing) = plan.missing(all)
     {
