@@ -8,6 +8,8 @@ pub mod control;
 #[cfg(feature = "dpdk")]
 pub mod engine;
 pub mod path;
+#[cfg(feature = "dpdk")]
+mod privileges;
 pub mod snapshot;
 pub mod worker;
 

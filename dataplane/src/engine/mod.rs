@@ -13,6 +13,7 @@ use dpdk::{Eal, EalOptions, EthPort, LcoreHandle, Mbuf, Mempool, PortConfig, RxT
 use types::EthPortId;
 
 use crate::control::engine::{Buffers, Engine, InterfaceInfo, Link};
+use crate::privileges;
 use crate::worker::{Worker, WorkerConfig};
 
 pub use buffers::BufferPlan;
@@ -136,6 +137,9 @@ impl DpdkEngine {
             let (pool, stop) = (pool.clone(), Arc::clone(&self.stop));
             let interfaces = tickets.len();
             let handle = eal.launch(lcore, move || {
+                if let Err(error) = privileges::drop_of_worker() {
+                    tracing::warn!(%error, "a worker keeps its capabilities");
+                }
                 let io = DpdkIo::claim(tickets, pool)?;
                 Worker::new(config, io, interfaces).run(&stop);
                 Ok(())

@@ -19,6 +19,7 @@ use crate::control::limited::Limited;
 use crate::control::server::{Socket, serve};
 use crate::control::{Control, ControlConfig, Groundwork};
 use crate::engine::{BufferPlan, DpdkEngine};
+use crate::privileges;
 use crate::snapshot::Interface;
 use crate::worker::clock::{Clock, Epoch};
 
@@ -46,6 +47,7 @@ pub fn run(commit: &'static str) -> ExitCode {
 }
 
 fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
+    privileges::bind().map_err(text)?;
     let (model, warnings) = load(&args.config)?;
     super::cpus::check(&model.workers.cpus)?;
     let plan = MemoryPlan::new(&model);
@@ -191,6 +193,8 @@ async fn daemon(
     let socket = Socket::bind(&args.socket).map_err(text)?;
     let secrets = NodeSecrets::load(&args.state_dir).map_err(text)?;
     let control = launch(args, commit, &model, &secrets, log)?;
+    let files = [args.config.as_path(), &args.socket, &args.state_dir];
+    privileges::drop_of_control(&files).map_err(text)?;
     control.run_tasks();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(serve(socket, control.clone(), async {
