@@ -157,6 +157,7 @@ fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
         fib: Arc::new(Fib::new(&fib_config(), 1).expect("a sound configuration")),
         next_hops: next_hops.shared(),
         steering: Arc::new(Steering::new(1, SEED).expect("one worker")),
+        earlier: Arc::default(),
         interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).map(interface).collect(),
         policy: Policy::default(),
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use balance::Services;
+use balance::{ServiceKey, Services};
 use fib::{Fib, NextHops};
-use steer::Steering;
-use types::MacAddr;
+use flow::{ImportError, LeaseKind, Record};
+use steer::{Earlier, Role, Steering};
+use types::{FlowKey, MacAddr, WorkerId};
 
 /// What a worker knows of the configuration, swapped whole between bursts.
 ///
@@ -22,10 +23,86 @@ pub struct Snapshot {
     pub next_hops: Arc<NextHops>,
     /// Which worker owns which key.
     pub steering: Arc<Steering>,
+    /// What was steered otherwise before and may have conns from then.
+    pub earlier: Arc<Earlier>,
     /// Interfaces by [`types::EthPortId`].
     pub interfaces: Arc<[Interface]>,
     /// What holds for all services.
     pub policy: Policy,
+}
+
+/// Which worker a record's conn belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The worker that imports it: what is leased for it leads there.
+    pub worker: WorkerId,
+    /// The worker that owns the key of the opener's packets, if that is another one: it needs a redirect.
+    pub redirect: Option<WorkerId>,
+}
+
+impl Snapshot {
+    /// The worker that owns a key, as it arrives at an address of this role.
+    #[inline]
+    pub fn owner(&self, role: Option<fib::Role>, key: &FlowKey) -> WorkerId {
+        let role = match role {
+            Some(fib::Role::Lip) => Role::Lip,
+            _ => vip_role(&self.services, key),
+        };
+        self.steering.owner(role, key)
+    }
+
+    /// The worker that owns a key, by the role that its destination has.
+    pub fn owner_of(&self, key: &FlowKey) -> WorkerId {
+        self.owner(self.fib.owner(key.dst).map(|owner| owner.role), key)
+    }
+
+    /// What of earlier steering its successor has to remember: with these services, of which those at these
+    /// keys may be others than here.
+    pub fn earlier_after(
+        &self,
+        services: &Services,
+        changed: impl IntoIterator<Item = ServiceKey>,
+    ) -> Arc<Earlier> {
+        // With one worker no key can move, and before the first configuration there are no conns.
+        if self.steering.workers() == 1 || self.generation == 0 {
+            return Arc::clone(&self.earlier);
+        }
+        let mut earlier = None;
+        for key in changed {
+            let ServiceKey { zone, proto, address: dst, l4_port: dport } = key;
+            let key = FlowKey { dst, dport, zone, proto: proto.number(), ..FlowKey::default() };
+            let before = vip_role(&self.services, &key);
+            if before != vip_role(services, &key) {
+                let earlier = earlier.get_or_insert_with(|| Earlier::clone(&self.earlier));
+                earlier.add((&key).into(), before, self.generation + 1);
+            }
+        }
+        earlier.map_or_else(|| Arc::clone(&self.earlier), Arc::new)
+    }
+
+    /// Where a record's conn is to be imported.
+    ///
+    /// # Errors
+    /// If it has addresses of a family that the tables do not hold.
+    pub fn home(&self, record: &Record) -> Result<Home, ImportError> {
+        let [forward, reverse] = record.keys()?;
+        let opener = self.owner_of(&forward);
+        let worker = match record.lease {
+            LeaseKind::Lip => self.steering.owner(Role::Lip, &reverse),
+            LeaseKind::None | LeaseKind::Mapping | LeaseKind::Wan => opener,
+        };
+        let redirect = (record.has_forward() && opener != worker).then_some(opener);
+        Ok(Home { worker, redirect })
+    }
+}
+
+/// By what the owner of a key to a VIP is found.
+#[inline]
+pub fn vip_role(services: &Services, key: &FlowKey) -> Role {
+    match services.lookup(key).and_then(|service| service.spec().persistence) {
+        Some(persistence) => Role::VipPersistent { prefix_len: persistence.prefix_len },
+        None => Role::Vip,
+    }
 }
 
 /// What the path needs to know of an interface.

@@ -62,6 +62,8 @@ names! {
         Conns = "conns",
         /// Conns that are not established yet.
         HalfOpen = "conns-half-open",
+        /// Redirects in the flow table: keys whose conn is on another worker.
+        Redirects = "redirects",
         /// Ports of LIPs taken or resting.
         Leases = "leases",
         /// Generation of the snapshot that the worker runs.
@@ -82,6 +84,8 @@ names! {
         Evicted = "conn.evicted",
         /// Conns that a newer SYN replaced.
         Reopened = "conn.reopened",
+        /// Packets sent on to a worker that has their conn though it does not own their key, or may have it.
+        Redirected = "packet.redirected",
         /// Ports that rest because the server may still remember their last conn.
         LeaseRested = "lease.rested",
         /// Packets that got the client's address as a TCP option.

@@ -11,6 +11,10 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod earlier;
+
+pub use earlier::{Destination, Earlier};
+
 use types::{BlockSet, ClassSet, FlowKey, PORT_BLOCKS, PORT_CLASSES, WorkerId};
 use types::{port_block, port_class};
 

@@ -271,7 +271,8 @@ fn planned(
     let request = request(config);
     let running = compiler.snapshot();
     let same = running.interfaces == request.interfaces && running.policy == request.policy;
-    if same && !request.renew_fib && running.generation > 0 && request.config == before {
+    let nothing = same && !request.renew_fib && !compiler.forgets();
+    if nothing && running.generation > 0 && request.config == before {
         return Ok((None, warnings));
     }
     let plan = compiler.plan(request)?;

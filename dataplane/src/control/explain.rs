@@ -34,21 +34,21 @@ impl Control {
             (id, mac.unwrap_or_default())
         };
         let frame = build(&packet, mac)?;
-        let mut worker = WorkerId(0);
+        let (mut worker, mut asked) = (WorkerId(0), None);
         loop {
-            let asked = Explain { interface, frame: frame.clone(), explanation: None };
-            let waiting = self.ask(worker, Command::Explain(Box::new(asked))).await?;
+            let asked_now = Explain { interface, frame: frame.clone(), asked, explanation: None };
+            let waiting = self.ask(worker, Command::Explain(Box::new(asked_now))).await?;
             let Command::Explain(told) = answer(worker, waiting).await? else {
                 return Err(unavailable("a worker answered another question"));
             };
             let Some(told) = told.explanation else {
                 return Err(unavailable("there is no packet buffer free"));
             };
-            // What its conn meets only its owner knows.
-            if told.owner == worker || worker != WorkerId(0) {
-                return Ok(self.state().in_words(&told));
+            // What its conn meets only the worker that has it knows.
+            match told.onward {
+                None => return Ok(self.state().in_words(&told, worker)),
+                Some((next, then)) => (worker, asked) = (next, Some(then)),
             }
-            worker = told.owner;
         }
     }
 }
@@ -83,6 +83,15 @@ fn tcp_flags(letters: &str) -> Reply<u8> {
         };
         Ok(flags | flag)
     })
+}
+
+/// Who owns a key, and who has its conn.
+fn steered(owner: WorkerId, worker: WorkerId) -> String {
+    let owner_owns = format!("worker {} owns the key", owner.0);
+    if owner == worker {
+        return owner_owns;
+    }
+    format!("{owner_owns}, worker {} has the conn", worker.0)
 }
 
 /// The packet as it would arrive.
@@ -167,7 +176,7 @@ fn write(bytes: &mut [u8], header: &ipv4::Repr, proto: Proto, ends: &Ends) -> Op
 }
 
 impl State {
-    fn in_words(&self, told: &Explanation) -> api::Explanation {
+    fn in_words(&self, told: &Explanation, worker: WorkerId) -> api::Explanation {
         let mut stages = Vec::new();
         let mut stage = |stage: &str, decision: String| {
             stages.push(StageDecision { stage: stage.to_owned(), decision });
@@ -192,7 +201,7 @@ impl State {
                 (verdict, None)
             }
             Outcome::Translated => {
-                stage("steer", format!("worker {} owns the key", told.owner.0));
+                stage("steer", steered(told.owner, worker));
                 if let Some(record) = &told.conn {
                     let (forward, reverse) = (&record.forward, &record.reverse);
                     stage(
@@ -206,7 +215,7 @@ impl State {
                 (Verdict::Sent, None)
             }
             Outcome::Opens { service, server, .. } => {
-                stage("steer", format!("worker {} owns the key", told.owner.0));
+                stage("steer", steered(told.owner, worker));
                 stage("lookup", "of no conn".to_owned());
                 let plan = self.plan(told, service, server);
                 if let Some(Ok(plan)) = &plan {

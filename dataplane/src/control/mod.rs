@@ -21,6 +21,7 @@ pub mod server;
 mod services;
 pub mod startup;
 mod statistics;
+mod strays;
 mod tasks;
 mod watchdog;
 mod workers;

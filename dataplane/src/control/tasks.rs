@@ -27,6 +27,8 @@ const WATCH: Duration = Duration::from_millis(25);
 const RETIRE: Duration = Duration::from_millis(500);
 /// LIPs that only open conns need are looked at this often.
 const LINGER: Duration = Duration::from_secs(3);
+/// Conns of earlier steering are looked for this often: it may mean to look at all conns.
+const STRAYS: Duration = Duration::from_secs(10);
 
 /// The control thread may come so late and no later.
 pub const STALL_MAX: Duration = Duration::from_millis(20);
@@ -76,6 +78,7 @@ impl Control {
         tokio::spawn(self.clone().count());
         tokio::spawn(self.clone().collect());
         tokio::spawn(self.clone().let_go());
+        tokio::spawn(self.clone().forget());
     }
 
     /// Takes what comes back from the workers.
@@ -197,6 +200,17 @@ impl Control {
             timer.tick().await;
             if let Err(error) = self.let_addresses_go().await {
                 tracing::debug!(%error, "local addresses could not be let go");
+            }
+        }
+    }
+
+    async fn forget(self) {
+        let mut timer = interval(STRAYS);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            timer.tick().await;
+            if let Err(error) = self.forget_earlier().await {
+                tracing::debug!(%error, "earlier steering could not be forgotten");
             }
         }
     }

@@ -277,3 +277,81 @@ async fn a_lip_that_is_gone_stays_ours_until_its_conns_are_closed() {
         })
         .await;
 }
+
+/// Conns of both directions at whatever worker, by way of a VIP whose steering has changed.
+#[tokio::test]
+async fn earlier_steering_is_remembered_until_its_conns_are_closed() {
+    let neighbours = ["198.18.0.121", "198.18.0.122"].map(|server| {
+        format!("  - {{ address: {server}, mac: \"02:00:00:00:00:79\", dev: lan0 }}\n")
+    });
+    let mut bench = Bench::start(&format!("{SHOP}neighbours:\n{}", neighbours.concat())).await;
+    bench.sent(LAN);
+    let ports = 40_000..40_020;
+    let earlier = |bench: &Bench| bench.control.state().snapshot.earlier.iter().count();
+    for client_port in ports.clone() {
+        assert_eq!(through(&mut bench, client_port, 0x02), 1, "a SYN opens");
+    }
+    let patch = json!({"persistence": {"timeout": "60s", "prefix": 24}});
+    let control = bench.control.clone();
+    bench.run(async move { control.set_service("shop".into(), patch).await }).await.unwrap();
+    assert_eq!(earlier(&bench), 1);
+    for client_port in ports.clone() {
+        assert_eq!(through(&mut bench, client_port, 0x10), 1, "its conn goes on");
+    }
+    let owners = explained(&mut bench, ports.clone()).await;
+    assert!(owners.iter().any(|told| told.ends_with("has the conn")), "{owners:?}");
+    assert!(owners.iter().any(|told| told.ends_with("owns the key")), "{owners:?}");
+    published(&mut bench).await;
+    let control = bench.control.clone();
+    bench.run(async move { control.forget_earlier().await }).await.unwrap();
+    assert_eq!(earlier(&bench), 1, "conns need it");
+
+    let control = bench.control.clone();
+    let all = api::ConnectionQuery { protocol: Some(types::Proto::Tcp), ..Default::default() };
+    let closed = bench.run(async move { control.close_connections(all).await }).await.unwrap();
+    assert_eq!(closed.closed, 20);
+    bench.sent(WAN);
+    bench.sent(LAN);
+    let control = bench.control.clone();
+    bench.run(async move { control.forget_earlier().await }).await.unwrap();
+    assert_eq!(earlier(&bench), 0);
+    for client_port in ports {
+        assert_eq!(through(&mut bench, client_port, 0x02), 1);
+    }
+}
+
+/// Who is told to own and to have the conns of these ports.
+async fn explained(bench: &mut Bench, ports: std::ops::Range<u16>) -> Vec<String> {
+    let mut owners = Vec::new();
+    for client_port in ports {
+        let packet = json!({
+            "dev": "wan0", "protocol": "tcp", "tcp_flags": "A",
+            "source": "198.51.100.7", "source_port": client_port,
+            "destination": "203.0.113.10", "destination_port": 80,
+        });
+        let packet = serde_json::from_value(packet).unwrap();
+        let control = bench.control.clone();
+        let told = bench.run(async move { control.explain(packet).await }).await.unwrap();
+        assert_eq!(told.verdict, "sent", "{told:?}");
+        let steered = told.stages.into_iter().find(|stage| stage.stage == "steer");
+        owners.push(steered.unwrap().decision);
+    }
+    owners
+}
+
+/// The workers say what they run now and then.
+async fn published(bench: &mut Bench) {
+    tokio::time::sleep(Duration::from_millis(15)).await;
+    bench.turn();
+}
+
+/// A segment of a client arrives at the first worker; how many leave for the servers.
+fn through(bench: &mut Bench, client_port: u16, flags: u8) -> usize {
+    let mac = bench.control.state().snapshot.interfaces[1].mac;
+    let packet = pkt().eth(MacAddr([2, 0, 0, 0, 0, 9]), mac).ipv4("198.51.100.7", "203.0.113.10");
+    let packet = packet.tcp(client_port, 80).flags(flags).seq(5);
+    bench.arrive(WorkerId(0), WAN, packet.build());
+    (0..4).for_each(|_| bench.turn());
+    let sent = bench.sent(LAN);
+    sent.iter().filter(|sent| sent.eth_dst == MacAddr([2, 0, 0, 0, 0, 0x79])).count()
+}

@@ -4,6 +4,8 @@ use flow::{ConnId, FlowId};
 use types::{BURST_MAX, EthPortId, Packet, Verdict};
 use wire::Parsed;
 
+use crate::path::steer::Asked;
+
 /// Which of the burst's packets a stage is to look at: one bit a packet.
 pub type Mask = u64;
 
@@ -23,6 +25,8 @@ pub struct Meta {
     pub out: u16,
     /// The role of the destination address, from `admit` on.
     pub role: Option<fib::Role>,
+    /// Which other workers have been asked for its conn, from `steer` on if there are several.
+    pub asked: Asked,
 }
 
 /// Up to [`BURST_MAX`] packets on their way through the stages.
@@ -146,6 +150,16 @@ impl<P> Burst<P> {
         for at in ones(self.live) {
             if self.meta[at].flow.is_some_and(|flow| flow.conn() == conn) {
                 self.end(at, verdict);
+            }
+        }
+    }
+
+    /// The flow of these packets is gone; they are of no conn.
+    #[cold]
+    pub fn forget(&mut self, flow: FlowId) {
+        for at in ones(self.live) {
+            if self.meta[at].flow == Some(flow) {
+                self.meta[at].flow = None;
             }
         }
     }

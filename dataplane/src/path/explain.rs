@@ -1,12 +1,13 @@
 //! What would happen to a packet: the stages up to `decide`, on a copy, changing nothing.
 
 use flow::Record;
-use types::{EthPortId, Io, Now, Packet, Slot, Verdict, WorkerId};
+use types::{Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::{Kind, ParseError, Parsed};
 
 use crate::path::burst::Meta;
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
+use crate::path::steer::Asked;
 use crate::path::{parse, steer};
 use crate::worker::Core;
 use crate::worker::link::Explain;
@@ -20,6 +21,8 @@ pub struct Explanation {
     pub role: Option<fib::Role>,
     /// Who owns the key, by `steer`.
     pub owner: WorkerId,
+    /// The worker that it goes on to, and which ones have been asked then.
+    pub onward: Option<(WorkerId, Asked)>,
     /// The conn that `lookup` finds.
     pub conn: Option<Record>,
     /// What comes of it.
@@ -63,15 +66,16 @@ pub fn explain<I: Io>(
         return None;
     }
     packet.bytes_mut().copy_from_slice(&asked.frame);
-    Some(explain_packet(core, &mut packet, asked.interface, now))
+    Some(explain_packet(core, &mut packet, asked, now))
 }
 
 fn explain_packet<P: Packet>(
     core: &Core<P>,
     packet: &mut P,
-    interface: EthPortId,
+    request: &Explain,
     now: Now,
 ) -> Explanation {
+    let interface = request.interface;
     let mut meta = Meta { interface: interface.0, ..Meta::default() };
     let ours = core.snapshot.interfaces.get(usize::from(interface.0));
     let parsed = parse::parse_one(packet, &mut meta, ours);
@@ -79,6 +83,7 @@ fn explain_packet<P: Packet>(
         parsed: meta.parsed,
         role: None,
         owner: core.id,
+        onward: None,
         conn: None,
         outcome: Outcome::Answered,
     };
@@ -121,14 +126,16 @@ fn explain_packet<P: Packet>(
         _ => {}
     }
     explanation.owner = steer::owner(&core.snapshot, &meta);
+    explanation.onward = steer::onward(core, &meta, request.asked);
     explanation.outcome = outcome(core, &meta, &mut explanation.conn, now);
     explanation
 }
 
 fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, now: Now) -> Outcome {
     let key = meta.parsed.lookup_key();
-    if let Some(id) = core.table.lookup(&key, core.table.hash(&key)) {
-        *conn = core.table.export(id.conn(), now);
+    let found = core.table.lookup(&key, core.table.hash(&key));
+    if let Some(record) = found.and_then(|id| core.table.export(id.conn(), now)) {
+        *conn = Some(record);
         return Outcome::Translated;
     }
     let service = match decide(&core.snapshot, meta) {

@@ -1,13 +1,14 @@
 //! Stage `lookup`: finds each packet's flow, all lookups of the burst at once.
 
-use types::{BURST_MAX, FlowKey, Packet};
+use types::{BURST_MAX, FlowKey, Now, Packet};
 
 use crate::path::burst::{Burst, ones};
+use crate::path::steer;
 use crate::worker::Core;
 
-/// Looks all live packets up; a miss leaves no flow.
+/// Looks all live packets up; a miss leaves no flow. What a redirect is found for goes to that worker.
 #[inline]
-pub fn lookup<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
+pub fn lookup<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     let mut keys = [FlowKey::default(); BURST_MAX];
     let mut hashes = [0; BURST_MAX];
     let mut found = [None; BURST_MAX];
@@ -28,5 +29,8 @@ pub fn lookup<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
         let meta = burst.meta_mut(at);
         meta.hash = *hash;
         meta.flow = *flow;
+    }
+    if core.table.redirects() != 0 {
+        steer::follow_redirects(core, burst, now);
     }
 }

@@ -62,7 +62,7 @@ pub fn process_steered<I: Io>(
     burst: &mut Burst<I::Packet>,
     now: Now,
 ) {
-    lookup::lookup(core, burst);
+    lookup::lookup(core, burst, now);
     open::open(core, io, burst, now);
     track::track(core, io, burst, now);
     rewrite::rewrite(core, burst, now);

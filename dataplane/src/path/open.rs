@@ -17,6 +17,7 @@ use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::path::reply::{self, Refusal};
+use crate::path::steer;
 use crate::path::track::close;
 use crate::snapshot::Snapshot;
 use crate::worker::Core;
@@ -51,6 +52,7 @@ pub fn open<I: Io>(core: &mut Core<I::Packet>, io: &mut I, burst: &mut Burst<I::
         }
     }
     if misses != 0 {
+        let misses = steer::ask_others(core, burst, misses);
         open_missed(core, io, burst, misses, now);
     }
 }
@@ -107,7 +109,7 @@ fn commit_packet<I: Io>(
     now: Now,
 ) {
     let opening = opening_of(burst.packet(at), &burst.meta(at).parsed);
-    if core.table.len() == core.table.max_connections() {
+    if core.table.is_full() {
         match make_room(core, io, &opening.key, now) {
             Ok(evicted) => burst.end_of(evicted, Verdict::TableFull),
             Err((verdict, refusal)) => {

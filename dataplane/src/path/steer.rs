@@ -1,11 +1,29 @@
-//! Stage `steer`: hands packets to the worker that owns their key.
+//! Stage `steer`: hands packets to the worker that owns their key, and on to the one that has their conn.
 
-use fib::Role;
-use types::{Packet, Verdict, WorkerId};
+use counters::Event;
+use types::{Now, Packet, Verdict, WorkerId};
 
-use crate::path::burst::{Burst, Meta, ones};
+use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::snapshot::Snapshot;
 use crate::worker::Core;
+
+/// Which workers have been asked for a packet's conn. It only ever grows, so no packet goes round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// It is where the running snapshot steers it to, and nobody else has been asked.
+    here: bool,
+    /// A redirect has been followed; no other one will be.
+    redirected: bool,
+    /// So many of those who owned the key before, oldest first.
+    earlier: u8,
+    /// All; where it is now it ends or opens a conn.
+    all: bool,
+}
+
+impl Asked {
+    const HERE: Self = Self { here: true, redirected: false, earlier: 0, all: false };
+    const NOBODY: Self = Self { here: false, ..Self::HERE };
+}
 
 /// Keeps what this worker owns and puts the rest into the owners' rings.
 #[inline]
@@ -16,28 +34,129 @@ pub fn steer<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
     for at in ones(burst.live()) {
         let owner = owner(&core.snapshot, burst.meta(at));
         if owner == core.id {
-            continue;
+            burst.meta_mut(at).asked = Asked::HERE;
+        } else {
+            hand(core, burst, at, owner, Asked::NOBODY);
         }
-        let meta = *burst.meta(at);
-        let Some(packet) = burst.take(at) else { continue };
-        let verdict = match core.handoff.send(owner, packet, meta) {
-            Ok(()) => Verdict::Handed,
-            Err(_refused) => Verdict::HandoffFull,
-        };
-        core.counters.ended(verdict, 1);
     }
     core.handoff.ring(core.id);
 }
 
+/// Gives a packet away; who calls it rings afterwards.
+#[inline]
+fn hand<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    to: WorkerId,
+    asked: Asked,
+) {
+    let meta = Meta { asked, ..*burst.meta(at) };
+    let Some(packet) = burst.take(at) else { return };
+    let verdict = match core.handoff.send(to, packet, meta) {
+        Ok(()) => Verdict::Handed,
+        Err(_refused) => Verdict::HandoffFull,
+    };
+    core.counters.ended(verdict, 1);
+}
+
 /// The worker that owns a packet's key.
 pub(super) fn owner(snapshot: &Snapshot, meta: &Meta) -> WorkerId {
+    snapshot.owner(meta.role, &meta.parsed.lookup_key())
+}
+
+/// Hands over what `lookup` found a redirect for. A packet that comes back tells that the redirect's conn is
+/// gone: so goes the redirect.
+#[cold]
+pub(super) fn follow_redirects<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+    for at in ones(burst.live()) {
+        let meta = burst.meta(at);
+        let (asked, flow) = (meta.asked, meta.flow);
+        let Some((id, to)) = flow.and_then(|id| Some((id, core.table.flow(id)?.redirect()?)))
+        else {
+            continue;
+        };
+        if !asked.redirected {
+            core.table.follow_redirect(id, now);
+            core.counters.add(Event::Redirected, 1);
+            hand(core, burst, at, to, Asked { here: false, redirected: true, ..asked });
+        } else if asked.all {
+            core.table.remove_redirect(id);
+            burst.forget(id);
+        } else {
+            burst.meta_mut(at).flow = None;
+        }
+    }
+    core.handoff.ring(core.id);
+}
+
+/// Hands packets that are of no conn here to those who may have it, see [`next`]. The others come back.
+#[inline]
+pub(super) fn ask_others<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    misses: Mask,
+) -> Mask {
+    if core.snapshot.steering.workers() == 1 {
+        return misses;
+    }
+    let mut here = misses;
+    for at in ones(misses) {
+        if let Some((worker, asked)) = next(&core.snapshot, core.id, burst.meta(at)) {
+            here &= !(1 << at);
+            core.counters.add(Event::Redirected, 1);
+            hand(core, burst, at, worker, asked);
+        }
+    }
+    if here != misses {
+        core.handoff.ring(core.id);
+    }
+    here
+}
+
+/// Where a packet goes on that is of no conn of this worker's: to the workers that owned its key before, one
+/// after the other, then to the owner. `None` if it is to end or to open a conn here.
+///
+/// Workers take up a new snapshot one after the other. Those on the way may run different ones and name different
+/// owners, so each role is asked in its turn, whether or not it names the owner: a role keeps its place in the
+/// list, and who runs the older snapshot ends with the owner that the newer one's list ends with.
+#[inline]
+pub(super) fn next(snapshot: &Snapshot, me: WorkerId, meta: &Meta) -> Option<(WorkerId, Asked)> {
+    let mut asked = Asked { here: false, ..meta.asked };
+    if meta.asked.all || meta.asked.here && snapshot.earlier.is_empty() {
+        return None;
+    }
     let key = meta.parsed.lookup_key();
-    let role = match meta.role {
-        Some(Role::Lip) => steer::Role::Lip,
-        _ => match snapshot.services.lookup(&key).and_then(|service| service.spec().persistence) {
-            Some(persistence) => steer::Role::VipPersistent { prefix_len: persistence.prefix_len },
-            None => steer::Role::Vip,
-        },
+    for role in snapshot.earlier.of(&key).iter().skip(asked.earlier.into()) {
+        asked.earlier = asked.earlier.saturating_add(1);
+        let worker = snapshot.steering.owner(*role, &key);
+        if worker != me {
+            return Some((worker, asked));
+        }
+    }
+    let owner = owner(snapshot, meta);
+    (owner != me).then_some((owner, Asked { all: true, ..asked }))
+}
+
+/// Where a packet goes on from here that `explain` is asked about; changes nothing. `asked` is `None` for one
+/// that comes in here.
+pub(super) fn onward<P: Packet>(
+    core: &Core<P>,
+    meta: &Meta,
+    asked: Option<Asked>,
+) -> Option<(WorkerId, Asked)> {
+    let asked = match (asked, owner(&core.snapshot, meta)) {
+        (Some(asked), _) => asked,
+        (None, owner) if owner == core.id => Asked::HERE,
+        (None, owner) => return Some((owner, Asked::NOBODY)),
     };
-    snapshot.steering.owner(role, &key)
+    let key = meta.parsed.lookup_key();
+    let found = core.table.lookup(&key, core.table.hash(&key)).and_then(|id| core.table.flow(id));
+    match found.map(|flow| flow.redirect()) {
+        Some(None) => None,
+        Some(Some(to)) if !asked.redirected => {
+            Some((to, Asked { here: false, redirected: true, ..asked }))
+        }
+        Some(Some(_)) | None => next(&core.snapshot, core.id, &Meta { asked, ..*meta }),
+    }
 }

@@ -1,15 +1,13 @@
 //! What control asks of a worker, done between bursts.
 
-use std::net::IpAddr;
-
 use balance::RetireError;
 use counters::{Gauge, Source};
-use flow::{ImportError, InsertError, LeaseKind, Record};
+use flow::{ImportError, LeaseKind, Record};
 use pool::GroupKey;
-use types::{Io, Now, Packet, Verdict};
+use types::{FlowKey, Io, Now, Packet, Verdict};
 
 use super::Worker;
-use super::link::{Command, Import, Outgoing, Prepare, Retire, Totals, Update};
+use super::link::{Command, Import, Outgoing, Prepare, Redirect, Refused, Retire, Totals, Update};
 use crate::path::egress;
 use crate::path::explain::explain;
 
@@ -31,6 +29,7 @@ impl<I: Io> Worker<I> {
                 }
                 Command::Totals(totals) => self.totals(totals),
                 Command::Import(import) => import.result = self.import(import, now),
+                Command::Redirect(redirect) => redirect.result = self.redirect(redirect, now),
             }
             // The ring has room for all commands that can be under way.
             let returned = self.link.done.push(command).is_ok();
@@ -121,47 +120,63 @@ impl<I: Io> Worker<I> {
     }
 
     /// Opens the conn of a record: its port is leased, its server counts it.
-    fn import(&mut self, import: &Import, now: Now) -> Result<(), Verdict> {
+    fn import(&mut self, import: &Import, now: Now) -> Result<Option<Redirect>, Refused> {
         let Import { record, local, .. } = import;
         let core = &mut self.core;
-        let leased = leased_for(record).ok_or(Verdict::Malformed)?;
-        if record.lease == LeaseKind::Lip {
-            core.leases.take_exact(&leased.0, leased.1).map_err(|_| Verdict::NoLease)?;
+        let home = core.snapshot.home(record)?;
+        if home.worker != core.id {
+            return Err(Refused::BelongsTo(home.worker.0));
         }
-        match core.table.import(record, *local, now) {
-            Ok(conn) => {
-                let client = core.table.flow(conn.reverse()).map_or(0, |flow| flow.new_dst);
-                core.cells.adopted(local.service, local.rs, client, now);
-                if record.state.is_established() {
-                    core.cells.established(local.service, local.rs);
-                }
-                Ok(())
-            }
+        let lease = leased_for(record)?;
+        if let Some((group, l4_port)) = &lease {
+            core.leases.take_exact(group, *l4_port)?;
+        }
+        let conn = match core.table.import(record, *local, now) {
+            Ok(conn) => conn,
             Err(error) => {
-                if record.lease == LeaseKind::Lip {
-                    core.leases.give_back(&leased.0, leased.1, None);
+                if let Some((group, l4_port)) = &lease {
+                    core.leases.give_back(group, *l4_port, None);
                 }
-                Err(match error {
-                    ImportError::Insert(InsertError::Full) => Verdict::TableFull,
-                    ImportError::Insert(InsertError::Exists(_)) => Verdict::BadState,
-                    ImportError::State { .. } | ImportError::Family(_) => Verdict::Malformed,
-                })
+                return Err(error.into());
             }
+        };
+        // What the client sends, whatever zone the forward flow is hidden in.
+        let key = core.table.flow(conn.reverse()).map(|flow| flow.new_key().reversed());
+        let key = key.unwrap_or_default();
+        // The cells of servers come into being with the first look at their service.
+        if let Some(service) = core.snapshot.services.lookup(&key) {
+            core.cells.update(service, now);
         }
+        core.cells.adopted(local.service, local.rs, key.src, now);
+        if record.state.is_established() {
+            core.cells.established(local.service, local.rs);
+        }
+        Ok(home.redirect.map(|at| Redirect {
+            at,
+            key,
+            to: core.id,
+            timeout_class: local.timeout_class,
+            result: Err(Refused::Pending),
+        }))
+    }
+
+    fn redirect(&mut self, redirect: &Redirect, now: Now) -> Result<(), Refused> {
+        let Redirect { at, key, to, timeout_class, .. } = *redirect;
+        let core = &mut self.core;
+        if at != core.id {
+            return Err(Refused::BelongsTo(at.0));
+        }
+        if to == core.id || to.0 >= core.snapshot.steering.workers() {
+            return Err(Refused::NoWorker(to.0));
+        }
+        Ok(core.table.insert_redirect(key, to, timeout_class, now)?)
     }
 }
 
 /// The port that a FullNAT record has leased: answers arrive at it.
-fn leased_for(record: &Record) -> Option<(GroupKey, u16)> {
-    let (lip, rs) = (record.reverse.destination, record.reverse.source);
-    let (IpAddr::V4(lip_address), IpAddr::V4(rs_address)) = (lip.address, rs.address) else {
-        return None;
-    };
-    let group = GroupKey {
-        lip: lip_address.into(),
-        rs: rs_address.into(),
-        rport: rs.l4_port.0,
-        proto: record.proto.number(),
-    };
-    Some((group, lip.l4_port.0))
+fn leased_for(record: &Record) -> Result<Option<(GroupKey, u16)>, ImportError> {
+    let [_, reverse] = record.keys()?;
+    let FlowKey { src: rs, dst: lip, sport: rport, proto, .. } = reverse;
+    let group = GroupKey { lip, rs, rport, proto };
+    Ok((record.lease == LeaseKind::Lip).then_some((group, reverse.dport)))
 }

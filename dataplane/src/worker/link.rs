@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use balance::{Retired, ServerChunk, ServiceCell, ServiceChunk};
 use counters::Published;
-use flow::{Cursor, Local, Record, TimeoutSet};
+use flow::{Cursor, ImportError, InsertError, Local, Record, TimeoutSet};
+use pool::LeaseError;
 use rtrb::{Consumer, Producer, RingBuffer};
-use types::{EthPortId, MacAddr, Proto, Slot, Verdict};
+use types::{EthPortId, FlowKey, MacAddr, Proto, Slot, WorkerId};
 
 use crate::path::explain::Explanation;
+use crate::path::steer::Asked;
 use crate::snapshot::Snapshot;
 
 /// Commands and answers under way, at most.
@@ -38,6 +40,8 @@ pub enum Command {
     Totals(Box<Totals>),
     /// Open a conn from its record.
     Import(Box<Import>),
+    /// Send what comes for a conn of another worker's on to it.
+    Redirect(Box<Redirect>),
 }
 
 /// So many items one command should carry at most, for a worker's loop to stay short.
@@ -93,6 +97,8 @@ pub struct Explain {
     pub interface: EthPortId,
     /// The frame from its Ethernet header on.
     pub frame: Vec<u8>,
+    /// What the worker that it comes from said of its way; `None` for one that comes in here.
+    pub asked: Option<Asked>,
     /// What would happen, once it has been done.
     pub explanation: Option<Explanation>,
 }
@@ -107,15 +113,54 @@ pub struct Totals {
     pub servers: Vec<(Slot, balance::Totals)>,
 }
 
-/// A conn to be opened from its record.
+/// A conn to be opened from its record, on the worker that [`Snapshot::home`] names.
 #[derive(Debug)]
 pub struct Import {
     /// The record.
     pub record: Record,
     /// What its addresses mean in the running snapshot.
     pub local: Local,
+    /// How it ended, once it has been done: whom to give a redirect, if anybody, or why there is no conn.
+    pub result: Result<Option<Redirect>, Refused>,
+}
+
+/// Packets that are another worker's: the opener's, if the conn is not on the worker that owns their key.
+/// The conn must be there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The worker that is to have it.
+    pub at: WorkerId,
+    /// The key of the packets.
+    pub key: FlowKey,
+    /// The worker that has the conn.
+    pub to: WorkerId,
+    /// The class of the conn's timeouts.
+    pub timeout_class: u8,
     /// How it ended, once it has been done.
-    pub result: Result<(), Verdict>,
+    pub result: Result<(), Refused>,
+}
+
+/// Why a record or a redirect is not taken. Nothing of it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It has not been looked at yet.
+    #[error("nobody has looked at it yet")]
+    Pending,
+    /// It was given to the wrong worker.
+    #[error("it belongs to worker {0}")]
+    BelongsTo(u16),
+    /// The record cannot be opened.
+    #[error(transparent)]
+    Record(#[from] ImportError),
+    /// The port that it has leased cannot be had.
+    #[error("the port of its local address: {0}")]
+    Lease(#[from] LeaseError),
+    /// The table does not take the redirect.
+    #[error(transparent)]
+    Redirect(#[from] InsertError),
+    /// There is no other worker of this number.
+    #[error("there is no other worker {0}")]
+    NoWorker(u16),
 }
 
 /// A walk over a worker's conns, bounded in what it looks at a loop.
@@ -169,6 +214,8 @@ pub struct ConnFilter {
     pub proto: Option<Proto>,
     /// Conns in this state.
     pub state: Option<flow::State>,
+    /// Conns that are found only because their VIP was steered otherwise before.
+    pub stray: bool,
 }
 
 /// What a worker has seen and control should know.

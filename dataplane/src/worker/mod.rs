@@ -222,6 +222,7 @@ impl<I: Io> Worker<I> {
         let core = &mut self.core;
         core.counters.set(Gauge::Held, core.held_now());
         core.counters.set(Gauge::Conns, u64::from(core.table.len()));
+        core.counters.set(Gauge::Redirects, u64::from(core.table.redirects()));
         core.counters.set(Gauge::HalfOpen, u64::from(core.table.half_open()));
         let leases = core.leases.totals();
         core.counters.set(Gauge::Leases, u64::from(leases.taken) + u64::from(leases.resting));

@@ -1,10 +1,10 @@
 //! Walks over a worker's conns that control asks for, a few conns each round.
 
-use flow::{ConnId, FlowTable};
-use types::{Io, Now};
+use flow::ConnId;
+use types::{Io, Now, Packet};
 
-use super::Worker;
 use super::link::{ConnFilter, Scan, ScanAction};
+use super::{Core, Worker};
 use crate::path::close;
 
 /// Places of the slab that one round looks at: 64 cold lines are about 6 µs.
@@ -37,7 +37,7 @@ impl<I: Io> Worker<I> {
                 return true;
             }
             let Some(conn) = core.table.next_conn(&mut scan.cursor, &mut places) else { break };
-            if !matches(&core.table, conn, &scan.filter) {
+            if !matches(core, conn, &scan.filter) {
                 continue;
             }
             scan.matched += 1;
@@ -59,7 +59,8 @@ impl<I: Io> Worker<I> {
 }
 
 /// Whether all conditions hold for a conn.
-fn matches(table: &FlowTable, conn: ConnId, filter: &ConnFilter) -> bool {
+fn matches<P: Packet>(core: &Core<P>, conn: ConnId, filter: &ConnFilter) -> bool {
+    let table = &core.table;
     // The reverse flow names client, VIP and LIP in every mode.
     let (Some(flow), Some(cold)) = (table.flow(conn.reverse()), table.cold(conn)) else {
         return false;
@@ -76,4 +77,13 @@ fn matches(table: &FlowTable, conn: ConnId, filter: &ConnFilter) -> bool {
         && filter.client_port.is_none_or(|port| port == flow.new_dport)
         && filter.proto.is_none_or(|proto| proto.number() == flow.proto)
         && filter.state.is_none_or(|state| state == flow.state)
+        && (!filter.stray || is_stray(core, conn))
+}
+
+/// Whether the steering of a conn's VIP has changed and its packets are not steered to this worker any more.
+fn is_stray<P: Packet>(core: &Core<P>, conn: ConnId) -> bool {
+    let Some(key) = core.table.flow(conn.forward()).map(|forward| forward.key()) else {
+        return false;
+    };
+    !core.snapshot.earlier.of(&key).is_empty() && core.snapshot.owner_of(&key) != core.id
 }

@@ -139,7 +139,8 @@ fn conns_are_closed_on_request_and_both_ends_are_told() {
 fn explained(bed: &mut Testbed, interface: usize, packet: PacketBuilder) -> Outcome {
     bed.settled();
     let frame = packet.build().frame().to_vec();
-    let ask = Explain { interface: EthPortId(interface as u16), frame, explanation: None };
+    let ask =
+        Explain { interface: EthPortId(interface as u16), frame, asked: None, explanation: None };
     let Command::Explain(answer) = bed.command(0, Command::Explain(Box::new(ask))) else {
         panic!()
     };

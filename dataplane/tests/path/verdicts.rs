@@ -194,6 +194,13 @@ fn case(verdict: Verdict) -> Case {
         Verdict::PuntFull => Made(|| overheard(5000)),
         Verdict::NoBuffer => Made(|| transmitted(&[0; 60], 0)),
         Verdict::NoRoom => Made(|| transmitted(&[0; 5000], 1)),
+        Verdict::NoMapping
+        | Verdict::Filtered
+        | Verdict::WanExhausted
+        | Verdict::SubscriberLimit
+        | Verdict::NatDenied
+        | Verdict::ForwardDenied
+        | Verdict::ReversePath => Never("no packet is translated for a gateway yet"),
         Verdict::Internal => Never("a fault of ours: the testbed fails where one is counted"),
     }
 }

@@ -1,9 +1,11 @@
 //! Several workers: whichever one a packet arrives at, the one that owns its key handles it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use balance::Persistence;
 use dataplane::worker::handoff::RING;
+use dataplane::worker::link::ConnFilter;
 use testkit::{Decoded, PacketBuilder, ip, pkt};
 use types::Verdict;
 
@@ -157,4 +159,101 @@ fn each_worker_leases_ports_of_its_own_classes() {
         assert_eq!(worker.core.classes, classes, "worker {id}");
     }
     assert_eq!(bed.values().verdict(Verdict::Internal), 0);
+}
+
+fn persistent(prefix_len: u8) -> Option<Persistence> {
+    Some(Persistence { prefix_len, timeout_ms: 60_000, capacity: 128 })
+}
+
+/// Packets of both directions of established conns, each at another worker; none may be lost.
+#[track_caller]
+fn all_go_on(bed: &mut Testbed, conns: &[Conn], turn: usize) {
+    for (n, conn) in conns.iter().enumerate() {
+        let before = Decoded::check(&conn.by_client(bed).build());
+        let packet = conn.by_client(bed);
+        let sent = anywhere(bed, n + turn, (bed.wan, bed.lan), packet);
+        conn.judge_to_server(&before, &sent);
+        let before = Decoded::check(&conn.by_server(bed).build());
+        let packet = conn.by_server(bed);
+        let sent = anywhere(bed, n + turn + 1, (bed.lan, bed.wan), packet);
+        conn.judge_to_client(&before, &sent);
+    }
+}
+
+/// Conns that only earlier steering leads to.
+fn strays(bed: &mut Testbed) -> u64 {
+    bed.count(ConnFilter { stray: true, ..ConnFilter::default() })
+}
+
+#[test]
+fn conns_go_on_when_the_steering_of_their_vip_changes() {
+    for workers in [2, 3, 4] {
+        let mut bed = several(workers);
+        let mut conns: Vec<Conn> = (0..24).map(|n| Conn::open(&mut bed, 10_000 + n)).collect();
+        assert_eq!(strays(&mut bed), 0);
+        let changes = [persistent(32), persistent(8), None, persistent(8), persistent(32), None];
+        for (turn, persistence) in changes.into_iter().enumerate() {
+            bed.change_shop_each(
+                |shop| shop.spec.persistence = persistence,
+                // While some workers run it and others do not.
+                |bed| all_go_on(bed, &conns, turn),
+            );
+            all_go_on(&mut bed, &conns, turn);
+            let fresh = 11_000 + 100 * turn as u16;
+            conns.extend((0..8).map(|n| Conn::open(&mut bed, fresh + n)));
+            all_go_on(&mut bed, &conns, turn + 1);
+        }
+        assert!(strays(&mut bed) > 0, "some are where they were");
+        bed.remove_shop();
+        all_go_on(&mut bed, &conns, 0);
+        bed.change_shop(|shop| shop.spec.persistence = persistent(24));
+        all_go_on(&mut bed, &conns, 1);
+        let lost: Vec<_> = Verdict::ALL.iter().filter(|verdict| verdict.is_drop()).collect();
+        assert!(lost.iter().all(|verdict| bed.values().verdict(**verdict) == 0));
+        let values = bed.values();
+        assert_eq!(values.verdict(Verdict::Handed), values.source(counters::Source::FromRing));
+
+        // At their ends nothing of it is left.
+        for conn in &mut conns {
+            conn.close(&mut bed);
+        }
+        bed.after_ms(5_000);
+        assert_eq!((strays(&mut bed), bed.records().len()), (0, 0));
+        bed.update(|snapshot| snapshot.earlier = Arc::default());
+        let conns: Vec<Conn> = (0..24).map(|n| Conn::open(&mut bed, 10_000 + n)).collect();
+        all_go_on(&mut bed, &conns, 0);
+        assert_eq!(strays(&mut bed), 0, "they are opened where they belong");
+        let at: Vec<_> =
+            bed.workers.iter().filter(|worker| !worker.core.table.is_empty()).collect();
+        assert_eq!(at.len(), 1, "one client, one worker");
+    }
+}
+
+#[test]
+fn whoever_owned_the_key_before_is_asked_once() {
+    let mut bed = several(2);
+    bed.change_shop(|shop| shop.spec.persistence = persistent(0));
+    let key = |client_port| Decoded::check(&bed.by_client().tcp(client_port, 80).build()).key();
+    let owner = bed.snapshot.owner_of(&key(10_000)).0;
+    let before = |client_port| {
+        let role = steer::Role::Vip;
+        bed.snapshot.steering.owner(role, &key(client_port)).0
+    };
+    let same = (10_000..).find(|client_port| before(*client_port) == owner).unwrap();
+    let other = (10_000..).find(|client_port| before(*client_port) != owner).unwrap();
+    bed.settled();
+    for (client_port, hops) in [(same, 0), (other, 2)] {
+        let syn = bed.by_client().tcp(client_port, 80).syn();
+        bed.arrive_raw(owner.into(), bed.wan, syn.build());
+        bed.turn();
+        bed.one(bed.lan);
+        bed.expect(&format!(
+            "received+1 handed+{hops} from-ring+{hops} packet.redirected+{hops} sent+1 \
+             conn.opened+1 conns+1 half-open+1 leases+1"
+        ));
+        assert_eq!(bed.workers[usize::from(owner)].core.table.half_open(), 1 + u32::from(hops > 0));
+    }
+    let stray = bed.by_client().tcp(other + 1000, 80).ack(1);
+    bed.receive(bed.wan, stray);
+    assert_eq!(bed.values().verdict(Verdict::NotSyn), 1);
 }

@@ -16,7 +16,7 @@ use balance::{ServerChunk, ServiceCell, ServiceChunk, ServiceKey, Services, Tabl
 use config::{Config, ConfigError, ErrorKind, Model, Path, Warning};
 use fib::{Fib, FibConfig, NextHops};
 use flow::TimeoutSet;
-use steer::Steering;
+use steer::{Destination, Earlier, Steering};
 use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
 
 use crate::snapshot::{Interface, Policy, Snapshot};
@@ -156,6 +156,9 @@ pub struct Compiler {
     chunks: (usize, usize),
     tables: TableCache,
     classes: Classes,
+    /// Destinations without conns of earlier steering, by the snapshot that changed it: the next plan
+    /// forgets them.
+    idle: Vec<(Destination, u64)>,
 }
 
 impl Compiler {
@@ -187,6 +190,7 @@ impl Compiler {
             fib: Arc::new(fib),
             next_hops,
             steering: Arc::clone(&facts.steering),
+            earlier: Arc::default(),
             interfaces: facts.interfaces,
             policy: Policy::default(),
         };
@@ -201,6 +205,7 @@ impl Compiler {
             server_slots: SlotAllocator::default(),
             chunks: (0, 0),
             tables: TableCache::default(),
+            idle: Vec::new(),
         })
     }
 
@@ -242,12 +247,15 @@ impl Compiler {
             true => Arc::clone(&before.interfaces),
             false => facts.interfaces,
         };
+        let services = changes.apply(&before.services, &self.entries);
+        let earlier = before.earlier_after(&services, changes.keys(&self.entries));
         let snapshot = Snapshot {
             generation: before.generation + 1,
-            services: changes.apply(&before.services, &self.entries),
+            services,
             fib: fib.clone().unwrap_or_else(|| Arc::clone(&before.fib)),
             next_hops: Arc::clone(&before.next_hops),
             steering: Arc::clone(&self.steering),
+            earlier: self.without_idle(earlier),
             interfaces,
             policy,
         };
@@ -324,6 +332,7 @@ impl Compiler {
         self.classes = plan.classes;
         self.config = plan.config;
         self.snapshot = plan.snapshot;
+        self.idle.clear();
         plan.gone
     }
 
@@ -350,6 +359,28 @@ impl Compiler {
     /// No conn names these any more: the next plan leaves them out.
     pub fn let_go(&mut self, idle: &[Lingerer]) {
         self.fib_plan.lingering.let_go(idle);
+    }
+
+    /// No conn of earlier steering goes to these any more: the next plan forgets it.
+    pub fn forget_earlier(&mut self, idle: Vec<(Destination, u64)>) {
+        self.idle = idle;
+    }
+
+    /// True if the next plan forgets something even if nothing is changed.
+    pub fn forgets(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    /// What is left to remember of earlier steering.
+    fn without_idle(&self, earlier: Arc<Earlier>) -> Arc<Earlier> {
+        if self.idle.is_empty() {
+            return earlier;
+        }
+        let mut left = Earlier::clone(&earlier);
+        for (destination, since) in &self.idle {
+            left.forget(*destination, *since);
+        }
+        Arc::new(left)
     }
 
     fn release(&mut self, taken: Taken) {

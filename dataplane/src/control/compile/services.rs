@@ -33,6 +33,13 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Where services may be others than before.
+    pub fn keys(&self, entries: &HashMap<String, Entry>) -> Vec<ServiceKey> {
+        let old = self.services.iter().filter_map(|(name, _)| entries.get(name));
+        let new = self.services.iter().filter_map(|(_, entry)| entry.as_ref());
+        old.chain(new).flat_map(|entry| &entry.keys).copied().collect()
+    }
+
     /// The map of services after it.
     pub fn apply(&self, before: &Services, entries: &HashMap<String, Entry>) -> Services {
         // A VIP may go from one service to another, so all that go do so first.
@@ -263,10 +270,6 @@ impl Build<'_> {
         let (service, config) = (self.service, self.config);
         let before = before.map(Service::spec);
         let path = self.path();
-        if service.mode == config::Mode::Nat {
-            let message = "mode nat is not supported by this version".to_owned();
-            return Err(refuse(ErrorKind::Invalid, path.key("mode"), "nat", message));
-        }
         let (slot, name) = match before {
             Some(spec) => (spec.slot, Arc::clone(&spec.name)),
             None => {

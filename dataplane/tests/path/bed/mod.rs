@@ -7,11 +7,13 @@ mod setup;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use balance::ServiceCell;
+use balance::{Service, ServiceCell};
 use counters::{Event, Source, Values};
 use dataplane::snapshot::Snapshot;
 use dataplane::worker::Worker;
-use dataplane::worker::link::{self, Command, ControlEnd, Prepare, Scan, Update};
+use dataplane::worker::link::{
+    self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
+};
 use fib::{ArpKind, Fib, FibConfig, Learned, Neighbours, next_generation};
 use flow::{Cursor, LeaseKind, Record};
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
@@ -141,8 +143,9 @@ impl Testbed {
     #[track_caller]
     pub fn turn(&mut self) {
         let now = self.now();
-        // What a worker hands to one that had its turn is handled in a second round.
-        let rounds = if self.workers.len() > 1 { 2 } else { 1 };
+        // What a worker hands to one that had its turn is handled in the next round: by way of the owner,
+        // redirects, earlier owners and back, no test's packet goes over more rings.
+        let rounds = if self.workers.len() > 1 { 8 } else { 1 };
         for _ in 0..rounds {
             self.workers.iter_mut().for_each(|worker| _ = worker.turn(now));
         }
@@ -232,6 +235,7 @@ impl Testbed {
         let sum = |of: fn(&Worker<FakePorts>) -> u64| self.workers.iter().map(of).sum::<u64>();
         let tables = [
             ("conns", sum(|worker| worker.core.table.len().into())),
+            ("redirects", sum(|worker| worker.core.table.redirects().into())),
             ("half-open", sum(|worker| worker.core.table.half_open().into())),
             ("leases", sum(|worker| worker.core.leases.totals().taken.into())),
             ("resting", sum(|worker| worker.core.leases.totals().resting.into())),
@@ -364,6 +368,15 @@ impl Testbed {
 
     /// Runs another snapshot on all workers.
     pub fn update(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        self.update_each(change, |_| ());
+    }
+
+    /// Runs another snapshot on one worker after the other, and what happens `between`.
+    pub fn update_each(
+        &mut self,
+        change: impl FnOnce(&mut Snapshot),
+        mut between: impl FnMut(&mut Self),
+    ) {
         let mut snapshot = Snapshot::clone(&self.snapshot);
         snapshot.generation += 1;
         change(&mut snapshot);
@@ -372,11 +385,21 @@ impl Testbed {
             let snapshot = Arc::clone(&self.snapshot);
             let update = Update { snapshot, timeouts: Vec::new() };
             self.command(worker, Command::Update(Box::new(update)));
+            between(self);
         }
     }
 
     /// Changes the service on `VIP:80` as control does: cells first, then the snapshot.
     pub fn change_shop(&mut self, change: impl FnOnce(&mut Plan)) {
+        self.change_shop_each(change, |_| ());
+    }
+
+    /// Changes it on one worker after the other, and what happens `between`.
+    pub fn change_shop_each(
+        &mut self,
+        change: impl FnOnce(&mut Plan),
+        between: impl FnMut(&mut Self),
+    ) {
         change(&mut self.shop);
         let service = self.shop.compiled();
         let workers = self.workers.len() as u16;
@@ -385,16 +408,22 @@ impl Testbed {
             let prepare = Prepare { cells: vec![Some(cell)], ..Prepare::default() };
             self.command(worker.into(), Command::Prepare(Box::new(prepare)));
         }
-        let key = self.shop.key();
-        self.update(|snapshot| {
-            snapshot.services = snapshot.services.with([(key, Some(service))]);
-        });
+        self.put_shop(Some(service), between);
     }
 
     /// Takes the service on `VIP:80` out of the snapshot.
     pub fn remove_shop(&mut self) {
+        self.put_shop(None, |_| ());
+    }
+
+    fn put_shop(&mut self, service: Option<Arc<Service>>, between: impl FnMut(&mut Self)) {
         let key = self.shop.key();
-        self.update(|snapshot| snapshot.services = snapshot.services.with([(key, None)]));
+        let services = self.snapshot.services.with([(key, service)]);
+        let earlier = self.snapshot.earlier_after(&services, [key]);
+        let change = |snapshot: &mut Snapshot| {
+            (snapshot.services, snapshot.earlier) = (services, earlier);
+        };
+        self.update_each(change, between);
     }
 
     /// Runs a snapshot with other addresses and routes.
@@ -403,6 +432,12 @@ impl Testbed {
         let generation = next_generation(self.snapshot.fib.generation());
         let fib = Arc::new(Fib::new(&self.fib_config, generation).unwrap());
         self.update(|snapshot| snapshot.fib = fib);
+    }
+
+    /// How many conns on all workers a filter chooses.
+    pub fn count(&mut self, filter: ConnFilter) -> u64 {
+        let count = || Scan { filter, action: ScanAction::Count, ..Scan::default() };
+        (0..self.workers.len()).map(|worker| self.scan(worker, count()).matched).sum()
     }
 
     /// Runs a scan to its end on one worker, with room for so many records at a time.

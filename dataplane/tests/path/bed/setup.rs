@@ -207,6 +207,7 @@ impl Setup {
             fib: Arc::new(Fib::new(&fib_config, 1).unwrap()),
             next_hops: neighbours.next_hops(),
             steering: Arc::new(Steering::new(self.workers, seed).unwrap()),
+            earlier: Arc::default(),
             interfaces: self.interfaces().into(),
             policy: self.policy,
         });
