@@ -270,6 +270,10 @@ impl Build<'_> {
         let (service, config) = (self.service, self.config);
         let before = before.map(Service::spec);
         let path = self.path();
+        if service.mode == config::Mode::Nat {
+            let message = "mode nat is not supported by this version".to_owned();
+            return Err(refuse(ErrorKind::Invalid, path.key("mode"), "nat", message));
+        }
         let (slot, name) = match before {
             Some(spec) => (spec.slot, Arc::clone(&spec.name)),
             None => {
