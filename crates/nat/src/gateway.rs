@@ -2,6 +2,8 @@
 
 mod forwards;
 mod inside;
+#[cfg(test)]
+mod tests;
 
 use std::ops::RangeInclusive;
 

@@ -3,13 +3,15 @@
 mod adopt;
 mod held;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use flow::{Cold, Flow, LeaseKind};
 use pool::wan::{WanConfig, WanPorts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
 use types::{BlockSet, ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
 
-use crate::gateway::{Filtering, Forward, Gateway};
+use crate::gateway::{Filtering, Forward, Gateway, Terms};
 use crate::mapping::{Endpoint32, MappingId, Mappings};
 use crate::subscribers::Subscribers;
 pub use adopt::AdoptError;
@@ -264,7 +266,7 @@ impl NatState {
     fn hairpin_target(
         &self,
         gateway: &Gateway,
-        terms: &crate::gateway::Terms,
+        terms: &Terms,
         key: &FlowKey,
     ) -> Result<Option<MappingId>, Verdict> {
         if gateway.place_of(key.dst).is_none() {
@@ -284,7 +286,7 @@ impl NatState {
     fn open_towards(
         &mut self,
         gateway: &Gateway,
-        terms: &crate::gateway::Terms,
+        terms: &Terms,
         key: &FlowKey,
         (target, to): (Option<MappingId>, Endpoint32),
         (proto, out_dev): (Proto, Option<EthPortId>),

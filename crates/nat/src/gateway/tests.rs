@@ -1,0 +1,128 @@
+//! What the snapshot's part says of packets.
+
+use super::*;
+use crate::mapping::Endpoint32;
+use crate::rules::Match;
+
+const LAN: EthPortId = EthPortId(0);
+const OUT: EthPortId = EthPortId(1);
+const WAN: u32 = 0xcb00_7114;
+
+fn rule(slot: u32, matching: Match, action: Action) -> Rule {
+    Rule { slot: Slot::new(slot, 1), matching, except: Match::default(), action }
+}
+
+fn wan(place: u16) -> Wan {
+    Wan { place, address: WAN + u32::from(place), weight: 1, draining: false }
+}
+
+fn forward(
+    slot: u32,
+    l4_ports: RangeInclusive<u16>,
+    sources: Vec<RangeInclusive<u32>>,
+) -> ForwardConfig {
+    ForwardConfig {
+        slot: Slot::new(slot, 1),
+        address: WAN,
+        l4_ports,
+        proto: 6,
+        to: Endpoint32::new(0x0a00_0005, 7_000),
+        sources,
+        in_dev: None,
+        source: SourceAddress::Auto,
+        settings: Settings::default(),
+    }
+}
+
+fn gateway(rules: Vec<Rule>, forwards: Vec<ForwardConfig>, policy: Action) -> Gateway {
+    let settings = Settings { wans: WanSource::Addresses(vec![wan(3)]), ..Settings::default() };
+    let rules = rules.into_iter().map(|rule| (rule, settings.clone())).collect();
+    let servers = vec![(0x0a00_0009, 80, 6)];
+    let pass = Match { protocols: vec![1], ..Match::default() };
+    let forwarding = Forwarding { rules: vec![rule(9, pass, Action::Accept)], policy };
+    Gateway::new(GatewayConfig { rules, forwards, servers, forwarding }).unwrap()
+}
+
+fn query(src: u32, proto: u8) -> Query {
+    Query { src, dst: 1, sport: 9, dport: 9, proto, in_dev: LAN, out_dev: Some(OUT) }
+}
+
+fn key(src: u32, dport: u16) -> FlowKey {
+    FlowKey { src, dst: WAN, sport: 4_000, dport, zone: 0, proto: 6 }
+}
+
+#[test]
+fn forwarding_comes_before_translation() {
+    let office = Match { sources: vec![0x0a00_0000..=0x0aff_ffff], ..Match::default() };
+    let bad = Match { sources: vec![0x0b00_0000..=0x0bff_ffff], ..Match::default() };
+    let rules = vec![rule(1, office, Action::Translate), rule(2, bad, Action::Drop)];
+    let open = gateway(rules.clone(), Vec::new(), Action::Accept);
+    let translated = open.decide_out(&query(0x0a00_0001, 6));
+    assert!(matches!(translated, Decision::Translate(found) if found.index == 0));
+    assert_eq!(open.decide_out(&query(0x0b00_0001, 6)), Decision::Drop(Verdict::NatDenied));
+    assert_eq!(open.decide_out(&query(0x0c00_0001, 6)), Decision::Forward(None));
+    let closed = gateway(rules, Vec::new(), Action::Reject);
+    let refused = closed.decide_out(&query(0x0a00_0001, 6));
+    assert_eq!(refused, Decision::Reject(Verdict::ForwardDenied));
+    assert!(matches!(closed.decide_out(&query(0x0a00_0001, 1)), Decision::Translate(_)));
+    assert_eq!((open.place_of(WAN + 3), open.place_of(WAN)), (Some(3), None));
+    let terms = open.terms_of(Slot::new(2, 1)).unwrap();
+    assert_eq!(terms.slot(), open.terms(1).unwrap().slot());
+    assert!(open.terms_of(Slot::new(2, 2)).is_none(), "an older generation");
+}
+
+#[test]
+fn port_forwards_lead_port_by_port() {
+    let friends = vec![0xc633_6400..=0xc633_64ff];
+    let forwards = vec![forward(5, 6_050..=6_059, friends), forward(4, 6_000..=6_099, Vec::new())];
+    let gateway = gateway(Vec::new(), forwards, Action::Accept);
+    let lead = |src, dport| {
+        let found = gateway.forward(&key(src, dport), LAN)?;
+        Some((found.terms().slot().index(), found.to(dport).l4_port))
+    };
+    assert_eq!(lead(0xc633_6401, 6_000), Some((4, 7_000)));
+    assert_eq!(lead(0xc633_6401, 6_050), Some((5, 7_000)));
+    assert_eq!(lead(0x0808_0808, 6_050), Some((4, 7_050)), "not a friend");
+    assert_eq!(lead(0x0808_0808, 6_099), Some((4, 7_099)));
+    assert_eq!([5_999, 6_100].map(|dport| lead(1, dport)), [None; 2]);
+    assert!(gateway.forward(&FlowKey { proto: 17, ..key(1, 6_000) }, LAN).is_none());
+    assert!(gateway.has_forward(WAN, 6_055, 6) && !gateway.has_forward(WAN, 6_100, 6));
+    for (address, l4_port, is) in [
+        (0x0a00_0005, 7_000, true),
+        (0x0a00_0005, 7_099, true),
+        (0x0a00_0005, 7_100, false),
+        (0x0a00_0009, 80, true),
+        (0x0a00_0009, 81, false),
+    ] {
+        assert_eq!(gateway.is_server(address, l4_port, 6), is, "{l4_port}");
+    }
+    assert!(!gateway.is_server(0x0a00_0009, 80, 17));
+    assert_eq!(gateway.reserved(WAN).count(), 2);
+    assert!(gateway.terms_of(Slot::new(4, 1)).is_some());
+}
+
+#[test]
+fn inside_is_where_rules_say_that_sources_are() {
+    let sources = vec![0x0a00_0000..=0x0aff_ffff];
+    let named = Match { sources, out_dev: Some(OUT), ..Match::default() };
+    let one_arm = gateway(vec![rule(1, named, Action::Translate)], Vec::new(), Action::Accept);
+    assert!(one_arm.is_inside(0x0a00_0001, OUT), "one-arm: in and out by the same");
+    assert!(!one_arm.is_inside(0x0808_0808, OUT));
+    let masquerade = Match { out_dev: Some(OUT), ..Match::default() };
+    let rules = vec![rule(1, masquerade, Action::Translate)];
+    let masquerade = gateway(rules, Vec::new(), Action::Accept);
+    assert!(masquerade.is_inside(0x0a00_0001, LAN));
+    assert!(!masquerade.is_inside(0x0a00_0001, OUT));
+    let none = gateway(Vec::new(), Vec::new(), Action::Accept);
+    assert!(!none.is_inside(0x0a00_0001, LAN));
+}
+
+#[test]
+fn masquerade_takes_the_address_of_the_way_out() {
+    let wans = WanSource::Interface(vec![(LAN, wan(0)), (OUT, wan(1))]);
+    let terms = Terms::new(Slot::new(1, 1), Settings { wans, ..Settings::default() });
+    let by = |dev| terms.candidates(7, dev).map(|wan| wan.place).collect::<Vec<_>>();
+    assert_eq!(by(Some(OUT)), [1]);
+    assert_eq!(by(Some(LAN)), [0]);
+    assert!(by(None).is_empty() && by(Some(EthPortId(9))).is_empty());
+}
