@@ -369,14 +369,15 @@ impl Cells {
     }
 
     pub(crate) fn count_opened(&mut self, service: Slot, server: Slot, client: u32, now: Now) {
-        if let Some(cell) = service_cell(&mut self.services, service) {
+        let mut of_service = service_cell(&mut self.services, service);
+        if let Some(cell) = &mut of_service {
             cell.totals.opened();
             cell.sticky.opened(client, server, now);
         }
         if let Some(cell) = self.servers.of_mut(server) {
             cell.totals.opened();
+            rank(of_service, cell);
         }
-        self.rank(service, server);
     }
 
     /// A conn is established: it counts as active.
@@ -394,18 +395,19 @@ impl Cells {
     /// A conn has gone; `active` says how it counted. Its part of the limits is free again.
     pub fn closed(&mut self, service: Slot, server: Slot, active: bool, client: u32, now: Now) {
         let workers = u32::from(self.place.workers);
-        if let Some(cell) = service_cell(&mut self.services, service) {
+        let mut of_service = service_cell(&mut self.services, service);
+        if let Some(cell) = &mut of_service {
             if cell.totals.closed(active) {
                 cell.lease.close(workers);
             }
             cell.sticky.closed(client, server, now);
         }
-        if let Some(cell) = self.servers.of_mut(server)
-            && cell.totals.closed(active)
-        {
-            cell.lease.close(workers);
+        if let Some(cell) = self.servers.of_mut(server) {
+            if cell.totals.closed(active) {
+                cell.lease.close(workers);
+            }
+            rank(of_service, cell);
         }
-        self.rank(service, server);
     }
 
     /// A chosen conn did not come about: it is as if it had not been chosen, but for positions.
@@ -429,20 +431,13 @@ impl Cells {
 
     #[inline]
     fn count(&mut self, service: Slot, server: Slot, change: impl Fn(&mut Totals)) {
-        if let Some(cell) = service_cell(&mut self.services, service) {
+        let mut of_service = service_cell(&mut self.services, service);
+        if let Some(cell) = &mut of_service {
             change(&mut cell.totals);
         }
         if let Some(cell) = self.servers.of_mut(server) {
             change(&mut cell.totals);
-        }
-        self.rank(service, server);
-    }
-
-    #[inline]
-    fn rank(&mut self, service: Slot, server: Slot) {
-        let Some(cell) = self.servers.of(server) else { return };
-        if let Some(service) = service_cell(&mut self.services, service) {
-            service.ranking.loaded(cell.index as usize, server, cell.load());
+            rank(of_service, cell);
         }
     }
 
@@ -489,6 +484,14 @@ fn next<'a, T>(chunks: &'a mut Chunks<T>, cursor: &mut usize) -> Option<&'a mut 
         *cursor = chunks.chunk_from(*cursor / CHUNK_LEN)? * CHUNK_LEN;
     }
     chunks.get_mut(at)
+}
+
+/// The load of a server has changed: its rank in the service may, too.
+#[inline]
+fn rank(service: Option<&mut ServiceCell>, server: &ServerCell) {
+    if let Some(service) = service {
+        service.ranking.loaded(server.index as usize, server.slot, server.load());
+    }
 }
 
 #[inline]

@@ -35,5 +35,7 @@ pub use expire::{Budget, Due};
 pub use flow::{ConnId, Flow, FlowId, flags};
 pub use record::{ImportError, Local, Record, RecordFlow};
 pub use state::{State, TimeoutSet, Timeouts};
-pub use table::{Cursor, FlowTable, InsertError, MemoryPlan, Removed, TableConfig, TableError};
+pub use table::{
+    Cursor, FlowTable, InsertError, MemoryPlan, Prepared, Removed, TableConfig, TableError,
+};
 pub use track::{Track, icmp, tcp, udp};

@@ -215,11 +215,29 @@ impl FlowTable {
             }
             let conn = ConnId(self.lists.queue(id)?.head);
             if self.idle_ms(conn, now) >= self.list_timeout(id) {
+                self.look_ahead(conn);
                 return Some(conn);
             }
             self.enlist(conn, Some(id.list()), now);
         }
         None
+    }
+
+    /// Asks for what the removal of the next two conns of a list will touch: that of the next one
+    /// finds all of it in the cache, if its flows were asked for while the one before was removed.
+    #[inline]
+    fn look_ahead(&self, conn: ConnId) {
+        let next = |conn: ConnId| self.cold.get(conn.0 as usize).map(|cold| ConnId(cold.next));
+        let Some(first) = next(conn) else { return };
+        for id in [first.forward(), first.reverse()] {
+            if let Some(flow) = self.flow(id) {
+                self.prefetch_bucket(self.hash(&flow.key()));
+            }
+        }
+        let Some(second) = next(first) else { return };
+        self.prefetch_cold(second);
+        self.prefetch_flow(second.forward());
+        self.prefetch_flow(second.reverse());
     }
 
     /// Works out anew when the heads of a class are due, after its timeouts have changed.

@@ -81,6 +81,15 @@ impl MemoryPlan {
     }
 }
 
+/// A conn to be opened: what its insert touches is on its way into the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    forward: Flow,
+    reverse: Flow,
+    cold: NewCold,
+    hashes: [u64; 2],
+}
+
 /// What is left of a conn that was removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Removed {
@@ -177,6 +186,12 @@ impl FlowTable {
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// Places for other conns and redirects.
+    #[inline]
+    pub const fn room(&self) -> u32 {
+        self.max.saturating_sub(self.live + self.redirects)
     }
 
     /// True if there is no place for another conn: redirects take places, too.
@@ -297,14 +312,36 @@ impl FlowTable {
     /// [`InsertError::Full`] at `max_connections`, [`InsertError::Exists`] if a key is taken.
     pub fn insert(
         &mut self,
-        mut forward: Flow,
-        mut reverse: Flow,
+        forward: Flow,
+        reverse: Flow,
         cold: NewCold,
         now: Now,
     ) -> Result<ConnId, InsertError> {
-        let (key, reverse_key) = (forward.key(), reverse.key());
-        let (hash, reverse_hash) = (self.hash(&key), self.hash(&reverse_key));
+        let hash = self.hash(&forward.key());
+        self.insert_prepared(&self.prepare(forward, reverse, cold, hash), now)
+    }
+
+    /// Asks for what [`FlowTable::insert_prepared`] touches. `hash` is that of the forward flow's
+    /// key, whose bucket was asked for before.
+    #[inline]
+    pub fn prepare(&self, forward: Flow, reverse: Flow, cold: NewCold, hash: u64) -> Prepared {
+        let reverse_hash = self.hash(&reverse.key());
         self.prefetch_bucket(reverse_hash);
+        Prepared { forward, reverse, cold, hashes: [hash, reverse_hash] }
+    }
+
+    /// [`FlowTable::insert`] of what was prepared some time before.
+    ///
+    /// # Errors
+    /// As [`FlowTable::insert`].
+    pub fn insert_prepared(
+        &mut self,
+        prepared: &Prepared,
+        now: Now,
+    ) -> Result<ConnId, InsertError> {
+        let Prepared { mut forward, mut reverse, cold, hashes: [hash, reverse_hash] } = *prepared;
+        let (key, reverse_key) = (forward.key(), reverse.key());
+        debug_assert_eq!(hash, self.hash(&key));
         let taken = self.lookup(&key, hash).or_else(|| self.lookup(&reverse_key, reverse_hash));
         if taken.is_some() || key == reverse_key {
             return Err(InsertError::Exists(taken));
