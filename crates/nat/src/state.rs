@@ -1,6 +1,7 @@
 //! What a worker has taken for the conns of a NAT gateway: mappings, ports, and who has how much.
 
 mod adopt;
+mod counts;
 mod held;
 mod source;
 #[cfg(test)]
@@ -15,6 +16,8 @@ use crate::gateway::{Filtering, Forward, Gateway, Terms};
 use crate::mapping::{Endpoint32, MappingId, Mappings};
 use crate::subscribers::Subscribers;
 pub use adopt::AdoptError;
+use counts::RuleCell;
+pub use counts::{RuleCounts, Traffic};
 use held::HeldSyns;
 pub use held::{HeldSyn, QUOTE_MAX};
 
@@ -43,44 +46,6 @@ pub struct NatConfig {
     pub seed: [u64; 2],
     /// Number of the worker: its ports come in another order.
     pub worker: u16,
-}
-
-/// What was counted for a rule or port forward.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RuleCounts {
-    /// Conns now.
-    pub sessions: u32,
-    /// Conns opened.
-    pub opened: u64,
-    /// Packets from the openers.
-    pub forward_packets: u64,
-    /// Their bytes, from the IP header on.
-    pub forward_bytes: u64,
-    /// Packets to the openers.
-    pub reverse_packets: u64,
-    /// Their bytes, from the IP header on.
-    pub reverse_bytes: u64,
-    /// Conns refused because there was no free port.
-    pub exhausted: u64,
-    /// Packets that its filtering kept out.
-    pub filtered: u64,
-    /// Conns refused because a subscriber had enough.
-    pub limited: u64,
-}
-
-/// Packets and bytes of a conn since they were taken last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// From the opener.
-    pub forward: (u32, u64),
-    /// To the opener.
-    pub reverse: (u32, u64),
-}
-
-#[derive(Clone, Copy, Default)]
-struct RuleCell {
-    slot: Slot,
-    counts: RuleCounts,
 }
 
 /// What a conn of the gateway holds, and how it translates: from [`NatState::open_out`] and its
