@@ -113,11 +113,19 @@ impl FlowTable {
     /// else one that is closed or closing, else an established one that may go by its
     /// forward flow and that has been idle for a quarter of its timeout at least.
     pub fn victim(&mut self, now: Now, may_evict_idle: impl Fn(&Flow) -> bool) -> Option<ConnId> {
-        const ORDER: [List; 5] =
-            [List::HalfOpen, List::UdpOneway, List::IcmpOneway, List::Closed, List::Closing];
+        const ORDER: [List; 6] = [
+            List::HalfOpen,
+            List::UdpOneway,
+            List::IcmpOneway,
+            List::Closed,
+            List::Closing,
+            List::HalfClosed,
+        ];
+        // A NAT gateway's half-closed conn is an open one (RFC 5382 §5).
+        let may_go = |list, class| list != List::HalfClosed || !self.timeouts.class(class).gateway;
         ORDER
             .into_iter()
-            .find_map(|list| self.lists.first_due(list, now))
+            .find_map(|list| self.lists.first_due(list, now, |class| may_go(list, class)))
             .or_else(|| self.idle_victim(now, may_evict_idle))
     }
 

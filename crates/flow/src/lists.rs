@@ -109,13 +109,19 @@ impl Lists {
         None
     }
 
-    /// The head of the list that is due first among all classes.
-    pub(crate) fn first_due(&self, list: List, now: Now) -> Option<ConnId> {
+    /// The head of the list that is due first among all classes that may go.
+    pub(crate) fn first_due(
+        &self,
+        list: List,
+        now: Now,
+        may_go: impl Fn(u8) -> bool,
+    ) -> Option<ConnId> {
         let mut best: Option<&Queue> = None;
         let mut from = QueueId::new(list, 0).0;
         while let Some(id) = self.next_active(from).filter(|id| id.list() == list) {
             let left = |queue: &Queue| queue.due_ms.wrapping_sub(now.tick_ms) as i32;
             if let Some(queue) = self.queue(id)
+                && may_go((id.0 % CLASSES) as u8)
                 && best.is_none_or(|best| left(queue) < left(best))
             {
                 best = Some(queue);

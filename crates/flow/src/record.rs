@@ -19,8 +19,11 @@ const PORTABLE_FLAGS: u8 =
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// Protocol.
+    /// Protocol, or the one that it is tracked as.
     pub proto: Proto,
+    /// The IANA number of a protocol without ports, tracked as UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portless: Option<u8>,
     /// VLAN or tenant.
     pub zone: u16,
     /// The zone of the forward flow: `zone`, or one of its own where no packet is to find it.
@@ -123,9 +126,9 @@ impl RecordFlow {
         }
     }
 
-    fn key(&self, zone: u16, proto: Proto) -> Result<FlowKey, ImportError> {
+    fn key(&self, zone: u16, proto: u8) -> Result<FlowKey, ImportError> {
         let ((src, sport), (dst, dport)) = (v4(self.source)?, v4(self.destination)?);
-        Ok(FlowKey { src, dst, sport, dport, zone, proto: proto.number() })
+        Ok(FlowKey { src, dst, sport, dport, zone, proto })
     }
 
     fn to_flow(&self, key: FlowKey, state: State, timeout_class: u8) -> Result<Flow, ImportError> {
@@ -159,9 +162,17 @@ impl Record {
     /// An address is of another family than the tables hold.
     pub fn keys(&self) -> Result<[FlowKey; 2], ImportError> {
         Ok([
-            self.forward.key(self.forward_zone, self.proto)?,
-            self.reverse.key(self.zone, self.proto)?,
+            self.forward.key(self.forward_zone, self.protocol())?,
+            self.reverse.key(self.zone, self.protocol())?,
         ])
+    }
+
+    /// The IANA number that its packets carry.
+    pub const fn protocol(&self) -> u8 {
+        match self.portless {
+            Some(number) => number,
+            None => self.proto.number(),
+        }
     }
 
     /// True if packets of the opener are to find the conn.
@@ -184,8 +195,10 @@ impl FlowTable {
         let cold = self.cold(conn)?;
         let named =
             |slot: Slot, address, port| (!slot.is_none()).then(|| Endpoint::v4(address, port));
+        let portless = Proto::from_number(forward.proto).is_none().then_some(forward.proto);
         Some(Record {
             proto: forward.state.proto()?,
+            portless,
             zone: reverse.zone,
             forward_zone: forward.zone,
             state: forward.state,
@@ -212,7 +225,9 @@ impl FlowTable {
         now: Now,
     ) -> Result<ConnId, ImportError> {
         let (proto, state) = (record.proto, record.state);
-        if state.proto() != Some(proto) {
+        let tracked_as = |number| Proto::from_number(number).is_none() && proto == Proto::Udp;
+        let tracked = record.portless.is_none_or(tracked_as);
+        if state.proto() != Some(proto) || !tracked {
             return Err(ImportError::State { proto, state });
         }
         let [forward, reverse] = record.keys()?;

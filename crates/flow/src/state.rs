@@ -30,8 +30,10 @@ zeroable_enum! {
         ForwardLastAck,
         /// TCP: FIN of both sides, the other side has still to acknowledge.
         ReverseLastAck,
-        /// TCP: closed by both sides or by RST.
+        /// TCP: closed by both sides, or for good by RST.
         Closed,
+        /// TCP: a RST was seen, which may not have ended it: who goes on speaking revives it.
+        Reset,
         /// UDP: no reply yet.
         UdpOneway,
         /// UDP: packets of both sides.
@@ -51,16 +53,18 @@ pub(crate) enum List {
     UdpOneway,
     IcmpOneway,
     Closing,
+    HalfClosed,
     Closed,
     Redirect,
 }
 
 impl List {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::HalfOpen,
         Self::UdpOneway,
         Self::IcmpOneway,
         Self::Closing,
+        Self::HalfClosed,
         Self::Closed,
         Self::Redirect,
     ];
@@ -72,6 +76,7 @@ impl List {
             Self::UdpOneway => timeouts.of(State::UdpOneway),
             Self::IcmpOneway => timeouts.of(State::IcmpOneway),
             Self::Closing => timeouts.of(State::BothFin),
+            Self::HalfClosed => timeouts.of(State::ForwardFin),
             Self::Closed => timeouts.of(State::Closed),
             Self::Redirect => timeouts.longest(),
         }
@@ -109,7 +114,7 @@ impl State {
     /// True from the first FIN or RST on.
     #[inline]
     pub const fn is_closing(self) -> bool {
-        matches!(self.list(), Some(List::Closing | List::Closed))
+        matches!(self.list(), Some(List::Closing | List::HalfClosed | List::Closed))
     }
 
     /// The list that conns of this state stand in; established ones stand in none.
@@ -120,12 +125,9 @@ impl State {
             Self::SynSent | Self::SynReceived => Some(List::HalfOpen),
             Self::UdpOneway => Some(List::UdpOneway),
             Self::IcmpOneway => Some(List::IcmpOneway),
-            Self::ForwardFin
-            | Self::ReverseFin
-            | Self::BothFin
-            | Self::ForwardLastAck
-            | Self::ReverseLastAck => Some(List::Closing),
-            Self::Closed => Some(List::Closed),
+            Self::ForwardFin | Self::ReverseFin => Some(List::HalfClosed),
+            Self::BothFin | Self::ForwardLastAck | Self::ReverseLastAck => Some(List::Closing),
+            Self::Closed | Self::Reset => Some(List::Closed),
         }
     }
 }
@@ -138,7 +140,7 @@ pub struct TimeoutSet {
     pub tcp_syn_ms: u32,
     /// TCP while data flows.
     pub tcp_established_ms: u32,
-    /// TCP from the first FIN on.
+    /// TCP from the first FIN on; of a [`TimeoutSet::gateway`] from the second.
     pub tcp_closing_ms: u32,
     /// TCP after both FINs are acknowledged, or after RST.
     pub tcp_closed_ms: u32,
@@ -148,6 +150,9 @@ pub struct TimeoutSet {
     pub udp_ms: u32,
     /// ICMP queries.
     pub icmp_ms: u32,
+    /// TCP by the rules of NAT gateways: a conn is open until both sides have sent FIN (RFC 5382 §5),
+    /// and any RST only makes it transitory (RFC 7857 §2.2).
+    pub gateway: bool,
 }
 
 impl Default for TimeoutSet {
@@ -160,6 +165,7 @@ impl Default for TimeoutSet {
             udp_oneway_ms: 30_000,
             udp_ms: 300_000,
             icmp_ms: 60_000,
+            gateway: false,
         }
     }
 }
@@ -168,6 +174,18 @@ impl TimeoutSet {
     /// About 12 days: half of what ticks of 32 bits can tell apart.
     pub const MAX_MS: u32 = 1 << 30;
 
+    /// As RFC 5382 REQ-5, RFC 4787 REQ-5 and RFC 5508 REQ-2 ask of a NAT gateway.
+    pub const GATEWAY: Self = Self {
+        tcp_syn_ms: 240_000,
+        tcp_established_ms: 7_440_000,
+        tcp_closing_ms: 240_000,
+        tcp_closed_ms: 240_000,
+        udp_oneway_ms: 300_000,
+        udp_ms: 300_000,
+        icmp_ms: 60_000,
+        gateway: true,
+    };
+
     /// The timeout of a state; longer ones count as [`TimeoutSet::MAX_MS`].
     #[inline]
     pub fn of(&self, state: State) -> u32 {
@@ -175,12 +193,13 @@ impl TimeoutSet {
             State::Free => 0,
             State::SynSent | State::SynReceived => self.tcp_syn_ms,
             State::Established => self.tcp_established_ms,
+            State::ForwardFin | State::ReverseFin if self.gateway => self.tcp_established_ms,
             State::ForwardFin
             | State::ReverseFin
             | State::BothFin
             | State::ForwardLastAck
             | State::ReverseLastAck => self.tcp_closing_ms,
-            State::Closed => self.tcp_closed_ms,
+            State::Closed | State::Reset => self.tcp_closed_ms,
             State::UdpOneway => self.udp_oneway_ms,
             State::Udp => self.udp_ms,
             State::IcmpOneway | State::Icmp => self.icmp_ms,
@@ -243,14 +262,16 @@ mod tests {
 
     #[test]
     fn conns_in_one_list_have_one_timeout() {
-        let set = TimeoutSet { icmp_ms: 7, ..TimeoutSet::default() };
-        for &a in State::ALL {
-            for &b in State::ALL {
-                if a.list().is_some() && a.list() == b.list() {
-                    assert_eq!(set.of(a), set.of(b), "{a:?} {b:?}");
+        for set in [TimeoutSet { icmp_ms: 7, ..TimeoutSet::default() }, TimeoutSet::GATEWAY] {
+            for &a in State::ALL {
+                for &b in State::ALL {
+                    if a.list().is_some() && a.list() == b.list() {
+                        assert_eq!(set.of(a), set.of(b), "{a:?} {b:?}");
+                    }
                 }
             }
         }
+        let set = TimeoutSet { icmp_ms: 7, ..TimeoutSet::default() };
         for list in State::ALL.iter().filter_map(|state| state.list().zip(Some(set.of(*state)))) {
             assert_eq!(list.0.timeout_ms(&set), list.1);
         }
@@ -263,6 +284,22 @@ mod tests {
             assert_eq!(State::opening(proto.number()).proto(), Some(proto));
         }
         assert_eq!([47, 50, 132].map(State::opening), [State::UdpOneway; 3]);
+    }
+
+    /// RFC 5382 REQ-5: 2 h 4 min while open, also with one FIN, and 4 min in transition. RFC 4787 REQ-5:
+    /// 2 min at least, 5 recommended. RFC 5508 REQ-2: 60 s at least.
+    #[test]
+    fn rfc5382_req5_timers_of_a_gateway() {
+        let set = TimeoutSet::GATEWAY;
+        for state in [State::Established, State::ForwardFin, State::ReverseFin] {
+            assert!(set.of(state) >= (2 * 60 + 4) * 60_000);
+        }
+        let transitory = [State::SynSent, State::SynReceived, State::BothFin, State::Reset];
+        for state in transitory.into_iter().chain([State::ForwardLastAck, State::Closed]) {
+            assert!(set.of(state) >= 4 * 60_000);
+        }
+        assert_eq!([State::UdpOneway, State::Udp].map(|state| set.of(state)), [300_000; 2]);
+        assert_eq!([State::IcmpOneway, State::Icmp].map(|state| set.of(state)), [60_000; 2]);
     }
 
     #[test]

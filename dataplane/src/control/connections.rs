@@ -300,7 +300,7 @@ const fn state(state: FlowState) -> ConnectionState {
         FlowState::BothFin | FlowState::ForwardLastAck | FlowState::ReverseLastAck => {
             ConnectionState::BothFin
         }
-        FlowState::Free | FlowState::Closed => ConnectionState::Closed,
+        FlowState::Free | FlowState::Closed | FlowState::Reset => ConnectionState::Closed,
         FlowState::UdpOneway | FlowState::IcmpOneway => ConnectionState::Oneway,
         FlowState::Udp | FlowState::Icmp => ConnectionState::Bidirectional,
     }
@@ -317,7 +317,7 @@ const fn flow_states(wanted: ConnectionState) -> &'static [FlowState] {
         ConnectionState::BothFin => {
             &[FlowState::BothFin, FlowState::ForwardLastAck, FlowState::ReverseLastAck]
         }
-        ConnectionState::Closed => &[FlowState::Closed],
+        ConnectionState::Closed => &[FlowState::Closed, FlowState::Reset],
         ConnectionState::Oneway => &[FlowState::UdpOneway, FlowState::IcmpOneway],
         ConnectionState::Bidirectional => &[FlowState::Udp, FlowState::Icmp],
     }

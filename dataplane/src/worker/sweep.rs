@@ -68,7 +68,8 @@ impl<I: Io> Worker<I> {
                 .services
                 .lookup(&forward.key())
                 .is_some_and(|service| service.spec().reset_on_expiry);
-        let event = if state == State::Closed { Event::Closed } else { Event::Expired };
+        let ended = matches!(state, State::Closed | State::Reset);
+        let event = if ended { Event::Closed } else { Event::Expired };
         core.counters.add(event, 1);
         close(core, &mut self.io, conn, resets, now);
     }

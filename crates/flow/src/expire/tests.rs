@@ -25,6 +25,7 @@ fn small_timeouts(class: u8) -> TimeoutSet {
         udp_oneway_ms: 3 * ms,
         udp_ms: 7 * ms,
         icmp_ms: 2 * ms,
+        gateway: false,
     }
 }
 
@@ -259,7 +260,8 @@ impl Model {
             Some(List::IcmpOneway) => 2,
             Some(List::Closed) => 3,
             Some(List::Closing) => 4,
-            Some(List::Redirect) | None => 5,
+            Some(List::HalfClosed) => 5,
+            Some(List::Redirect) | None => 6,
         };
         assert!(self.conns.values().all(|other| rank(other.state) >= rank(entry.state)));
     }

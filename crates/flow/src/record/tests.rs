@@ -219,3 +219,23 @@ fn flags_of_one_node_do_not_travel() {
     let flags = table.flow(conn.reverse()).unwrap().flags;
     assert_eq!(flags, PORTABLE_FLAGS | flags::REVERSE);
 }
+
+#[test]
+fn a_protocol_without_ports_keeps_its_number() {
+    let mut old = table(1);
+    let (mut forward, mut reverse) = pair(Proto::Udp, 0);
+    (forward.proto, reverse.proto) = (47, 47);
+    let now = Now::from_ms(5);
+    let conn = old.insert(forward, reverse, NewCold::default(), now).unwrap();
+    let record = old.export(conn, now).unwrap();
+    assert_eq!((record.proto, record.portless, record.protocol()), (Proto::Udp, Some(47), 47));
+    let text = serde_json::to_string(&record).unwrap();
+    assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    let mut new = table(1);
+    let conn = new.import(&record, Local::default(), now).unwrap();
+    assert_eq!(new.flow(conn.forward()).unwrap().key(), forward.key());
+    for portless in [6, 17] {
+        let record = Record { portless: Some(portless), ..record.clone() };
+        assert!(table(1).import(&record, Local::default(), now).is_err());
+    }
+}

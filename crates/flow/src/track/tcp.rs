@@ -4,6 +4,11 @@
 //! but changes nothing here (in the spirit of RFC 5961). The ACK number of the twin says how far
 //! the receiver is; from a SYN or FIN on it is the number that acknowledges it, so that the ACK of
 //! a FIN is known exactly without a field for it.
+//!
+//! A RST with the very number that the receiver expects ends a conn. With another that is plausible
+//! the receiver may only challenge it (RFC 5961 §3.2), so who goes on speaking revives the conn. Behind
+//! a NAT gateway ([`TimeoutSet::gateway`](crate::TimeoutSet::gateway)) any RST can be taken back so
+//! (RFC 7857 §2.2).
 
 use types::{Dir, Now};
 
@@ -101,7 +106,8 @@ fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Trac
         return Track::Bad;
     };
     let Some(kind) = view.kind() else { return Track::Bad };
-    let segment = Segment { own, twin, view, kind, dir: id.dir() };
+    let gateway = table.timeouts(own.timeout_class).gateway;
+    let segment = Segment { own, twin, view, kind, dir: id.dir(), gateway };
     let from = own.state;
     if kind == Kind::Syn && segment.reopens(table.is_due(id.conn(), now)) {
         return Track::Reopen;
@@ -130,8 +136,22 @@ fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Trac
     if from == to {
         return Track::Pass;
     }
+    if from == State::Reset || to == State::Reset {
+        note_end(table, id, to);
+    }
     table.set_state(id.conn(), to, now);
     Track::Moved { from, to }
+}
+
+/// Notes that a RST ended the conn, or that it did not.
+fn note_end(table: &mut FlowTable, id: FlowId, to: State) {
+    let conn = id.conn();
+    for (id, ended) in [(conn.forward(), to.list() == Some(List::Closed)), (conn.reverse(), false)]
+    {
+        if let Some(flow) = table.flow_mut(id) {
+            flow.flags = flow.flags & !flags::ENDED | if ended { flags::ENDED } else { 0 };
+        }
+    }
 }
 
 /// A segment and what is known of its conn.
@@ -141,6 +161,8 @@ struct Segment<'a> {
     view: &'a TcpView,
     kind: Kind,
     dir: Dir,
+    /// See [`TimeoutSet::gateway`](crate::TimeoutSet::gateway).
+    gateway: bool,
 }
 
 impl Segment<'_> {
@@ -153,6 +175,31 @@ impl Segment<'_> {
     fn is_plausible(&self) -> bool {
         let ahead_max = if self.kind == Kind::Fin { WINDOW_MAX } else { AHEAD_MAX };
         (-BEHIND_MAX..=ahead_max).contains(&self.ahead())
+    }
+
+    /// What a RST leads to.
+    fn reset(&self, state: State) -> State {
+        let open = matches!(
+            state,
+            State::Established | State::ForwardFin | State::ReverseFin | State::Reset
+        );
+        match (self.is_plausible(), open && (self.gateway || self.ahead() != 0)) {
+            (false, _) => state,
+            (true, true) => State::Reset,
+            (true, false) => State::Closed,
+        }
+    }
+
+    /// What goes on after a RST revives the conn, if its numbers are of it.
+    fn in_reset(&self) -> State {
+        let goes_on = matches!(self.kind, Kind::Ack | Kind::Fin)
+            && self.is_plausible()
+            && (-BEHIND_MAX..=AHEAD_MAX).contains(&self.ack_ahead());
+        match self.kind {
+            Kind::Fin if goes_on => self.in_open(State::Established),
+            _ if goes_on => State::Established,
+            _ => State::Reset,
+        }
     }
 
     /// True if it acknowledges the other side's SYN or FIN, see [`Flow::last_ack`].
@@ -172,6 +219,7 @@ impl Segment<'_> {
         let over = match self.own.state {
             State::BothFin | State::ForwardLastAck | State::ReverseLastAck => self.ahead() >= 0,
             State::Closed => true,
+            State::Reset => self.gateway || self.ahead() >= 0,
             _ => false,
         };
         self.dir == Dir::Forward && (over || due)
@@ -182,13 +230,8 @@ impl Segment<'_> {
         Some(match state {
             State::SynSent => self.in_syn_sent()?,
             State::SynReceived => self.in_syn_received(),
-            _ if self.kind == Kind::Rst => {
-                if self.is_plausible() {
-                    State::Closed
-                } else {
-                    state
-                }
-            }
+            _ if self.kind == Kind::Rst => self.reset(state),
+            State::Reset => self.in_reset(),
             State::Established | State::ForwardFin | State::ReverseFin => self.in_open(state),
             State::BothFin | State::ForwardLastAck | State::ReverseLastAck => {
                 self.in_closing(state)

@@ -101,6 +101,7 @@ pub fn timeout_set(configured: &Configured) -> TimeoutSet {
         udp_oneway_ms: ms(configured.udp_oneway),
         udp_ms: ms(configured.udp),
         icmp_ms: ms(configured.icmp),
+        gateway: false,
     }
 }
 

@@ -258,14 +258,18 @@ fn the_other_half_stays_open_for_long_data() {
 #[test]
 fn a_reset_closes_if_its_number_is_plausible() {
     let s = SERVER.wrapping_add(1);
-    let plausible = [(F, CLIENT + 1), (F, CLIENT + 90_000), (R, s), (R, s.wrapping_add(4 << 20))];
-    for (dir, seq) in plausible {
+    for (dir, seq) in [(F, CLIENT + 1), (R, s)] {
         Talk::established().expect(dir, RST, seq, 0, State::Closed);
+    }
+    let plausible = [(F, CLIENT + 90_000), (F, CLIENT), (R, s.wrapping_add(4 << 20))];
+    for (dir, seq) in plausible {
+        Talk::established().expect(dir, RST, seq, 0, State::Reset);
         Talk::syn_received().expect(dir, RST | ACK, seq, 0, State::Closed);
         let mut talk = Talk::established();
         talk.expect(F, FA, CLIENT + 1, s, State::ForwardFin);
-        talk.expect(dir, RST, seq, 0, State::Closed);
-        talk.expect(dir, RST, seq, 0, State::Closed);
+        talk.expect(dir, RST, seq, 0, State::Reset);
+        talk.expect(dir, RST, seq, 0, State::Reset);
+        talk.expect(F, RST, CLIENT + 2, 0, State::Closed);
     }
     let implausible = [(F, CLIENT + OFFSET), (F, CLIENT + (5 << 20)), (R, s.wrapping_sub(70_000))];
     for (dir, seq) in implausible {
@@ -281,6 +285,87 @@ fn a_server_refuses_with_a_reset_that_acknowledges_the_syn() {
     Talk::syn_sent().expect(R, RST, CLIENT, 0, State::SynSent);
     Talk::syn_sent().expect(F, RST, CLIENT + 1, 0, State::Closed);
     Talk::syn_sent().expect(F, RST, CLIENT + OFFSET, 0, State::SynSent);
+}
+
+fn ended(talk: &Talk) -> bool {
+    talk.table.flow(talk.conn.forward()).unwrap().has(flags::ENDED)
+}
+
+/// RFC 5961 §3.2: the receiver challenges such a RST, so a forged one must not shorten the conn's life.
+#[test]
+fn rfc5961_a_challenged_reset_is_forgotten() {
+    let (c, s) = (CLIENT + 1, SERVER.wrapping_add(1));
+    let reset = || {
+        let mut talk = Talk::established();
+        talk.expect(F, RST, c + 5_000, 0, State::Reset);
+        assert!(ended(&talk));
+        talk
+    };
+    let mut challenged = reset();
+    challenged.expect(R, ACK, s, c + OFFSET, State::Established);
+    assert!(!ended(&challenged));
+    reset().expect_data(F, ACK, c, s, 100, State::Established);
+    reset().expect_data(F, FA, c, s, 100, State::ForwardFin);
+    let mut meant = reset();
+    meant.expect(R, ACK, s, c + OFFSET, State::Established);
+    meant.expect(F, RST, c, 0, State::Closed);
+    // What is not of the conn revives nothing.
+    reset().expect_data(F, ACK, c + OFFSET, s, 100, State::Reset);
+    reset().expect_data(F, ACK, c, s ^ OFFSET, 100, State::Reset);
+    assert_eq!(reset().send(F, SYN, c + 9, 0), Track::Reopen);
+    reset().expect(F, SYN, c - 9, 0, State::Reset);
+}
+
+/// A conn of a NAT gateway.
+fn gateway() -> Talk {
+    let mut talk = Talk::established();
+    talk.table.set_timeouts(0, crate::TimeoutSet::GATEWAY);
+    talk
+}
+
+/// RFC 7857 §2.2: a RST makes the session transitory for four minutes; data brings it back.
+#[test]
+fn rfc7857_2_2_data_revives_a_reset_session() {
+    let (c, s) = (CLIENT + 1, SERVER.wrapping_add(1));
+    let mut talk = gateway();
+    talk.expect(R, RST, s, 0, State::Reset);
+    assert_eq!(talk.table.timeout_ms(talk.conn), 240_000);
+    talk.expect_data(F, ACK, c, s, 10, State::Established);
+    assert_eq!(talk.table.timeout_ms(talk.conn), 7_440_000);
+    talk.expect(R, RST, s, 0, State::Reset);
+    talk.expect(R, RST, s, 0, State::Reset);
+    assert_eq!(talk.send(F, SYN, 5, 0), Track::Reopen);
+}
+
+/// RFC 5382 §5: a session is open until both sides have sent FIN, then it is transitory.
+#[test]
+fn rfc5382_req5_half_closed_sessions_live_as_open_ones() {
+    let (c, s) = (CLIENT + 1, SERVER.wrapping_add(1));
+    for (dir, to) in [(F, State::ForwardFin), (R, State::ReverseFin)] {
+        let mut talk = gateway();
+        let (seq, ack) = if dir == F { (c, s) } else { (s, c + OFFSET) };
+        talk.expect(dir, FA, seq, ack, to);
+        talk.now = Now::from_ms(u64::from(talk.now.tick_ms) + 7_439_999);
+        assert!(!talk.table.is_due(talk.conn, talk.now));
+        assert_eq!(talk.table.victim(talk.now, |_| false), None, "nothing makes room for others");
+        let (other, seq, ack) =
+            if dir == F { (R, s, c + 1 + OFFSET) } else { (F, c, s.wrapping_add(1)) };
+        talk.send(other, FA, seq, ack);
+        assert_eq!(talk.table.timeout_ms(talk.conn), 240_000);
+    }
+}
+
+/// RFC 5382 REQ-2 a: both SYNs may cross, whichever comes first.
+#[test]
+fn rfc5382_req2a_simultaneous_open_behind_a_gateway() {
+    let mut talk = Talk::new();
+    talk.table.set_timeouts(0, crate::TimeoutSet::GATEWAY);
+    talk.expect(F, SYN, CLIENT, 0, State::SynSent);
+    talk.expect(R, SYN, SERVER, 0, State::SynReceived);
+    assert_eq!(talk.table.timeout_ms(talk.conn), 240_000);
+    talk.expect(F, SA, CLIENT, SERVER.wrapping_add(1), State::SynReceived);
+    talk.expect(R, SA, SERVER, CLIENT + 1 + OFFSET, State::SynReceived);
+    talk.expect(F, ACK, CLIENT + 1, SERVER.wrapping_add(1), State::Established);
 }
 
 #[test]
