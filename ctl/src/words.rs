@@ -331,7 +331,7 @@ mod tests {
     fn what_is_not_unique_is_refused_with_the_candidates() {
         let refused = |line: &str| expanded(line).unwrap_err().to_string();
         assert_eq!(refused("a"), "`a` is ambiguous: it may be address or apply");
-        let candidates = "`s` is ambiguous: it may be status, service, server or stats";
+        let candidates = "`s` is ambiguous: it may be status, service, server, snat or stats";
         assert_eq!(refused("s"), candidates);
         assert_eq!(refused("service s"), "`s` is ambiguous: it may be show or set");
         assert_eq!(refused("link wan0"), "`wan0` is no verb; there are show and help",);

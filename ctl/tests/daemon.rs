@@ -107,12 +107,14 @@ async fn respond(
     let body: Bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
     let line = format!("{} {} {}", head.method, head.uri, String::from_utf8_lossy(&body));
     remembered.lock().expect("no panic before").push(line.trim_end().to_owned());
-    let operation = Operation::ALL.iter().find(|operation| {
+    let operations = Operation::ALL.iter().filter(|operation| {
         let same = |(pattern, given): (&str, &str)| pattern == given || pattern.starts_with('{');
         operation.method().eq_ignore_ascii_case(head.method.as_str())
             && operation.path().split('/').count() == head.uri.path().split('/').count()
             && operation.path().split('/').zip(head.uri.path().split('/')).all(same)
     });
+    // What a path says outright goes before what is named in it, as in the daemon.
+    let operation = operations.min_by_key(|operation| operation.path().matches('{').count());
     let operation = *operation.unwrap_or_else(|| panic!("no operation for {}", head.uri));
     match answer(operation, head.uri.query().unwrap_or_default()) {
         Ok(Value::String(text)) => (StatusCode::OK, text),
@@ -188,6 +190,97 @@ fn connection(number: u64) -> Value {
 /// A page of conns, with a next one if `next`.
 pub fn connections(numbers: std::ops::Range<u64>, next: Option<&str>) -> Value {
     json!({ "connections": numbers.map(connection).collect::<Vec<_>>(), "next": next })
+}
+
+/// A rule of source NAT with everything that it shows.
+fn snat() -> Value {
+    json!({
+        "name": "office", "position": 2, "mappings": 5, "traffic": traffic(7),
+        "accepted": 11, "dropped": 0, "exhausted": 4, "limited": 1, "filtered": 9,
+        "config": {
+            "match": {
+                "source": ["10.0.0.0/8", "192.168.1.5-192.168.1.9"], "out_dev": "wan0",
+                "except": { "destination": ["100.64.0.0/10"], "protocol": ["vrrp"] },
+            },
+            "wan_addresses": [
+                "203.0.113.20-203.0.113.27", { "address": "203.0.113.40", "admin": "drain" },
+            ],
+            "limits": { "ports": 2000, "new_sessions_per_second": 50 },
+            "mss_clamp": "path",
+        },
+    })
+}
+
+fn snat_accepting() -> Value {
+    json!({
+        "name": "partner", "position": 1, "mappings": 0, "traffic": traffic(0),
+        "accepted": 800, "dropped": 0, "exhausted": 0, "limited": 0, "filtered": 0,
+        "config": { "match": { "destination": ["192.0.2.0/24"] }, "action": "accept" },
+    })
+}
+
+fn mapping(number: u64) -> Value {
+    json!({
+        "protocol": "udp", "inside": format!("10.0.0.7:{}", 50_000 + number),
+        "outside": format!("203.0.113.20:{}", 1024 + number), "rule": "office",
+        "connections": 2, "age_ms": 62_000, "worker": 0,
+    })
+}
+
+/// A page of mappings, with a next one if `next`.
+pub fn mappings(numbers: std::ops::Range<u64>, next: Option<&str>) -> Value {
+    json!({ "mappings": numbers.map(mapping).collect::<Vec<_>>(), "next": next })
+}
+
+fn dnat(name: &str, to: Value) -> Value {
+    json!({
+        "name": name, "traffic": traffic(2),
+        "config": {
+            "on": "203.0.113.20:10106", "protocol": "tcp", "to": to, "source": ["192.0.2.0/24"],
+        },
+    })
+}
+
+/// What the daemon answers about NAT.
+fn nat(operation: Operation) -> Option<Value> {
+    Some(match operation {
+        Operation::SnatList => json!([snat_accepting(), snat()]),
+        Operation::SnatGet => snat(),
+        Operation::SnatMappings => mappings(0..2, None),
+        Operation::SnatSubscriber => json!({
+            "address": "10.0.0.7", "worker": 0,
+            "usage": [{
+                "rule": "office", "wan_address": "203.0.113.20", "ports": 12, "sessions": 40,
+                "new_sessions_left": 48,
+                "limits": { "ports": 2000, "new_sessions_per_second": 50 },
+            }],
+        }),
+        Operation::SnatPools => json!([{
+            "address": "203.0.113.20", "rules": ["office"], "weight": 1, "admin": "enabled",
+            "leaving": false,
+            "ports": [
+                { "protocol": "tcp", "capacity": 64_512, "taken": 32_000, "resting": 256 },
+                { "protocol": "udp", "capacity": 64_512, "taken": 0, "resting": 0 },
+            ],
+        }]),
+        Operation::DnatList => json!([
+            dnat("ssh", json!("172.16.102.6:22")),
+            dnat("web", json!(["10.0.0.5:80", { "address": "10.0.0.6:80", "weight": 2 }])),
+        ]),
+        Operation::DnatGet => dnat("ssh", json!("172.16.102.6:22")),
+        Operation::ForwardingGet => json!({
+            "policy": "auto", "accepts": true, "reverse_path": "strict", "forwarded": 75_423,
+            "denied": 3, "reverse_path_drops": 1,
+            "rules": [{
+                "name": "smb", "position": 1, "packets": 3, "bytes": 180,
+                "config": {
+                    "match": { "protocol": ["tcp"], "destination_ports": [445] },
+                    "action": "reject",
+                },
+            }],
+        }),
+        _ => return None,
+    })
 }
 
 /// What an idle daemon answers.
@@ -266,7 +359,7 @@ pub fn answer(operation: Operation) -> Value {
                       "next_hop": "198.18.0.121", "dev": "lan0" },
         }),
         Operation::LogGet | Operation::LogSet => json!({ "level": "debug" }),
-        _ => done,
+        other => nat(other).unwrap_or(done),
     }
 }
 

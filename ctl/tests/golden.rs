@@ -139,6 +139,77 @@ fn lip() {
 }
 
 #[test]
+fn snat() {
+    let text = shown("snat");
+    assert_golden!(
+        text + &session(&[
+            "-s snat",
+            "snat show office",
+            "-j snat show office",
+            "snat add office --source 10.0.0.0/8 --out-dev wan0 \
+             --except-destination 100.64.0.0/10 --wan 203.0.113.20-203.0.113.27",
+            "snat add all --out-dev wan0 --wan interface",
+            "snat add office source 10.0.0.0/8,192.168.1.5-192.168.1.9 destination 8.8.8.8 \
+             protocol tcp,udp,132 source-ports 1-1023 destination-ports 80,443 in-dev lan0 \
+             except-source 10.9.0.0/16 except-protocol vrrp except-source-ports 1 \
+             except-destination-ports 25 wan 203.0.113.20 wan 203.0.113.22 \
+             mapping address-and-port-dependent filtering address-dependent pooling arbitrary \
+             port-selection sequential ports 2000-3000 preserve-parity on port-rest 0s \
+             max-ports 100 max-sessions 200 new-sessions-per-second 10 on-exhausted icmp \
+             mss-clamp 1400 hairpin off timeout udp=2m timeout tcp-established=3h position 1",
+            "snat add partner --destination 192.0.2.0/24 --action accept --before office",
+            "snat set office --filtering address-dependent --except-destination none",
+            "snat set office --position 1",
+            "snat set office --in-dev any --mss-clamp path",
+            "snat del office",
+            "snat del office --reset",
+            "snat mappings",
+            "-s snat mappings --rule office --inside 10.0.0.7 --protocol udp",
+            "-br snat map outside 203.0.113.20 limit 1",
+            "-j snat mappings",
+            "snat subscriber 10.0.0.7",
+            "-br snat sub 10.0.0.7",
+            "snat pools",
+            "-br snat pools",
+        ])
+    );
+}
+
+#[test]
+fn dnat() {
+    let text = shown("dnat");
+    assert_golden!(
+        text + &session(&[
+            "-s dnat",
+            "dnat show ssh",
+            "dnat add ssh --on 203.0.113.20:10106 --protocol tcp --to 172.16.102.6:22",
+            "dnat add media on 203.0.113.20:6000-6099 protocol udp to 10.0.0.5:7000-7099",
+            "dnat add web --on 203.0.113.20:80 --protocol tcp --to 10.0.0.5:80 --to 10.0.0.6:80 \
+             --scheduler rr --source 192.0.2.0/24 --in-dev wan0 --source-address translate \
+             --timeout tcp_established=3h",
+            "dnat set ssh --source any --in-dev any",
+            "dnat set ssh --to 172.16.102.7:22",
+            "dnat del ssh",
+        ])
+    );
+}
+
+#[test]
+fn forwarding() {
+    let text = shown("forwarding");
+    assert_golden!(
+        text + &session(&[
+            "forwarding set --policy drop --reverse-path strict",
+            "forwarding rule add lan --in-dev lan0 --source 10.0.0.0/8 --action accept",
+            "forwarding rule add smb destination-ports 445 protocol tcp action reject before lan",
+            "forwarding rule set smb --action drop",
+            "forwarding rule set smb --position 2",
+            "forwarding rule del smb",
+        ])
+    );
+}
+
+#[test]
 fn conn() {
     let text = shown("conn list");
     assert_golden!(

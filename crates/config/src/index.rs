@@ -22,10 +22,13 @@ pub(crate) struct Index {
     /// WAN IPs, disjoint and ascending, each with the first rule that has them.
     wans: Vec<(AddressRange, Arc<str>)>,
     /// What leads inside, by protocol and address, each with its rule.
-    dnat: HashMap<(Protocol, IpAddr), Vec<(PortRange, Arc<str>)>>,
+    dnat: HashMap<(Protocol, IpAddr), PortOwners>,
     group_users: HashMap<String, BTreeSet<String>>,
     pool_users: HashMap<String, BTreeSet<String>>,
 }
+
+/// Ports of an address, each with the rule that leads them inside.
+type PortOwners = Vec<(PortRange, Arc<str>)>;
 
 /// Who has a LIP.
 #[derive(Clone, Debug)]

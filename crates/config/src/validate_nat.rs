@@ -128,8 +128,8 @@ impl Checker<'_> {
             if !self.unicast(&path, first) || (first != last && !self.unicast(&path, last)) {
                 continue;
             }
-            let before = ranges.iter().take(position).map(|range| range.address);
-            if let Some(twice) = before.filter(|other| overlap(*other, range.address)).next() {
+            let mut before = ranges.iter().take(position).map(|range| range.address);
+            if let Some(twice) = before.find(|other| overlap(*other, range.address)) {
                 let address = first.max(twice.first());
                 self.conflict(path.clone(), address, format!("{address} is there twice"));
             }

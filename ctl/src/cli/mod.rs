@@ -1,6 +1,8 @@
 //! The grammar of `dpctl`: its objects, verbs and options, as clap knows them.
 
 mod daemon;
+mod forwarding;
+mod nat;
 mod network;
 mod service;
 mod values;
@@ -10,9 +12,11 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use daemon::*;
+pub use forwarding::*;
+pub use nat::*;
 pub use network::*;
 pub use service::*;
-pub use values::{AddressAndPort, OrNone, TcpFlags};
+pub use values::{AddressAndPort, ListOr, OrNone, TcpFlags, WanAddress};
 
 const AFTER_HELP: &str = "\
 Objects and verbs may be shortened as long as they stay unique: `dpctl addr`, `dpctl neigh li`. \
@@ -30,6 +34,7 @@ Examples:
   dpctl lip add shop 198.18.0.10-198.18.0.41 dev lan0
   dpctl server add shop 198.18.0.121:80 --weight 100
   dpctl server set shop 198.18.0.121:80 --admin drain
+  dpctl snat add office --source 10.0.0.0/8 --out-dev wan0 --wan interface
   dpctl -s service show
   dpctl -j conn list --service shop | jq '.connections | length'
   dpctl explain --in wan0 --from 192.0.2.1 --to 203.0.113.10:80
@@ -160,6 +165,45 @@ Examples:
   dpctl lip del shop 198.18.0.41"
     )]
     Lip(LipVerb),
+    /// Source NAT: outside addresses in the place of inside ones
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  dpctl snat add office --source 10.0.0.0/8 --out-dev wan0 \
+--except-destination 100.64.0.0/10 --wan 203.0.113.20-203.0.113.27
+  dpctl snat add all --out-dev wan0 --wan interface
+  dpctl snat add partner --destination 192.0.2.0/24 --action accept --before office
+  dpctl snat set office --filtering address-dependent --max-ports 2000
+  dpctl snat mappings --inside 10.0.0.7
+  dpctl snat subscriber 10.0.0.7
+  dpctl snat pools"
+    )]
+    Snat(SnatVerb),
+    /// Destination NAT: ports of ours that lead to inside servers
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  dpctl dnat add ssh --on 203.0.113.20:10106 --protocol tcp --to 172.16.102.6:22
+  dpctl dnat add media --on 203.0.113.20:6000-6099 --protocol udp --to 10.0.0.5:7000-7099
+  dpctl dnat add web --on 203.0.113.20:80 --protocol tcp --to 10.0.0.5:80 --to 10.0.0.6:80
+  dpctl dnat set ssh --source 192.0.2.0/24
+  dpctl dnat del ssh"
+    )]
+    Dnat(DnatVerb),
+    /// Routing between interfaces without NAT
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  dpctl forwarding set --policy drop --reverse-path strict
+  dpctl forwarding rule add lan --in-dev lan0 --source 10.0.0.0/8 --action accept
+  dpctl forwarding rule add smb --destination-ports 445 --protocol tcp --action reject \
+--before lan
+  dpctl forwarding show"
+    )]
+    Forwarding(ForwardingVerb),
     /// Connections
     #[command(
         subcommand,

@@ -144,7 +144,11 @@ fn timeout(text: &str) -> Result<(String, OrNone<Duration>), String> {
 }
 
 /// Puts what is given into fields of the API.
-fn put(fields: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
+pub(super) fn put(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    value: Option<impl serde::Serialize>,
+) {
     if let Some(value) = value {
         fields.insert(name.to_owned(), json!(value));
     }

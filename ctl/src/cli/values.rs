@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use config::{AddressRange, MssClamp};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -51,6 +52,71 @@ impl<T: Serialize> Serialize for OrNone<T> {
             Self::Some(value) => serializer.serialize_some(value),
             Self::None => serializer.serialize_none(),
         }
+    }
+}
+
+/// Values with commas between them, or `any` or `none` for no value: the empty list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListOr<T>(pub Vec<T>);
+
+impl<T: FromStr> FromStr for ListOr<T>
+where
+    T::Err: std::fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if matches!(text, "any" | "none") {
+            return Ok(Self(Vec::new()));
+        }
+        let parse = |item: &str| item.trim().parse().map_err(|error: T::Err| error.to_string());
+        text.split(',').map(parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<T: Serialize> Serialize for ListOr<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// What may stand for a source outside: addresses, or `interface` for the interface's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WanAddress {
+    /// The primary address of the interface that a packet leaves by.
+    Interface,
+    /// These.
+    Addresses(AddressRange),
+}
+
+impl FromStr for WanAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "interface" {
+            return Ok(Self::Interface);
+        }
+        let range: Result<AddressRange, _> = text.parse();
+        range.map(Self::Addresses).map_err(|error| format!("{error}; or write `interface`"))
+    }
+}
+
+impl Serialize for WanAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Interface => serializer.serialize_str("interface"),
+            Self::Addresses(range) => range.serialize(serializer),
+        }
+    }
+}
+
+/// Parses `off`, `path` or a number of bytes.
+pub(super) fn mss_clamp(text: &str) -> Result<MssClamp, String> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(MssClamp::Off),
+        ("path", _) => Ok(MssClamp::Path),
+        (_, Ok(bytes)) if bytes != 0 => Ok(MssClamp::Bytes(bytes)),
+        _ => Err(format!("`{text}` is not off, path or a number of bytes from 1 to 65535")),
     }
 }
 

@@ -4,6 +4,8 @@ mod configuration;
 mod connections;
 mod daemon;
 mod explain;
+mod forwarding;
+mod nat;
 mod network;
 mod services;
 mod statistics;
@@ -23,6 +25,9 @@ pub(crate) fn run(session: &mut Session<'_>, build: Build, command: &Command) ->
         Command::Service(verb) => services::service(session, verb),
         Command::Server(verb) => services::server(session, verb),
         Command::Lip(verb) => services::lip(session, verb),
+        Command::Snat(verb) => nat::snat(session, verb),
+        Command::Dnat(verb) => nat::dnat(session, verb),
+        Command::Forwarding(verb) => forwarding::forwarding(session, verb),
         Command::Conn(verb) => connections::conn(session, verb),
         Command::Stats(args) => statistics::stats(session, args),
         Command::Counters(args) => statistics::counters(session, args),

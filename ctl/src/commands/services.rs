@@ -20,7 +20,10 @@ fn removal(reset: bool) -> Removal {
 }
 
 /// A change that changes nothing is a slip of the fingers.
-fn something(fields: Map<String, Value>, options: &str) -> Result<Map<String, Value>, CtlError> {
+pub(super) fn something(
+    fields: Map<String, Value>,
+    options: &str,
+) -> Result<Map<String, Value>, CtlError> {
     if fields.is_empty() {
         return Err(CtlError::usage(format!("nothing to change: give {options}")));
     }
@@ -125,7 +128,7 @@ fn services(list: &[ServiceInfo], options: &Options) -> String {
     format!("{text}\n{}", table.text(""))
 }
 
-fn traffic(traffic: &Traffic) -> [String; 5] {
+pub(super) fn traffic(traffic: &Traffic) -> [String; 5] {
     [
         traffic.refused.to_string(),
         traffic.in_packets.to_string(),
@@ -186,7 +189,7 @@ fn one_service(info: &ServiceInfo, options: &Options) -> String {
     text
 }
 
-fn amount(packets: u64, bytes: u64) -> String {
+pub(super) fn amount(packets: u64, bytes: u64) -> String {
     format!("{}, {}", units::count(packets, "packet"), units::bytes(bytes))
 }
 
