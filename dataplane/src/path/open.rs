@@ -6,11 +6,11 @@
 use balance::{NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
-use flow::{ConnId, Flow, FlowId, InsertError, LeaseKind, NewCold, State};
+use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
 use nat::reuse::Pair;
 use pool::{GroupKey, LeaseError};
-use types::{FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
+use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
@@ -57,7 +57,55 @@ pub fn open<I: Io>(core: &mut Core<I::Packet>, io: &mut I, burst: &mut Burst<I::
     }
 }
 
-/// Two passes: what the second one writes is on its way into the cache while the first one decides.
+/// A conn that has its server and its lease, and goes into the table next.
+struct Pending {
+    /// Its packet.
+    at: usize,
+    conn: Prepared,
+    cold: NewCold,
+    client: u32,
+    group: GroupKey,
+    lport: u16,
+    on_limit: Refusal,
+}
+
+/// The pending conns of a burst: memory answers for all of them at once.
+#[derive(Default)]
+struct Ahead {
+    pending: [Option<Pending>; AHEAD],
+    count: usize,
+    /// One bit for each of 256 ends of hashes: a key of it has been opened, or is pending.
+    seen: [Mask; SEEN],
+}
+
+/// Conns that are pending at once: enough to have all loads under way that a CPU can have.
+const AHEAD: usize = 8;
+/// Words of [`Ahead::seen`].
+const SEEN: usize = 4;
+
+impl Ahead {
+    /// Whether a packet before it in the burst may have had the same key; notes this one.
+    fn sees(&mut self, hash: u64) -> bool {
+        let Some(word) = self.seen.get_mut(hash as usize / BURST_MAX % SEEN) else { return true };
+        let bit = 1 << (hash as usize % BURST_MAX);
+        let seen = *word & bit != 0;
+        *word |= bit;
+        seen
+    }
+
+    /// Puts all pending conns into the table.
+    fn commit<P: Packet>(&mut self, core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+        for place in self.pending.iter_mut().take(self.count) {
+            if let Some(pending) = place {
+                commit_pending(core, burst, pending, now);
+            }
+            *place = None;
+        }
+        self.count = 0;
+    }
+}
+
+/// Two passes: the first one decides, the second one reserves and commits.
 fn open_missed<I: Io>(
     core: &mut Core<I::Packet>,
     io: &mut I,
@@ -74,14 +122,25 @@ fn open_missed<I: Io>(
             }
         }
     }
+    let mut ahead = Ahead::default();
     for at in ones(opening) {
-        let meta = burst.meta(at);
-        // A packet before it in the burst may have opened the conn.
-        match core.table.lookup(&meta.parsed.key, meta.hash) {
-            Some(flow) => burst.meta_mut(at).flow = Some(flow),
-            None => commit_packet(core, io, burst, at, now),
+        let (key, hash) = (burst.meta(at).parsed.key, burst.meta(at).hash);
+        if ahead.sees(hash) {
+            // A packet before it in the burst may have opened the conn.
+            ahead.commit(core, burst, now);
+            if let Some(flow) = core.table.lookup(&key, hash) {
+                burst.meta_mut(at).flow = Some(flow);
+                continue;
+            }
         }
+        if ahead.count >= AHEAD || core.table.room() as usize <= ahead.count {
+            ahead.commit(core, burst, now);
+        }
+        let Some(place) = ahead.pending.get_mut(ahead.count) else { continue };
+        reserve_packet(core, io, burst, (at, now), place);
+        ahead.count += usize::from(place.is_some());
     }
+    ahead.commit(core, burst, now);
 }
 
 /// Decides about one packet whose conn was over, and opens a new one for it.
@@ -94,19 +153,26 @@ pub(super) fn open_one<I: Io>(
 ) {
     burst.meta_mut(at).flow = None;
     match decide(&core.snapshot, burst.meta(at)) {
-        Decision::Open { .. } => commit_packet(core, io, burst, at, now),
+        Decision::Open { .. } => {
+            let mut pending = None;
+            reserve_packet(core, io, burst, (at, now), &mut pending);
+            if let Some(pending) = &pending {
+                commit_pending(core, burst, pending, now);
+            }
+        }
         Decision::Refuse { verdict, refusal } => {
             reply::refuse(core, burst, at, verdict, refusal, now);
         }
     }
 }
 
-fn commit_packet<I: Io>(
+/// Takes what the conn of a packet needs but its place in the table; refuses it without that.
+fn reserve_packet<I: Io>(
     core: &mut Core<I::Packet>,
     io: &mut I,
     burst: &mut Burst<I::Packet>,
-    at: usize,
-    now: Now,
+    (at, now): (usize, Now),
+    pending: &mut Option<Pending>,
 ) {
     let opening = opening_of(burst.packet(at), &burst.meta(at).parsed);
     if core.table.is_full() {
@@ -118,9 +184,9 @@ fn commit_packet<I: Io>(
             }
         }
     }
-    match commit(core, &opening, now) {
-        Ok(flow) => burst.meta_mut(at).flow = Some(flow),
-        Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+    let hash = burst.meta(at).hash;
+    if let Err((verdict, refusal)) = reserve(core, &opening, (at, hash), now, pending) {
+        reply::refuse(core, burst, at, verdict, refusal, now);
     }
 }
 
@@ -200,13 +266,15 @@ fn opening_of<P: Packet>(packet: Option<&P>, parsed: &Parsed) -> Opening {
     opening
 }
 
-/// Takes a server, a lease and a place in the table.
-fn commit<P: Packet>(
+/// Takes a server and a lease. `hash` is that of the packet's key.
+fn reserve<P: Packet>(
     core: &mut Core<P>,
     opening: &Opening,
+    (at, mut hash): (usize, u64),
     now: Now,
-) -> Result<FlowId, (Verdict, Refusal)> {
-    let Core { snapshot, table, leases, cells, classes, next_lip, secrets, counters, .. } = core;
+    pending: &mut Option<Pending>,
+) -> Result<(), (Verdict, Refusal)> {
+    let Core { snapshot, table, leases, cells, classes, next_lip, secrets, .. } = core;
     let Some(service) = snapshot.services.lookup(&opening.key) else {
         return Err((Verdict::Internal, Refusal::Silent));
     };
@@ -237,22 +305,44 @@ fn commit<P: Packet>(
         (forward.src, forward.dst) = (key.src, key.dst);
         (forward.sport, forward.dport) = (key.sport, key.dport);
         forward.zone = key.zone;
+        hash = table.hash(&key);
     }
     let cold = NewCold { service: spec.slot, rs: server.slot, lease: LeaseKind::Lip };
-    match table.insert(forward, reverse, cold, now) {
+    *pending = Some(Pending {
+        at,
+        conn: table.prepare(forward, reverse, cold, hash),
+        cold,
+        client,
+        group: GroupKey { lip, ..group },
+        lport,
+        on_limit: refusal(spec.on_limit),
+    });
+    Ok(())
+}
+
+/// Takes a place in the table; without one, what was reserved goes back.
+fn commit_pending<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    pending: &Pending,
+    now: Now,
+) {
+    let Pending { at, conn, cold, client, group, lport, on_limit } = pending;
+    let error = match core.table.insert_prepared(conn, now) {
         Ok(conn) => {
-            counters.add(Event::Opened, 1);
-            Ok(conn.forward())
+            core.counters.add(Event::Opened, 1);
+            burst.meta_mut(*at).flow = Some(conn.forward());
+            return;
         }
-        Err(error) => {
-            leases.give_back(&GroupKey { lip, ..group }, lport, None);
-            cells.abandoned(spec.slot, server.slot, client, now);
-            Err(match error {
-                InsertError::Full => (Verdict::TableFull, refusal(spec.on_limit)),
-                InsertError::Exists(_) => (Verdict::BadState, Refusal::Silent),
-            })
-        }
-    }
+        Err(error) => error,
+    };
+    core.leases.give_back(group, *lport, None);
+    core.cells.abandoned(cold.service, cold.rs, *client, now);
+    let (verdict, refusal) = match error {
+        InsertError::Full => (Verdict::TableFull, *on_limit),
+        InsertError::Exists(_) => (Verdict::BadState, Refusal::Silent),
+    };
+    reply::refuse(core, burst, *at, verdict, refusal, now);
 }
 
 /// Zone of the forward flows of services that schedule each packet on its own.

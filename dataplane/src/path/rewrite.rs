@@ -33,8 +33,14 @@ fn rewrite_one<P: Packet>(
 ) -> Result<(), Verdict> {
     let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
     let id = meta.flow.ok_or(Verdict::Internal)?;
-    let flow = core.table.flow(id).ok_or(Verdict::Internal)?;
-    reachable(core, flow)?;
+    let mut flow = core.table.flow(id).ok_or(Verdict::Internal)?;
+    let next_hop = NextHopId(flow.next_hop);
+    if flow.fib_generation != core.snapshot.fib.generation() || next_hop.is_none() {
+        reachable_anew(core, id)?;
+        flow = core.table.flow(id).ok_or(Verdict::Internal)?;
+    } else {
+        is_up(core, next_hop)?;
+    }
     let mut mtu = core.snapshot.fib.mtu_floor();
     if meta.parsed.ip_total_len > mtu {
         mtu = mtu_towards(core, flow.new_dst);
@@ -62,15 +68,6 @@ fn rewrite_one<P: Packet>(
 /// Whether there is a way to where the flow's packets go: seen before they are changed, so that their
 /// sender can be told.
 #[inline(always)]
-fn reachable<P: Packet>(core: &Core<P>, flow: &Flow) -> Result<(), Verdict> {
-    let next_hop = NextHopId(flow.next_hop);
-    if flow.fib_generation != core.snapshot.fib.generation() || next_hop.is_none() {
-        return reachable_anew(core, flow.new_dst);
-    }
-    is_up(core, next_hop)
-}
-
-#[inline(always)]
 fn is_up<P: Packet>(core: &Core<P>, next_hop: NextHopId) -> Result<(), Verdict> {
     if core.snapshot.next_hops.read(next_hop).state == NextHopState::Failed {
         // Control asks again while somebody wants to go there.
@@ -80,13 +77,22 @@ fn is_up<P: Packet>(core: &Core<P>, next_hop: NextHopId) -> Result<(), Verdict> 
     Ok(())
 }
 
+/// The same for a flow whose way has to be looked up; it keeps it.
 #[cold]
-fn reachable_anew<P: Packet>(core: &Core<P>, destination: u32) -> Result<(), Verdict> {
-    match egress::resolve(core, destination) {
-        Way::To(next_hop) => is_up(core, next_hop),
-        Way::Wait(_) => Ok(()),
-        Way::None => Err(Verdict::NoRoute),
+fn reachable_anew<P: Packet>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdict> {
+    let destination = core.table.flow(id).ok_or(Verdict::Internal)?.new_dst;
+    let next_hop = match egress::resolve(core, destination) {
+        Way::To(next_hop) => next_hop,
+        Way::Wait(_) => return Ok(()),
+        Way::None => return Err(Verdict::NoRoute),
+    };
+    is_up(core, next_hop)?;
+    let generation = core.snapshot.fib.generation();
+    if let Some(flow) = core.table.flow_mut(id) {
+        flow.next_hop = next_hop.0;
+        flow.fib_generation = generation;
     }
+    Ok(())
 }
 
 /// What may be sent towards `destination`: the route's MTU, or its interface's.
