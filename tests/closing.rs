@@ -28,7 +28,11 @@ struct Pair {
 
 impl Pair {
     fn new() -> Option<Self> {
-        let lab = Lab::new(Arm::Two, Load::Light)?;
+        Self::on(Arm::Two)
+    }
+
+    fn on(arm: Arm) -> Option<Self> {
+        let lab = Lab::new(arm, Load::Light)?;
         let listeners = [0, 1]
             .map(|index| listen(&lab.servers[index], &format!("{}:80", lab.server_address(index))));
         Some(Self { lab, listeners })
@@ -73,8 +77,17 @@ fn hears_nothing(mut stream: &TcpStream, time: Duration) {
 }
 
 #[test]
-fn data_flows_on_after_a_fin() {
-    let Some(pair) = Pair::new() else { return };
+fn data_flows_on_after_a_fin_two_arm() {
+    data_flows_on_after_a_fin(Arm::Two);
+}
+
+#[test]
+fn data_flows_on_after_a_fin_one_arm() {
+    data_flows_on_after_a_fin(Arm::One);
+}
+
+fn data_flows_on_after_a_fin(arm: Arm) {
+    let Some(pair) = Pair::on(arm) else { return };
     let daemon = Daemon::start(&pair.lab, &pair.config());
     let megabyte: Vec<u8> = (0..1 << 20).map(|n: u32| (n >> 3) as u8).collect();
     for client_first in [true, false] {
@@ -102,8 +115,17 @@ fn data_flows_on_after_a_fin() {
 }
 
 #[test]
-fn a_reset_from_either_side_arrives() {
-    let Some(pair) = Pair::new() else { return };
+fn a_reset_from_either_side_arrives_two_arm() {
+    a_reset_from_either_side_arrives(Arm::Two);
+}
+
+#[test]
+fn a_reset_from_either_side_arrives_one_arm() {
+    a_reset_from_either_side_arrives(Arm::One);
+}
+
+fn a_reset_from_either_side_arrives(arm: Arm) {
+    let Some(pair) = Pair::on(arm) else { return };
     let daemon = Daemon::start(&pair.lab, &pair.config());
     let (client, server) = pair.open(0);
     says(&client, &server, b"hello");
@@ -187,8 +209,17 @@ fn idle_udp_expires_and_opens_anew() {
 }
 
 #[test]
-fn a_draining_server_keeps_what_it_has() {
-    let Some(pair) = Pair::new() else { return };
+fn a_draining_server_keeps_what_it_has_two_arm() {
+    a_draining_server_keeps_what_it_has(Arm::Two);
+}
+
+#[test]
+fn a_draining_server_keeps_what_it_has_one_arm() {
+    a_draining_server_keeps_what_it_has(Arm::One);
+}
+
+fn a_draining_server_keeps_what_it_has(arm: Arm) {
+    let Some(pair) = Pair::on(arm) else { return };
     let daemon = Daemon::start(&pair.lab, &pair.config());
     let (client, server) = pair.open(0);
     daemon.ctl.run(&["server", "set", "web", "198.18.0.121:80", "--admin", "drain"]);

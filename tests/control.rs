@@ -114,7 +114,7 @@ fn a_client_that_never_speaks_stalls_nobody() {
     let _nginx = Nginx::start_all(&lab);
     let daemon = Daemon::start(&lab, &lab.config());
     let mut silent: Vec<UnixStream> =
-        (0..50).map(|_| UnixStream::connect(&daemon.socket).unwrap()).collect();
+        (0..300).map(|_| UnixStream::connect(&daemon.socket).unwrap()).collect();
     for (index, stream) in silent.iter_mut().enumerate() {
         let half: &[u8] = match index % 4 {
             0 => b"",

@@ -2,11 +2,13 @@
 //! - the daemon is ready within two seconds without huge pages, and stops at once with exit code 0,
 //!   leaving no socket, process or interface;
 //! - `--check` prints the memory plan and touches nothing; a bad file is refused with line and column,
-//!   exit code 1, before any device is opened;
+//!   and a CPU that is not there by its number, exit code 1, before any device is opened;
 //! - SIGTERM lets conns end within `shutdown.drain` while new ones are refused; a second one ends at once;
 //! - SIGHUP re-applies the file, and a bad file changes nothing;
 //! - a second instance on the same socket refuses; after SIGKILL the next one starts;
 //! - a reload under load fails no request;
+//! - a worker that hangs is noticed, and neither the API nor the end waits for it;
+//! - after the start the daemon has the privileges that it needs and no others;
 //! - without a daemon the CLI says in one line which socket it tried and how to start one.
 
 use std::fs;
@@ -77,8 +79,17 @@ fn a_bad_file_is_refused_with_its_place() {
 }
 
 #[test]
-fn sigterm_drains_and_a_second_one_ends() {
-    let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
+fn sigterm_drains_and_a_second_one_ends_two_arm() {
+    sigterm_drains_and_a_second_one_ends(Arm::Two);
+}
+
+#[test]
+fn sigterm_drains_and_a_second_one_ends_one_arm() {
+    sigterm_drains_and_a_second_one_ends(Arm::One);
+}
+
+fn sigterm_drains_and_a_second_one_ends(arm: Arm) {
+    let Some(lab) = Lab::new(arm, Load::Light) else { return };
     let mut config = lab.config();
     config["shutdown"] = serde_json::json!({ "drain": "20s" });
     config["services"]["web"]["servers"] = serde_json::json!([{ "address": "198.18.0.121:80" }]);
@@ -224,4 +235,100 @@ fn a_worker_that_hangs_is_noticed() {
         log.contains("worker does not come round") && log.contains("comes round again")
     });
     daemon.stop();
+}
+
+/// By what DPDK names the threads of its lcores; tokio has workers, too.
+fn is_worker(name: &str) -> bool {
+    name.starts_with("rte-worker") || name.starts_with("lcore-worker")
+}
+
+/// The threads of a process: names and numbers.
+fn threads(pid: u32) -> Vec<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let task = |task: std::io::Result<fs::DirEntry>| {
+        let path = task.unwrap().path();
+        let name = fs::read_to_string(path.join("comm")).unwrap().trim().to_owned();
+        (name, path.file_name().unwrap().to_string_lossy().into_owned())
+    };
+    tasks.map(task).collect()
+}
+
+#[test]
+fn a_worker_that_hangs_does_not_hold_up_the_end() {
+    let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
+    let mut daemon = Daemon::start(&lab, &lab.config());
+    let threads = threads(daemon.process().pid());
+    let worker = threads.iter().find(|(name, _)| is_worker(name));
+    let (_, worker) = worker.unwrap_or_else(|| panic!("no worker in {threads:?}"));
+    // Stops this one thread, as nothing but ptrace can: PTRACE_SEIZE, PTRACE_INTERRUPT.
+    let ptrace = if cfg!(target_arch = "x86_64") { 101 } else { 117 };
+    let stop = format!(
+        "syscall({ptrace}, 0x4206, {worker}, 0, 0) == 0 or die $!; \
+         syscall({ptrace}, 0x4207, {worker}, 0, 0) == 0 or die $!; sleep 30"
+    );
+    let mut tracer = Command::new("perl").args(["-e", &stop]).spawn().unwrap();
+    wait_until("it is noticed", Duration::from_secs(3), || {
+        daemon.log().contains("worker does not come round")
+    });
+    // The API still answers what needs no worker, and does not wait for ever for what needs one.
+    assert!(daemon.ctl.run(&["status"]).contains("does not come round"));
+    let refused = daemon.ctl.try_run(&["conn", "list"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("worker 0 does not come round"), "{}", refused.stderr);
+    daemon.process().signal(Signal::TERM);
+    wait_until("it ends without the worker", Duration::from_secs(5), || {
+        daemon.log().contains("workers do not end")
+    });
+    // A thread that is traced is not buried before its tracer.
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    assert_eq!(daemon.process().wait(Duration::from_secs(2)), 1);
+    daemon.assert_gone();
+}
+
+#[test]
+fn privileges_that_are_not_needed_are_gone() {
+    let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
+    let mut config = lab.config();
+    let mut daemon = Daemon::start(&lab, &config);
+    let pid = daemon.process().pid();
+    let field = |task: &str, name: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{task}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        line.unwrap_or_else(|| panic!("no {name} in {status}")).to_owned()
+    };
+    let caps = |task: &str| u64::from_str_radix(&field(task, "CapPrm"), 16).unwrap();
+    let (net_admin, net_raw, ipc_lock, sys_admin) = (1 << 12, 1 << 13, 1 << 14, 1 << 21);
+    let later: u64 = net_admin | net_raw | ipc_lock | sys_admin;
+    assert_eq!(caps(&pid.to_string()) & !later, 0, "of the main thread");
+    assert_ne!(caps(&pid.to_string()) & net_raw, 0);
+    for (name, task) in threads(pid) {
+        assert_eq!(field(&task, "NoNewPrivs"), "1", "{name}");
+        if is_worker(&name) {
+            assert_eq!(caps(&task), 0, "{name}");
+        }
+    }
+    // What it does later it still can.
+    config["log"] = serde_json::json!({ "level": "debug" });
+    daemon.reload(&config);
+    wait_until("the file is applied", Duration::from_secs(3), || {
+        daemon.ctl.run(&["log", "show"]).contains("debug")
+    });
+    daemon.ctl.run(&["server", "del", "web", "198.18.0.121:80"]);
+    daemon.ctl.run(&["config", "save"]);
+    daemon.stop();
+}
+
+#[test]
+fn cpus_that_are_not_there_are_named() {
+    let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
+    let mut config = lab.config();
+    config["workers"]["cpus"] = "1,1000-1001".into();
+    fs::write(lab.path("dpnat.yaml"), config.to_string()).unwrap();
+    for arguments in [&["--check"][..], &[]] {
+        let refused = run(Daemon::command(&lab).args(arguments));
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("CPUs 1000, 1001 are not there"), "{}", refused.stderr);
+        assert!(!refused.stderr.contains("EAL"), "DPDK was started: {}", refused.stderr);
+    }
 }

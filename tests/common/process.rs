@@ -85,6 +85,11 @@ impl Running {
         String::from_utf8_lossy(all.get(self.before..).unwrap_or_default()).into_owned()
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The exit code, if it has ended.
     pub fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(code)
