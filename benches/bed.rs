@@ -158,6 +158,7 @@ fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
         next_hops: next_hops.shared(),
         steering: Arc::new(Steering::new(1, SEED).expect("one worker")),
         earlier: Arc::default(),
+        gateway: None,
         interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).map(interface).collect(),
         policy: Policy::default(),
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use balance::{ServiceKey, Services};
 use fib::{Fib, NextHops};
 use flow::{ImportError, LeaseKind, Record};
+use nat::Gateway;
 use steer::{Earlier, Role, Steering};
-use types::{FlowKey, MacAddr, WorkerId};
+use types::{EthPortId, FlowKey, MacAddr, Proto, WorkerId};
 
 /// What a worker knows of the configuration, swapped whole between bursts.
 ///
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub steering: Arc<Steering>,
     /// What was steered otherwise before and may have conns from then.
     pub earlier: Arc<Earlier>,
+    /// Rules of SNAT, port forwards and forwarding, if there are any.
+    pub gateway: Option<Arc<Gateway>>,
     /// Interfaces by [`types::EthPortId`].
     pub interfaces: Arc<[Interface]>,
     /// What holds for all services.
@@ -41,19 +44,23 @@ pub struct Home {
 }
 
 impl Snapshot {
-    /// The worker that owns a key, as it arrives at an address of this role.
+    /// The worker that owns a key, as it arrives by an interface at an address of this role; `None` is
+    /// an address that is not ours.
     #[inline]
-    pub fn owner(&self, role: Option<fib::Role>, key: &FlowKey) -> WorkerId {
-        let role = match role {
-            Some(fib::Role::Lip) => Role::Lip,
+    pub fn owner(&self, role: Option<fib::Role>, key: &FlowKey, in_dev: EthPortId) -> WorkerId {
+        let role = match (role, &self.gateway) {
+            (Some(fib::Role::Lip), _) => Role::Lip,
+            (Some(fib::Role::WanIp), Some(gateway)) => wan_role(gateway, key, in_dev),
+            (None, Some(gateway)) => transit_role(gateway, key),
             _ => vip_role(&self.services, key),
         };
         self.steering.owner(role, key)
     }
 
-    /// The worker that owns a key, by the role that its destination has.
+    /// The worker that owns a key, by the role that its destination has, wherever it arrives.
     pub fn owner_of(&self, key: &FlowKey) -> WorkerId {
-        self.owner(self.fib.owner(key.dst).map(|owner| owner.role), key)
+        let role = self.fib.owner(key.dst).map(|owner| owner.role);
+        self.owner(role, key, EthPortId(u16::MAX))
     }
 
     /// What of earlier steering its successor has to remember: with these services, of which those at these
@@ -96,6 +103,23 @@ impl Snapshot {
     }
 }
 
+/// By what the owner of a key to a WAN IP is found: what comes from inside goes to the worker of its
+/// sender's mappings, and so does what a port forward takes; other things go by the port.
+fn wan_role(gateway: &Gateway, key: &FlowKey, in_dev: EthPortId) -> Role {
+    let by_source = Proto::from_number(key.proto).is_none()
+        || gateway.has_forward(key.dst, key.dport, key.proto)
+        || gateway.is_inside(key.src, in_dev);
+    if by_source { Role::Source } else { Role::Wan }
+}
+
+/// By what the owner of a key to nobody of ours is found: its source, whose mappings are there. Replies of
+/// servers that know their clients go where the clients' packets go, and so does what has no ports.
+fn transit_role(gateway: &Gateway, key: &FlowKey) -> Role {
+    let by_destination =
+        Proto::from_number(key.proto).is_none() || gateway.is_server(key.src, key.sport, key.proto);
+    if by_destination { Role::Destination } else { Role::Source }
+}
+
 /// By what the owner of a key to a VIP is found.
 #[inline]
 pub fn vip_role(services: &Services, key: &FlowKey) -> Role {
@@ -126,4 +150,18 @@ pub struct Policy {
     /// Answer TCP and UDP to a VIP or an address of ours that nobody serves with a reset or a
     /// port unreachable, as a host does; drop it silently otherwise.
     pub reject_unserved: bool,
+    /// Which sources are taken for forged.
+    pub reverse_path: ReversePath,
+}
+
+/// Whether a packet that is to be forwarded must come from where its source is (RFC 3704).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReversePath {
+    /// No.
+    #[default]
+    Off,
+    /// There must be a route to its source.
+    Loose,
+    /// The route to its source must lead by the interface that it came by.
+    Strict,
 }

@@ -82,6 +82,8 @@ names! {
         Expired = "conn.expired",
         /// Conns that had to go because the table was full.
         Evicted = "conn.evicted",
+        /// Packets routed on without a conn.
+        Forwarded = "packet.forwarded",
         /// Conns that a newer SYN replaced.
         Reopened = "conn.reopened",
         /// Packets sent on to a worker that has their conn though it does not own their key, or may have it.

@@ -9,6 +9,7 @@ use wire::{Icmpv4, Ipv4, Tcp, Udp, checksum, ethernet, icmpv4, ipv4, tcp, udp};
 use super::change::answer;
 use super::{Control, Reply, State, not_found, unavailable};
 use crate::path::explain::{Explanation, Outcome, Refusal};
+use crate::path::gateway::Opening;
 use crate::worker::link::{Command, Explain};
 
 /// The source port of a packet that has none given, and the identifier of such an echo request.
@@ -214,6 +215,25 @@ impl State {
                 }
                 (Verdict::Sent, None)
             }
+            Outcome::OpensNat(opening) => {
+                stage("steer", steered(told.owner, worker));
+                stage("lookup", "of no conn".to_owned());
+                stage("open", self.opening(opening));
+                (Verdict::Sent, None)
+            }
+            Outcome::Forwarded { by } => {
+                stage("steer", steered(told.owner, worker));
+                stage("lookup", "of no conn".to_owned());
+                let why = match by {
+                    None => "no rule of snat matches".to_owned(),
+                    Some(found) if found.excepted => {
+                        format!("{} excepts it", self.snat_rule(found.index))
+                    }
+                    Some(found) => format!("{} accepts it", self.snat_rule(found.index)),
+                };
+                stage("open", format!("{why}: it is routed on unchanged"));
+                (Verdict::Sent, None)
+            }
             Outcome::Opens { service, server, .. } => {
                 stage("steer", steered(told.owner, worker));
                 stage("lookup", "of no conn".to_owned());
@@ -238,6 +258,20 @@ impl State {
             worker: told.owner.0,
             stages,
             plan,
+        }
+    }
+
+    /// A rule of source NAT, for people.
+    fn snat_rule(&self, index: usize) -> String {
+        let name = self.config.snat.get_index(index).map_or("", |(name, _)| name.as_str());
+        format!("rule {} of snat, `{name}`,", index + 1)
+    }
+
+    fn opening(&self, opening: Opening) -> String {
+        match opening {
+            Opening::Out { rule, .. } => format!("{} translates its source", self.snat_rule(rule)),
+            Opening::In => "a mapping leads it inside".to_owned(),
+            Opening::Forward { .. } => "a port forward leads it inside".to_owned(),
         }
     }
 

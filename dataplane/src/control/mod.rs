@@ -193,7 +193,7 @@ impl Control {
             config: Arc::clone(compiler.config()),
             interfaces: Arc::clone(&snapshot.interfaces),
             // As a host does, so that a mistyped port is told from a dead balancer.
-            policy: Policy { stopping: false, reject_unserved: true },
+            policy: Policy { reject_unserved: true, ..Policy::default() },
             snapshot,
             max_connections,
             clock,

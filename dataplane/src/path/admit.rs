@@ -1,25 +1,63 @@
 //! Stage `admit`: is it for an address of ours? ARP and echo are answered here.
 
 use fib::Role;
-use types::{EthPortId, Now, Packet, Verdict};
+use types::{EthPortId, Now, Packet, Proto, Verdict};
 use wire::{Arp, Kind, arp};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::reply;
+use crate::path::{gateway, reply};
+use crate::snapshot::ReversePath;
 use crate::worker::Core;
 use crate::worker::link::{Event, Learned};
 
 /// Lets through what is for a VIP or a LIP, answers what we answer, ends the rest.
 #[inline]
 pub fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+    let forwards = core.snapshot.gateway.is_some();
     for at in ones(burst.live()) {
         let meta = burst.meta(at);
         match core.snapshot.fib.owner(meta.parsed.key.dst) {
             Some(owner) if matches!(meta.parsed.kind, Kind::Tcp | Kind::Udp) => {
                 burst.meta_mut(at).role = Some(owner.role);
             }
+            None if forwards && meta.parsed.kind != Kind::Arp => transit(core, burst, at),
             owner => unusual(core, burst, at, owner.map(|owner| owner.role), now),
         }
+    }
+}
+
+/// What is for nobody of ours, where packets are forwarded.
+#[inline]
+fn transit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
+    let meta = burst.meta_mut(at);
+    meta.role = None;
+    let (src, in_dev) = (meta.parsed.key.src, EthPortId(meta.interface));
+    if core.snapshot.policy.reverse_path != ReversePath::Off
+        && !gateway::passes_reverse_path(&core.snapshot, src, in_dev)
+    {
+        burst.end(at, Verdict::ReversePath);
+        return;
+    }
+    let meta = burst.meta(at);
+    match meta.parsed.kind {
+        Kind::IcmpError => check_error(burst, at),
+        // Neither query nor error: of the others none passes (RFC 5508 REQ-11).
+        Kind::OtherIp if meta.parsed.key.proto == Proto::Icmp.number() => {
+            burst.end(at, Verdict::BadIcmp);
+        }
+        _ => {}
+    }
+}
+
+/// Ends an ICMP error that is forged or damaged.
+fn check_error<P: Packet>(burst: &mut Burst<P>, at: usize) {
+    let Some((packet, meta)) = burst.both(at) else { return };
+    // It goes to whom the quoted packet came from (RFC 1122 §3.2.2), or it is forged.
+    let to_sender = meta.parsed.inner.dst == meta.parsed.key.dst;
+    // RFC 5508 REQ-3: an error that was damaged on its way is dropped.
+    let pulled = packet.pull(meta.parsed.ip_end());
+    if !to_sender || !pulled || wire::verify_icmp(packet.bytes(), &meta.parsed).is_err() {
+        burst.end(at, Verdict::BadIcmp);
     }
 }
 
@@ -36,17 +74,16 @@ fn unusual<P: Packet>(
         (Kind::Arp, _) => answer_arp(core, burst, at),
         (_, None) => burst.end(at, Verdict::NotOurs),
         (Kind::IcmpError, Some(role)) => {
-            let Some((packet, meta)) = burst.both(at) else { return };
-            meta.role = Some(role);
-            // It goes to whom the quoted packet came from (RFC 1122 §3.2.2), or it is forged.
-            let to_sender = meta.parsed.inner.dst == meta.parsed.key.dst;
-            // RFC 5508 REQ-3: an error that was damaged on its way is dropped.
-            let pulled = packet.pull(meta.parsed.ip_end());
-            if !to_sender || !pulled || wire::verify_icmp(packet.bytes(), &meta.parsed).is_err() {
-                burst.end(at, Verdict::BadIcmp);
-            }
+            burst.meta_mut(at).role = Some(role);
+            check_error(burst, at);
         }
         (Kind::IcmpQuery, _) => reply::echo(core, burst, at, now),
+        (Kind::IcmpReply, Some(Role::WanIp)) => burst.meta_mut(at).role = role,
+        (Kind::OtherIp, Some(Role::WanIp))
+            if burst.meta(at).parsed.key.proto != Proto::Icmp.number() =>
+        {
+            burst.meta_mut(at).role = role;
+        }
         (Kind::IcmpReply, _) => burst.end(at, Verdict::NoConn),
         _ => burst.end(at, Verdict::UnknownProtocol),
     }

@@ -27,6 +27,8 @@ pub struct Meta {
     pub role: Option<fib::Role>,
     /// Which other workers have been asked for its conn, from `steer` on if there are several.
     pub asked: Asked,
+    /// It was translated here already and comes from a WAN IP of another worker's.
+    pub looped: bool,
 }
 
 /// Up to [`BURST_MAX`] packets on their way through the stages.
@@ -74,6 +76,7 @@ impl<P> Burst<P> {
         for meta in self.meta.iter_mut().take(count) {
             meta.interface = interface.0;
             meta.flow = None;
+            meta.looped = false;
         }
     }
 

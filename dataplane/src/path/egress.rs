@@ -5,6 +5,7 @@ use types::{EthPortId, Io, MacAddr, Now, Packet, Verdict};
 use wire::{Ethernet, ethernet};
 
 use crate::path::burst::{Burst, ones};
+use crate::path::forward;
 use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
 use crate::worker::held::Waiting;
@@ -33,7 +34,11 @@ pub fn egress<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
                     continue;
                 }
                 Way::None => {
-                    burst.end(at, Verdict::NoRoute);
+                    if !forward::loops_back(core, destination)
+                        || !forward::loop_back(core, burst, at)
+                    {
+                        burst.end(at, Verdict::NoRoute);
+                    }
                     continue;
                 }
             }

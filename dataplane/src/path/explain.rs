@@ -1,10 +1,12 @@
 //! What would happen to a packet: the stages up to `decide`, on a copy, changing nothing.
 
 use flow::Record;
+use nat::rules::RuleMatch;
 use types::{Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::{Kind, ParseError, Parsed};
 
 use crate::path::burst::Meta;
+use crate::path::gateway::{Opening, passes_reverse_path};
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
 use crate::path::steer::Asked;
@@ -42,6 +44,13 @@ pub enum Outcome {
         server: usize,
         /// Its slot.
         server_slot: Slot,
+    },
+    /// It opens a conn of SNAT or of a port forward.
+    OpensNat(Opening),
+    /// It is routed on as it is.
+    Forwarded {
+        /// The rule of `snat` that says so, if one does.
+        by: Option<RuleMatch>,
     },
     /// It is answered by us.
     Answered,
@@ -110,11 +119,17 @@ fn explain_packet<P: Packet>(
             }
             return explanation;
         }
-        (_, None) => {
+        (_, None) if core.snapshot.gateway.is_none() => {
             explanation.outcome = refused(Verdict::NotOurs);
             return explanation;
         }
+        (_, None) if !passes_reverse_path(&core.snapshot, meta.parsed.key.src, interface) => {
+            explanation.outcome = refused(Verdict::ReversePath);
+            return explanation;
+        }
+        (_, None) => {}
         (Kind::IcmpQuery, _) => return explanation,
+        (_, Some(owner)) if owner.role == fib::Role::WanIp => {}
         (Kind::IcmpReply, _) => {
             explanation.outcome = refused(Verdict::NoConn);
             return explanation;
@@ -138,8 +153,13 @@ fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, no
         *conn = Some(record);
         return Outcome::Translated;
     }
-    let service = match decide(&core.snapshot, meta) {
+    let service = match decide(core, meta) {
         Decision::Refuse { verdict, refusal } => return Outcome::Refused { verdict, refusal },
+        Decision::HoldSyn { verdict } => {
+            return Outcome::Refused { verdict, refusal: Refusal::Silent };
+        }
+        Decision::Forward { by } => return Outcome::Forwarded { by },
+        Decision::OpenNat(opening) => return Outcome::OpensNat(opening),
         Decision::Open { service } => service,
     };
     let found = core.snapshot.services.lookup(&key);

@@ -18,6 +18,8 @@ pub mod burst;
 pub mod egress;
 pub mod explain;
 pub mod finish;
+mod forward;
+pub mod gateway;
 pub mod lookup;
 pub mod open;
 pub mod parse;
@@ -33,6 +35,7 @@ use types::{Io, Now};
 use crate::worker::Core;
 use burst::Burst;
 
+pub(crate) use forward::answer_syns;
 pub(crate) use reply::ReplyLimit;
 pub(crate) use track::{close, fold_counts};
 

@@ -9,6 +9,8 @@ use fib::Role;
 use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
 use nat::reuse::Pair;
+use nat::rules::RuleMatch;
+use nat::{Gateway, NatState};
 use pool::{GroupKey, LeaseError};
 use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
@@ -17,8 +19,8 @@ use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::path::reply::{self, Refusal};
-use crate::path::steer;
 use crate::path::track::close;
+use crate::path::{forward, gateway, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::Core;
 
@@ -32,6 +34,18 @@ pub enum Decision {
     Open {
         /// The service.
         service: Slot,
+    },
+    /// It opens a conn of a rule of `snat`, or of a port forward.
+    OpenNat(gateway::Opening),
+    /// It is routed on as it is; there is no conn.
+    Forward {
+        /// The rule of `snat` that says so, if one does.
+        by: Option<RuleMatch>,
+    },
+    /// It is a SYN that nobody expects: it is answered only if that is so for six seconds.
+    HoldSyn {
+        /// Why nobody expects it.
+        verdict: Verdict,
     },
     /// It is refused.
     Refuse {
@@ -114,12 +128,12 @@ fn open_missed<I: Io>(
     now: Now,
 ) {
     let mut opening: Mask = 0;
+    let mut nat_opening: Mask = 0;
     for at in ones(misses) {
-        match decide(&core.snapshot, burst.meta(at)) {
+        match decide(core, burst.meta(at)) {
             Decision::Open { .. } => opening |= 1 << at,
-            Decision::Refuse { verdict, refusal } => {
-                reply::refuse(core, burst, at, verdict, refusal, now);
-            }
+            Decision::OpenNat(_) => nat_opening |= 1 << at,
+            other => settle(core, burst, at, other, now),
         }
     }
     let mut ahead = Ahead::default();
@@ -141,6 +155,48 @@ fn open_missed<I: Io>(
         ahead.count += usize::from(place.is_some());
     }
     ahead.commit(core, burst, now);
+    for at in ones(nat_opening) {
+        let meta = burst.meta(at);
+        match core.table.lookup(&meta.parsed.key, meta.hash) {
+            Some(flow) => burst.meta_mut(at).flow = Some(flow),
+            // What an earlier packet of the burst has taken may change what is decided.
+            None => match decide(core, burst.meta(at)) {
+                Decision::OpenNat(nat) => commit_nat(core, burst, at, nat, now),
+                other => settle(core, burst, at, other, now),
+            },
+        }
+    }
+}
+
+/// Does what was decided about a packet that opens nothing.
+fn settle<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    decision: Decision,
+    now: Now,
+) {
+    match decision {
+        Decision::Forward { .. } => forward::forward(core, burst, at, now),
+        Decision::HoldSyn { verdict } => forward::hold_syn(core, burst, at, verdict, now),
+        Decision::Refuse { verdict, refusal } => {
+            reply::refuse(core, burst, at, verdict, refusal, now);
+        }
+        Decision::Open { .. } | Decision::OpenNat(_) => burst.end(at, Verdict::Internal),
+    }
+}
+
+fn commit_nat<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    opening: gateway::Opening,
+    now: Now,
+) {
+    match gateway::commit(core, burst.meta(at), opening, now) {
+        Ok(flow) => burst.meta_mut(at).flow = Some(flow),
+        Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+    }
 }
 
 /// Decides about one packet whose conn was over, and opens a new one for it.
@@ -152,7 +208,7 @@ pub(super) fn open_one<I: Io>(
     now: Now,
 ) {
     burst.meta_mut(at).flow = None;
-    match decide(&core.snapshot, burst.meta(at)) {
+    match decide(core, burst.meta(at)) {
         Decision::Open { .. } => {
             let mut pending = None;
             reserve_packet(core, io, burst, (at, now), &mut pending);
@@ -160,9 +216,8 @@ pub(super) fn open_one<I: Io>(
                 commit_pending(core, burst, pending, now);
             }
         }
-        Decision::Refuse { verdict, refusal } => {
-            reply::refuse(core, burst, at, verdict, refusal, now);
-        }
+        Decision::OpenNat(opening) => commit_nat(core, burst, at, opening, now),
+        other => settle(core, burst, at, other, now),
     }
 }
 
@@ -192,7 +247,26 @@ fn reserve_packet<I: Io>(
 
 /// What is to become of a packet without a flow; changes nothing.
 #[inline]
-pub fn decide(snapshot: &Snapshot, meta: &Meta) -> Decision {
+pub fn decide<P: Packet>(core: &Core<P>, meta: &Meta) -> Decision {
+    match (&core.snapshot.gateway, &core.nat) {
+        (Some(gateway), Some(nat)) if gateway::is_gateways(meta.role) => {
+            decide_nat(&core.snapshot, gateway, nat, meta)
+        }
+        _ => decide_served(&core.snapshot, meta),
+    }
+}
+
+/// What is not for a service: to a WAN IP, or to nobody of ours.
+fn decide_nat(snapshot: &Snapshot, gateway: &Gateway, nat: &NatState, meta: &Meta) -> Decision {
+    match meta.role {
+        Some(_) => gateway::decide_wan(snapshot, gateway, nat, meta),
+        None => gateway::decide_transit(snapshot, gateway, meta),
+    }
+}
+
+/// What is for a service, or would be.
+#[inline]
+fn decide_served(snapshot: &Snapshot, meta: &Meta) -> Decision {
     let parsed = &meta.parsed;
     if parsed.kind == Kind::IcmpError {
         return Decision::Refuse { verdict: Verdict::IcmpNoConn, refusal: Refusal::Silent };

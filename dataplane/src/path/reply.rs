@@ -37,6 +37,13 @@ const ECHO_A_MS: u32 = 100;
 /// Resets and ICMP errors a millisecond, together: ten times Linux's `icmp_msgs_per_sec`.
 const ERRORS_A_MS: u32 = 10;
 
+impl ReplyLimit {
+    /// Takes the right to send one reset or ICMP error.
+    pub(super) fn may_tell(&mut self, now: Now) -> bool {
+        self.errors.take(ERRORS_A_MS, now)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Bucket {
     left: u32,
@@ -92,7 +99,7 @@ pub(super) fn refuse<P: Packet>(
     match refusal {
         Refusal::Silent => burst.end(at, verdict),
         Refusal::Reset if parsed.tcp_flags & wire::tcp::RST != 0 => burst.end(at, verdict),
-        _ if !core.replies.errors.take(ERRORS_A_MS, now) => burst.end(at, verdict),
+        _ if !core.replies.may_tell(now) => burst.end(at, verdict),
         Refusal::Reset => {
             answer(core, burst, at, Event::ResetMade, verdict, wire::reply::reset_reply::<P>);
         }

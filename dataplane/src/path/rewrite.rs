@@ -3,6 +3,7 @@
 use counters::Event;
 use fib::{NextHopId, NextHopState};
 use flow::{Flow, FlowId, flags};
+use nat::gateway::MssClamp;
 use nat::rewrite::Layout;
 use nat::{icmp, toa};
 use types::{Now, Packet, Verdict};
@@ -12,6 +13,7 @@ use wire::{Kind, Parsed};
 
 use crate::path::burst::{Burst, Meta, ones};
 use crate::path::egress::{self, Way};
+use crate::path::forward;
 use crate::path::reply::{self, Refusal};
 use crate::worker::Core;
 
@@ -57,12 +59,32 @@ fn rewrite_one<P: Packet>(
     }
     let show_client = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
     let outcome = nat::rewrite::apply(packet, layout, flow, show_client, usize::from(mtu))?;
+    if meta.parsed.tcp_flags & wire::tcp::SYN != 0 && core.nat.is_some() {
+        clamp_mss(core, packet, id, layout);
+    }
     match outcome.toa {
         None => {}
         Some(toa::Inserted::Yes) => core.counters.add(Event::ToaInserted, 1),
         Some(toa::Inserted::NoRoom) => core.counters.add(Event::ToaLeftOut, 1),
     }
     Ok(())
+}
+
+/// Lowers the MSS of a SYN as the conn's rule says.
+#[cold]
+fn clamp_mss<P: Packet>(core: &Core<P>, packet: &mut P, id: FlowId, layout: Layout) {
+    /// IPv4 and TCP headers without options (RFC 9293 §3.7.1).
+    const HEADERS: u16 = 40;
+    let Some(cold) = core.table.cold(id.conn()).filter(|cold| cold.rs().is_none()) else { return };
+    let terms = core.snapshot.gateway.as_ref().and_then(|gateway| gateway.terms_of(cold.service()));
+    let way = |id| core.table.flow(id).map_or(u16::MAX, |flow| mtu_towards(core, flow.new_dst));
+    let most = match terms.map(|terms| terms.settings().mss_clamp) {
+        None | Some(MssClamp::Off) => return,
+        Some(MssClamp::Bytes(bytes)) => bytes,
+        // Either way may be the narrower one, and both ends are to keep to it.
+        Some(MssClamp::Path) => way(id).min(way(id.twin())).saturating_sub(HEADERS),
+    };
+    nat::rewrite::clamp_mss(packet, layout, most);
 }
 
 /// Whether there is a way to where the flow's packets go: seen before they are changed, so that their
@@ -84,6 +106,7 @@ fn reachable_anew<P: Packet>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdi
     let next_hop = match egress::resolve(core, destination) {
         Way::To(next_hop) => next_hop,
         Way::Wait(_) => return Ok(()),
+        Way::None if forward::loops_back(core, destination) => return Ok(()),
         Way::None => return Err(Verdict::NoRoute),
     };
     is_up(core, next_hop)?;

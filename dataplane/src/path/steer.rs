@@ -1,7 +1,7 @@
 //! Stage `steer`: hands packets to the worker that owns their key, and on to the one that has their conn.
 
 use counters::Event;
-use types::{Now, Packet, Verdict, WorkerId};
+use types::{EthPortId, Now, Packet, Verdict, WorkerId};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::snapshot::Snapshot;
@@ -23,6 +23,8 @@ pub struct Asked {
 impl Asked {
     const HERE: Self = Self { here: true, redirected: false, earlier: 0, all: false };
     const NOBODY: Self = Self { here: false, ..Self::HERE };
+    /// It stays where it is handed.
+    pub(super) const EVERYBODY: Self = Self { all: true, ..Self::NOBODY };
 }
 
 /// Keeps what this worker owns and puts the rest into the owners' rings.
@@ -44,7 +46,7 @@ pub fn steer<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
 
 /// Gives a packet away; who calls it rings afterwards.
 #[inline]
-fn hand<P: Packet>(
+pub(super) fn hand<P: Packet>(
     core: &mut Core<P>,
     burst: &mut Burst<P>,
     at: usize,
@@ -62,7 +64,7 @@ fn hand<P: Packet>(
 
 /// The worker that owns a packet's key.
 pub(super) fn owner(snapshot: &Snapshot, meta: &Meta) -> WorkerId {
-    snapshot.owner(meta.role, &meta.parsed.lookup_key())
+    snapshot.owner(meta.role, &meta.parsed.lookup_key(), EthPortId(meta.interface))
 }
 
 /// Hands over what `lookup` found a redirect for. A packet that comes back tells that the redirect's conn is

@@ -9,7 +9,7 @@ use types::{Dir, Io, Now, Packet, Proto, Verdict};
 use wire::{Kind, Parsed, Tcp, tcp_options};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::{open, reply};
+use crate::path::{gateway, open, reply};
 use crate::worker::Core;
 
 /// Tracks all live packets.
@@ -31,7 +31,7 @@ pub fn track<I: Io>(
         let ip_len = meta.parsed.ip_total_len;
         let tracked = match meta.parsed.kind {
             Kind::Tcp => track_tcp(core, burst.packet(at), &meta.parsed, id, now),
-            Kind::Udp => udp::on_packet(&mut core.table, id, ip_len, now),
+            Kind::Udp | Kind::OtherIp => udp::on_packet(&mut core.table, id, ip_len, now),
             // An error neither refreshes nor ends a conn (RFC 5508 REQ-6, RFC 5382 REQ-10).
             Kind::IcmpError => Track::Pass,
             _ => icmp::on_packet(&mut core.table, id, ip_len, now),
@@ -82,6 +82,9 @@ fn moved<P: Packet>(
     else {
         return;
     };
+    if rs.is_none() {
+        return;
+    }
     if from == State::UdpOneway && is_one_packet(core, id) {
         // Nothing follows the answers of one packet: the conn goes on waiting as briefly as before.
         core.table.set_state(id.conn(), from, now);
@@ -171,9 +174,16 @@ pub(crate) fn close<I: Io>(
     fold_counts(core, conn);
     let Some(removed) = core.table.remove(conn) else { return };
     let (service, rs) = (removed.cold.service(), removed.cold.rs());
+    let reset = reset && can_be_reset(removed.forward.state);
+    if rs.is_none() {
+        if reset {
+            reply::reset_ends(core, io, &removed, now);
+        }
+        gateway::release(core, &removed, now);
+        return;
+    }
     let active = removed.forward.state.is_established();
     core.cells.closed(service, rs, active, removed.reverse.new_dst, now);
-    let reset = reset && can_be_reset(removed.forward.state);
     if reset {
         reply::reset_ends(core, io, &removed, now);
     }
@@ -216,6 +226,10 @@ pub(crate) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId) {
     let Some((service, rs)) = core.table.cold(conn).map(|cold| (cold.service(), cold.rs())) else {
         return;
     };
+    if rs.is_none() {
+        gateway::fold_counts(core, conn, service);
+        return;
+    }
     let mut take = |id| core.table.flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
     let (forward_packets, forward_bytes) = take(conn.forward());
     let (reverse_packets, reverse_bytes) = take(conn.reverse());

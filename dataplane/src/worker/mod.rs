@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use balance::Cells;
 use counters::{Gauge, WorkerCounters};
 use flow::FlowTable;
-use nat::Secrets;
+use nat::{NatState, Secrets};
 use pool::Leases;
 use rtrb::Producer;
 use types::{ClassSet, EthPortId, Io, Now, Packet, WorkerId};
@@ -74,6 +74,8 @@ pub struct Core<P> {
     pub next_lip: usize,
     /// Its cells of services and real servers.
     pub cells: Cells,
+    /// What conns of SNAT and port forwards hold; none until there is a rule.
+    pub nat: Option<Box<NatState>>,
     /// Its counters.
     pub counters: WorkerCounters,
     /// The node's secrets.
@@ -146,6 +148,7 @@ impl<I: Io> Worker<I> {
             leases: config.leases,
             next_lip: 0,
             cells: config.cells,
+            nat: None,
             counters: config.counters,
             secrets: config.secrets,
             rs_time_wait_ms: config.rs_time_wait_ms,

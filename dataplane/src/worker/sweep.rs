@@ -5,7 +5,7 @@ use flow::{Budget, ConnId, Due, State};
 use types::{Io, Now};
 
 use super::Worker;
-use crate::path::{close, fold_counts};
+use crate::path::{answer_syns, close, fold_counts};
 
 /// Heads of lists, and places of the slab, that one round looks at.
 const HEADS: u32 = 64;
@@ -51,6 +51,10 @@ impl<I: Io> Worker<I> {
             }
         }
         self.core.leases.tick(now, RESTS);
+        if let Some(nat) = &mut self.core.nat {
+            nat.tick(now, RESTS);
+            answer_syns(&mut self.core, &mut self.io, now);
+        }
         if is_due(&mut self.sweep.settled_at, now, SETTLE_MS) {
             self.core.cells.settle(SETTLED, now);
         }

@@ -191,6 +191,7 @@ impl Compiler {
             next_hops,
             steering: Arc::clone(&facts.steering),
             earlier: Arc::default(),
+            gateway: None,
             interfaces: facts.interfaces,
             policy: Policy::default(),
         };
@@ -256,6 +257,7 @@ impl Compiler {
             next_hops: Arc::clone(&before.next_hops),
             steering: Arc::clone(&self.steering),
             earlier: self.without_idle(earlier),
+            gateway: before.gateway.clone(),
             interfaces,
             policy,
         };

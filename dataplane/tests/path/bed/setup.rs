@@ -208,6 +208,7 @@ impl Setup {
             next_hops: neighbours.next_hops(),
             steering: Arc::new(Steering::new(self.workers, seed).unwrap()),
             earlier: Arc::default(),
+            gateway: None,
             interfaces: self.interfaces().into(),
             policy: self.policy,
         });

@@ -1,0 +1,267 @@
+//! What SNAT, port forwards and plain forwarding decide about packets that have no flow, and how their conns
+//! open and end.
+//!
+//! On the hit path such a conn is like any other. A packet that is only forwarded has no conn at all.
+
+use counters::Event;
+use fib::{Role, RouteKind};
+use flow::{ConnId, FlowId, InsertError, NewCold, Removed};
+use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
+use nat::rules::Query;
+use nat::state::{Held, Out, Traffic};
+use nat::{Gateway, NatState, translate};
+use types::{EthPortId, FlowKey, Now, Packet, Slot, Verdict};
+use wire::icmpv4::{NET_UNREACHABLE, PROHIBITED};
+use wire::reply::ErrorMessage;
+use wire::{Kind, ipv4};
+
+use crate::path::burst::Meta;
+use crate::path::open::{Decision, is_opening_syn};
+use crate::path::reply::Refusal;
+use crate::snapshot::Snapshot;
+use crate::worker::Core;
+
+/// How a conn of the gateway opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// From inside: its source gets a WAN IP, by the rule of this index.
+    Out {
+        /// The rule's number in the order of the configuration.
+        rule: usize,
+        /// Its slot.
+        slot: Slot,
+        /// The interface that the packet leaves by.
+        out_dev: Option<EthPortId>,
+    },
+    /// From outside to a mapping.
+    In,
+    /// Through a port forward.
+    Forward {
+        /// Its slot.
+        slot: Slot,
+    },
+}
+
+/// Drops a packet without a word.
+const fn drop(verdict: Verdict) -> Decision {
+    Decision::Refuse { verdict, refusal: Refusal::Silent }
+}
+
+/// Drops a packet and tells its sender that it is not allowed (RFC 1812 §5.2.7.1, RFC 5508 REQ-8).
+const fn prohibit(verdict: Verdict) -> Decision {
+    let message = ErrorMessage::unreachable(PROHIBITED);
+    Decision::Refuse { verdict, refusal: Refusal::Error(message) }
+}
+
+fn query(key: &FlowKey, in_dev: EthPortId, out_dev: Option<EthPortId>) -> Query {
+    let FlowKey { src, dst, sport, dport, proto, .. } = *key;
+    Query { src, dst, sport, dport, proto, in_dev, out_dev }
+}
+
+/// What is to become of a packet to nobody of ours.
+pub(super) fn decide_transit(snapshot: &Snapshot, gateway: &Gateway, meta: &Meta) -> Decision {
+    let parsed = &meta.parsed;
+    let key = &parsed.key;
+    let in_dev = EthPortId(meta.interface);
+    if snapshot.fib.owner(key.src).is_some() {
+        return drop(Verdict::BadSource);
+    }
+    if !is_forwardable(key) || snapshot.fib.is_broadcast(in_dev, key.dst) {
+        return drop(Verdict::NotOurs);
+    }
+    let route = snapshot.fib.route(key.dst).filter(|route| route.kind == RouteKind::Unicast);
+    let Some(route) = route else {
+        let message = ErrorMessage::unreachable(NET_UNREACHABLE);
+        return Decision::Refuse { verdict: Verdict::NoRoute, refusal: Refusal::Error(message) };
+    };
+    if snapshot.fib.is_broadcast(route.iface, key.dst) {
+        return drop(Verdict::NotOurs);
+    }
+    let out_dev = Some(route.iface);
+    match gateway.decide_out(&query(key, in_dev, out_dev)) {
+        Verdicts::Forward(by) => Decision::Forward { by },
+        Verdicts::Drop(verdict) => drop(verdict),
+        Verdicts::Reject(verdict) => prohibit(verdict),
+        Verdicts::Translate(found) => {
+            let opening = Opening::Out { rule: found.index, slot: found.slot, out_dev };
+            opens(snapshot, meta, opening)
+        }
+    }
+}
+
+/// Addresses that stay on their link or host (RFC 1812 §4.2.2.11, §5.3.4, RFC 3927 §2.6.2).
+const fn is_forwardable(key: &FlowKey) -> bool {
+    const fn is_local(address: u32) -> bool {
+        address >> 24 == 127 || address >> 24 == 0 || address >> 16 == 0xa9fe
+    }
+    !ipv4::is_multicast_or_broadcast(key.dst) && !is_local(key.dst) && !is_local(key.src)
+}
+
+/// What is to become of a packet to a WAN IP.
+pub(super) fn decide_wan(
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+    nat: &NatState,
+    meta: &Meta,
+) -> Decision {
+    let parsed = &meta.parsed;
+    let key = &parsed.key;
+    let in_dev = EthPortId(meta.interface);
+    if !meta.looped {
+        if snapshot.fib.owner(key.src).is_some() {
+            return drop(Verdict::BadSource);
+        }
+        if let Some(forward) = gateway.forward(key, in_dev) {
+            return opens(snapshot, meta, Opening::Forward { slot: forward.terms().slot() });
+        }
+        if gateway.has_forward(key.dst, key.dport, key.proto) {
+            return drop(Verdict::Filtered);
+        }
+        if gateway.is_inside(key.src, in_dev) {
+            // It would leave by the interface of the WAN IP if that were another host's.
+            let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
+            match gateway.decide_source(&query(key, in_dev, out_dev)) {
+                Verdicts::Forward(_) => {}
+                Verdicts::Drop(verdict) => return drop(verdict),
+                Verdicts::Reject(verdict) => return prohibit(verdict),
+                Verdicts::Translate(found) => {
+                    let opening = Opening::Out { rule: found.index, slot: found.slot, out_dev };
+                    return opens(snapshot, meta, opening);
+                }
+            }
+        }
+    }
+    match nat.may_accept(key) {
+        Ok(_) => opens(snapshot, meta, Opening::In),
+        Err(verdict) if parsed.kind == Kind::Tcp && is_opening_syn(parsed.tcp_flags) => {
+            Decision::HoldSyn { verdict }
+        }
+        Err(verdict) => drop(verdict),
+    }
+}
+
+/// Whether a packet may be the first one of a conn.
+fn opens(snapshot: &Snapshot, meta: &Meta, opening: Opening) -> Decision {
+    match meta.parsed.kind {
+        Kind::IcmpError => drop(Verdict::IcmpNoConn),
+        Kind::IcmpReply => drop(Verdict::NoConn),
+        Kind::Tcp if !is_opening_syn(meta.parsed.tcp_flags) => drop(Verdict::NotSyn),
+        _ if snapshot.policy.stopping => drop(Verdict::Stopping),
+        _ => Decision::OpenNat(opening),
+    }
+}
+
+/// Takes what a conn of the gateway needs, and a place in the table.
+pub(super) fn commit<P: Packet>(
+    core: &mut Core<P>,
+    meta: &Meta,
+    opening: Opening,
+    now: Now,
+) -> Result<FlowId, (Verdict, Refusal)> {
+    let key = meta.parsed.key;
+    let Core { snapshot, table, nat, counters, .. } = core;
+    let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else {
+        return Err((Verdict::Internal, Refusal::Silent));
+    };
+    let slot = match opening {
+        Opening::Out { slot, .. } | Opening::Forward { slot } => slot,
+        Opening::In => Slot::NONE,
+    };
+    if table.is_full() {
+        // Nothing that is there has to go for it (RFC 6888 REQ-11).
+        return Err((Verdict::TableFull, exhausted(gateway, slot)));
+    }
+    let held = match opening {
+        Opening::Out { rule, out_dev, .. } => {
+            let out = Out { key: &key, rule, out_dev };
+            nat.open_out(gateway, &out, |key| table.lookup(key, table.hash(key)).is_some(), now)
+        }
+        Opening::In => nat.accept_in(gateway, &key, now),
+        Opening::Forward { slot } => match gateway.forward_of(slot) {
+            None => Err(Verdict::Internal),
+            Some(forward) => {
+                let to = forward.to(key.dport).address;
+                let translate = match forward.source() {
+                    SourceAddress::Keep => false,
+                    SourceAddress::Translate => true,
+                    SourceAddress::Auto => are_neighbours(snapshot, key.src, to),
+                };
+                nat.open_forward(forward, &key, translate, now)
+            }
+        },
+    };
+    let held = held.map_err(|verdict| match verdict {
+        Verdict::WanExhausted | Verdict::SubscriberLimit | Verdict::TableFull => {
+            (verdict, exhausted(gateway, slot))
+        }
+        verdict => (verdict, Refusal::Silent),
+    })?;
+    let (mut forward, reverse) = translate::flows(held.key, held.new_key);
+    forward.timeout_class =
+        gateway.terms_of(held.slot).map_or(0, |terms| terms.settings().timeout_class);
+    let cold = NewCold { service: held.slot, rs: Slot::NONE, lease: held.lease };
+    match table.insert(forward, reverse, cold, now) {
+        Ok(conn) => {
+            counters.add(Event::Opened, 1);
+            Ok(conn.forward())
+        }
+        Err(error) => {
+            nat.release(&held, now);
+            Err(match error {
+                InsertError::Full => (Verdict::TableFull, exhausted(gateway, slot)),
+                InsertError::Exists(_) => (Verdict::BadState, Refusal::Silent),
+            })
+        }
+    }
+}
+
+/// Whether two hosts would speak past us: both are on the same link, without a gateway.
+fn are_neighbours(snapshot: &Snapshot, one: u32, other: u32) -> bool {
+    let link = |address| {
+        let route = snapshot.fib.route(address)?;
+        (route.kind == RouteKind::Unicast && route.target(address) == address)
+            .then_some(route.iface)
+    };
+    link(one).is_some_and(|iface| link(other) == Some(iface))
+}
+
+/// What a sender is told for whom there is no port or room.
+fn exhausted(gateway: &Gateway, slot: Slot) -> Refusal {
+    match gateway.terms_of(slot).map(|terms| terms.settings().on_exhausted) {
+        Some(OnExhausted::Prohibited) => Refusal::Error(ErrorMessage::unreachable(PROHIBITED)),
+        Some(OnExhausted::Drop) | None => Refusal::Silent,
+    }
+}
+
+/// A conn of the gateway is gone: its ports and mappings go back.
+pub(super) fn release<P: Packet>(core: &mut Core<P>, removed: &Removed, now: Now) {
+    if let Some(nat) = &mut core.nat {
+        nat.release(&Held::of(&removed.forward, &removed.cold), now);
+    }
+}
+
+/// Adds what a conn of the gateway has sent since the last time to its rule's counts.
+pub(super) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId, slot: Slot) {
+    let mut take = |id| core.table.flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
+    let traffic = Traffic { forward: take(conn.forward()), reverse: take(conn.reverse()) };
+    if let Some(nat) = &mut core.nat {
+        nat.add_traffic(slot, &traffic);
+    }
+}
+
+/// Whether the source of a packet is where it came from (RFC 3704 §2).
+pub(super) fn passes_reverse_path(snapshot: &Snapshot, src: u32, in_dev: EthPortId) -> bool {
+    use crate::snapshot::ReversePath;
+    let route = || snapshot.fib.route(src).filter(|route| route.kind == RouteKind::Unicast);
+    match snapshot.policy.reverse_path {
+        ReversePath::Off => true,
+        ReversePath::Loose => route().is_some(),
+        ReversePath::Strict => route().is_some_and(|route| route.iface == in_dev),
+    }
+}
+
+/// Whether a role is one of the gateway's.
+#[inline]
+pub(super) const fn is_gateways(role: Option<Role>) -> bool {
+    matches!(role, None | Some(Role::WanIp))
+}
