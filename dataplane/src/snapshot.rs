@@ -104,11 +104,12 @@ impl Snapshot {
 }
 
 /// By what the owner of a key to a WAN IP is found: what comes from inside goes to the worker of its
-/// sender's mappings, and so does what a port forward takes; other things go by the port.
+/// sender's mappings, and so does what a port forward takes; other things go by the port, and so do
+/// the replies of a port forward's server to an inside client, whom it knows by that port.
 fn wan_role(gateway: &Gateway, key: &FlowKey, in_dev: EthPortId) -> Role {
     let by_source = Proto::from_number(key.proto).is_none()
         || gateway.has_forward(key.dst, key.dport, key.proto)
-        || gateway.is_inside(key.src, in_dev);
+        || gateway.is_inside(key.src, in_dev) && !gateway.is_server(key.src, key.sport, key.proto);
     if by_source { Role::Source } else { Role::Wan }
 }
 

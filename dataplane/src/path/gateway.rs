@@ -107,6 +107,9 @@ pub(super) fn decide_wan(
     let parsed = &meta.parsed;
     let key = &parsed.key;
     let in_dev = EthPortId(meta.interface);
+    if parsed.kind == Kind::IcmpError {
+        return drop(Verdict::IcmpNoConn);
+    }
     if !meta.looped {
         if snapshot.fib.owner(key.src).is_some() {
             return drop(Verdict::BadSource);

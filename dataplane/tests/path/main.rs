@@ -7,6 +7,7 @@ mod closing;
 mod conn;
 mod control;
 mod expiry;
+mod gateway;
 mod icmp;
 mod limits;
 mod malformed;

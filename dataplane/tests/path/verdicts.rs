@@ -1,12 +1,15 @@
 //! Every verdict has a case that ends a packet so, or a reason why there is none.
 
 use balance::Limits;
+use dataplane::snapshot::{Policy, ReversePath};
 use dataplane::worker::handoff::RING;
 use dataplane::worker::link::{Command, Outgoing};
+use nat::gateway::{Filtering, Forwarding};
+use nat::rules::Action;
 use testkit::{Buf, PacketBuilder, mac, pkt};
 use types::{EthPortId, Verdict};
 
-use crate::bed::{RS1, Setup, Testbed, VIP};
+use crate::bed::{CLIENT, GatewayPlan, RS1, Setup, Testbed, VIP, WANS};
 use crate::conn::Conn;
 
 enum Case {
@@ -56,6 +59,15 @@ fn overheard(packets: usize) -> Testbed {
         bed.workers[0].turn(now);
     }
     bed.turn();
+    bed
+}
+
+/// Datagrams from these ports of an inside host.
+fn from_inside(setup: Setup, plan: &GatewayPlan, ports: &[u16]) -> Testbed {
+    let mut bed = setup.gateway(plan);
+    for &sport in ports {
+        bed.receive(bed.lan, bed.by_inside(RS1, CLIENT).udp(sport, 53));
+    }
     bed
 }
 
@@ -194,13 +206,44 @@ fn case(verdict: Verdict) -> Case {
         Verdict::PuntFull => Made(|| overheard(5000)),
         Verdict::NoBuffer => Made(|| transmitted(&[0; 60], 0)),
         Verdict::NoRoom => Made(|| transmitted(&[0; 5000], 1)),
-        Verdict::NoMapping
-        | Verdict::Filtered
-        | Verdict::WanExhausted
-        | Verdict::SubscriberLimit
-        | Verdict::NatDenied
-        | Verdict::ForwardDenied
-        | Verdict::ReversePath => Never("no packet is translated for a gateway yet"),
+        Verdict::NoMapping => Made(|| {
+            let mut bed = Setup::default().gateway(&GatewayPlan::default());
+            bed.receive(bed.wan, bed.by_outside(CLIENT, WANS[0]).udp(1, 2));
+            bed
+        }),
+        Verdict::Filtered => Made(|| {
+            let plan = GatewayPlan::default()
+                .settings(|s| s.filtering = Filtering::AddressAndPortDependent);
+            let mut bed = from_inside(Setup::default(), &plan, &[1]);
+            let mapped = bed.one(bed.wan).key().sport;
+            bed.receive(bed.wan, bed.by_outside(CLIENT, WANS[0]).udp(9, mapped));
+            bed
+        }),
+        Verdict::WanExhausted => Made(|| {
+            let plan = GatewayPlan::default().settings(|s| s.l4_ports = 5_000..=5_000);
+            from_inside(Setup::default(), &plan, &[1, 2])
+        }),
+        Verdict::SubscriberLimit => Made(|| {
+            let limits = nat::subscribers::Limits { sessions: 1, ..Default::default() };
+            let plan = GatewayPlan::default().settings(|s| s.limits = limits);
+            from_inside(Setup::default(), &plan, &[1, 2])
+        }),
+        Verdict::NatDenied => Made(|| {
+            let plan = GatewayPlan { action: Action::Drop, ..GatewayPlan::default() };
+            from_inside(Setup::default(), &plan, &[1])
+        }),
+        Verdict::ForwardDenied => Made(|| {
+            let forwarding = Forwarding { rules: Vec::new(), policy: Action::Drop };
+            let plan = GatewayPlan { forwarding, ..GatewayPlan::default() };
+            from_inside(Setup::default(), &plan, &[1])
+        }),
+        Verdict::ReversePath => Made(|| {
+            let policy = Policy { reverse_path: ReversePath::Strict, ..Policy::default() };
+            let setup = Setup { policy, ..Setup::default() };
+            let mut bed = setup.gateway(&GatewayPlan::default());
+            bed.receive(bed.wan, bed.by_outside(RS1, CLIENT).udp(1, 2));
+            bed
+        }),
         Verdict::Internal => Never("a fault of ours: the testbed fails where one is counted"),
     }
 }

@@ -2,6 +2,7 @@
 //! test can cause. A failing test leaves its packets and state in `target/tmp/path/`.
 
 mod evidence;
+mod gateway;
 mod setup;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use flow::{Cursor, LeaseKind, Record};
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
 use types::{EthPortId, MacAddr, Now, Verdict};
 
+pub use gateway::*;
 pub use setup::*;
 
 /// Everything that a test sees. With one arm `wan` and `lan` are the same interface.
@@ -270,7 +272,12 @@ impl Testbed {
             let ledger = counters::Ledger { held, ..ledger };
             assert!(ledger.closes(), "worker {:?}: {ledger}", worker.core.id);
             let conns = worker.core.table.len();
-            assert_eq!(worker.core.leases.totals().taken, conns, "leases and conns");
+            let sessions = worker
+                .core
+                .nat
+                .as_ref()
+                .map_or(0, |nat| nat.counts(RULE).sessions + nat.counts(FORWARD).sessions);
+            assert_eq!(worker.core.leases.totals().taken + sessions, conns, "leases and conns");
             if conns <= COMPARED_MAX {
                 self.check_counts(worker);
             }
@@ -293,6 +300,10 @@ impl Testbed {
         while let Some(conn) = core.table.next_conn(&mut cursor, &mut budget) {
             let cold = core.table.cold(conn).expect("a live conn");
             let state = core.table.flow(conn.forward()).expect("a live conn").state;
+            if cold.rs().is_none() {
+                assert_ne!(cold.lease(), LeaseKind::Lip);
+                continue;
+            }
             assert_eq!(cold.lease(), LeaseKind::Lip);
             let counts = if state.is_established() { &mut active } else { &mut inactive };
             counts[cold.rs().index()] += 1;

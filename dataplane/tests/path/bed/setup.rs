@@ -20,7 +20,7 @@ use steer::Steering;
 use testkit::{Buf, FakePorts, ip, mac};
 use types::{EthPortId, MacAddr, Proto, Slot, WorkerId};
 
-use super::Testbed;
+use super::{GatewayPlan, Testbed};
 
 pub const CLIENT: &str = "198.51.100.7";
 pub const VIP: &str = "203.0.113.10";
@@ -100,6 +100,8 @@ pub struct Setup {
     /// Neighbours are known from the start.
     pub resolved: bool,
     pub default_route: bool,
+    /// With the WAN IPs of a NAT gateway, see [`Setup::gateway`].
+    pub wan_ips: bool,
 }
 
 impl Default for Setup {
@@ -122,6 +124,7 @@ impl Default for Setup {
             dns: Plan::new(DNS, "dns", Proto::Udp, 53, 53),
             resolved: true,
             default_route: true,
+            wan_ips: false,
         }
     }
 }
@@ -191,7 +194,11 @@ impl Setup {
             on_link: false,
         };
         let routes = if self.default_route { vec![default] } else { vec![] };
-        FibConfig { interfaces: interfaces.collect(), addresses, routes }
+        let mut config = FibConfig { interfaces: interfaces.collect(), addresses, routes };
+        if self.wan_ips {
+            GatewayPlan::addresses(&mut config);
+        }
+        config
     }
 
     pub fn build(self) -> Testbed {

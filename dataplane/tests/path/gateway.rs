@@ -1,0 +1,392 @@
+//! SNAT, port forwards and forwarding on a real worker.
+
+use nat::gateway::{Filtering, MappingKind, MssClamp, OnExhausted, SourceAddress};
+use nat::rules::Match;
+use nat::subscribers::Limits;
+use testkit::{Decoded, ip, pkt};
+use types::{Proto, Verdict};
+
+use crate::bed::{
+    CLIENT, GATEWAY, GatewayPlan, LAN_IP, RS1, RS2, Setup, Testbed, WAN_IP, WANS, inside_endpoint,
+};
+
+const REMOTE: &str = "192.0.2.80";
+const OTHER: &str = "192.0.2.81";
+
+fn gateway() -> Testbed {
+    Setup::default().gateway(&GatewayPlan::default())
+}
+
+fn with(change: impl FnOnce(&mut GatewayPlan)) -> Testbed {
+    let mut plan = GatewayPlan::default();
+    change(&mut plan);
+    Setup::default().gateway(&plan)
+}
+
+/// Sends a datagram out; as it leaves.
+fn out(bed: &mut Testbed, host: &str, sport: u16, remote: &str, dport: u16) -> Decoded {
+    let packet = bed.by_inside(host, remote).udp(sport, dport).payload("question");
+    bed.through(bed.lan, packet, bed.wan)
+}
+
+#[test]
+fn a_datagram_goes_out_and_its_answer_comes_back() {
+    let mut bed = gateway();
+    let sent = out(&mut bed, RS1, 5_000, REMOTE, 53).key();
+    assert_eq!((sent.src, sent.dst, sent.dport), (ip(WANS[0]), ip(REMOTE), 53));
+    assert!(sent.sport >= 1_024);
+    bed.expect("received+1 sent+1 conn.opened+1 conns+1");
+    let answer = bed.by_outside(REMOTE, WANS[0]).udp(53, sent.sport).payload("answer");
+    let back = bed.through(bed.wan, answer, bed.lan).key();
+    assert_eq!((back.src, back.sport), (ip(REMOTE), 53));
+    assert_eq!((back.dst, back.dport), (ip(RS1), 5_000));
+    bed.expect("received+1 sent+1");
+    assert_eq!((bed.mappings(), bed.wan_ports()), (1, 1));
+
+    bed.live_ms(310_000, 10_000);
+    assert_eq!(bed.mappings(), 0);
+    assert_eq!(bed.rule_counts().sessions, 0);
+    assert_eq!(bed.rule_counts().forward_packets, 1);
+    assert_eq!(bed.wan_ports(), 1, "the port rests (RFC 6888 REQ-8)");
+    bed.live_ms(130_000, 10_000);
+    assert_eq!(bed.wan_ports(), 0);
+}
+
+/// RFC 4787 REQ-1, RFC 5382 REQ-1: one mapping for all remotes; REQ-8: and any may answer.
+#[test]
+fn rfc4787_req1_a_mapping_is_for_all_remotes() {
+    let mut bed = gateway();
+    let first = out(&mut bed, RS1, 5_000, REMOTE, 53).key();
+    let second = out(&mut bed, RS1, 5_000, OTHER, 99).key();
+    assert_eq!((first.src, first.sport), (second.src, second.sport));
+    assert_eq!(bed.mappings(), 1);
+    let third = out(&mut bed, RS1, 5_001, REMOTE, 53).key();
+    assert_ne!(first.sport, third.sport);
+    assert_eq!(first.src, third.src, "paired: RFC 4787 REQ-2");
+
+    let stranger = bed.by_outside(CLIENT, WANS[0]).udp(1, first.sport);
+    let back = bed.through(bed.wan, stranger, bed.lan).key();
+    assert_eq!((back.src, back.dst, back.dport), (ip(CLIENT), ip(RS1), 5_000));
+    let answer = bed.by_inside(RS1, CLIENT).udp(5_000, 1);
+    let sent = bed.through(bed.lan, answer, bed.wan).key();
+    assert_eq!((sent.src, sent.sport), (ip(WANS[0]), first.sport));
+}
+
+#[test]
+fn rfc4787_req8_filtering_is_as_the_rule_says() {
+    for (filtering, same_address, stranger) in [
+        (Filtering::EndpointIndependent, true, true),
+        (Filtering::AddressDependent, true, false),
+        (Filtering::AddressAndPortDependent, false, false),
+    ] {
+        let mut bed = with(|plan| plan.settings.filtering = filtering);
+        let mapped = out(&mut bed, RS1, 5_000, REMOTE, 53).key().sport;
+        for (remote, passes) in [(REMOTE, same_address), (CLIENT, stranger)] {
+            bed.settled();
+            bed.receive(bed.wan, bed.by_outside(remote, WANS[0]).udp(54, mapped));
+            if passes {
+                bed.expect("received+1 sent+1 conns+1 conn.opened+1");
+            } else {
+                bed.expect("received+1 drop.filtered+1");
+            }
+        }
+    }
+}
+
+#[test]
+fn address_and_port_dependent_mapping_gives_each_remote_another_conn() {
+    let mut bed = with(|plan| {
+        plan.settings.mapping = MappingKind::AddressAndPortDependent;
+        plan.settings.filtering = Filtering::AddressAndPortDependent;
+    });
+    let first = out(&mut bed, RS1, 5_000, REMOTE, 53).key();
+    out(&mut bed, RS1, 5_000, OTHER, 53);
+    assert_eq!(bed.mappings(), 0);
+    let answer = bed.by_outside(REMOTE, WANS[0]).udp(53, first.sport);
+    assert_eq!(bed.through(bed.wan, answer, bed.lan).key().dport, 5_000);
+    bed.settled();
+    bed.receive(bed.wan, bed.by_outside(CLIENT, WANS[0]).udp(53, first.sport));
+    bed.expect("received+1 drop.no-mapping+1");
+}
+
+#[test]
+fn a_tcp_conn_from_syn_to_fin() {
+    let mut bed = gateway();
+    let syn = bed.by_inside(RS1, REMOTE).tcp(40_000, 443).syn().seq(100).mss(1460).timestamps(7, 0);
+    let sent = bed.through(bed.lan, syn, bed.wan);
+    let wan_port = sent.key().sport;
+    assert_eq!((sent.tcp().seq, sent.tcp().timestamps), (100, Some((7, 0))), "numbers stay");
+    assert_eq!(sent.tcp().mss, Some(1460));
+    let syn_ack = bed.by_outside(REMOTE, WANS[0]).tcp(443, wan_port).syn().seq(900).ack(101);
+    assert_eq!(bed.through(bed.wan, syn_ack, bed.lan).key().dst, ip(RS1));
+    let ack = bed.by_inside(RS1, REMOTE).tcp(40_000, 443).seq(101).ack(901);
+    bed.through(bed.lan, ack, bed.wan);
+    // RFC 5382 REQ-5: it lives for two hours and four minutes.
+    // No control meanwhile, so that neighbours do not age.
+    (0..7_400).for_each(|_| bed.after_ms(1_000));
+    let data = bed.by_inside(RS1, REMOTE).tcp(40_000, 443).seq(101).ack(901).payload("late");
+    assert_eq!(bed.through(bed.lan, data, bed.wan).key().sport, wan_port);
+    let fin = bed.by_outside(REMOTE, WANS[0]).tcp(443, wan_port).fin().seq(901).ack(105);
+    bed.through(bed.wan, fin, bed.lan);
+    let fin = bed.by_inside(RS1, REMOTE).tcp(40_000, 443).fin().seq(105).ack(902);
+    bed.through(bed.lan, fin, bed.wan);
+    let last = bed.by_outside(REMOTE, WANS[0]).tcp(443, wan_port).seq(902).ack(106);
+    bed.through(bed.wan, last, bed.lan);
+    bed.live_ms(600_000, 10_000);
+    assert_eq!((bed.mappings(), bed.wan_ports()), (0, 0));
+    bed.receive(bed.lan, bed.by_inside(RS1, REMOTE).tcp(40_000, 443).seq(106).ack(902));
+    assert_eq!(bed.values().verdict(Verdict::NotSyn), 1);
+}
+
+/// RFC 5508 REQ-1: queries get another identifier, and their replies the old one.
+#[test]
+fn rfc5508_req1_a_ping_goes_out_and_comes_back() {
+    let mut bed = gateway();
+    let ping = bed.by_inside(RS1, REMOTE).echo_request(77, 1).payload("ping");
+    let sent = bed.through(bed.lan, ping, bed.wan);
+    let ident = (sent.icmp().rest >> 16) as u16;
+    assert_eq!((sent.ipv4().src, sent.icmp().rest & 0xffff), (ip(WANS[0]), 1));
+    let reply = bed.by_outside(REMOTE, WANS[0]).echo_reply(ident, 1).payload("ping");
+    let back = bed.through(bed.wan, reply, bed.lan);
+    assert_eq!((back.ipv4().dst, back.icmp().rest), (ip(RS1), 77 << 16 | 1));
+    // RFC 5508 REQ-1 a: the identifier is for all remotes.
+    let ping = bed.by_inside(RS1, OTHER).echo_request(77, 2);
+    assert_eq!((bed.through(bed.lan, ping, bed.wan).icmp().rest >> 16) as u16, ident);
+    bed.settled();
+    bed.receive(bed.wan, bed.by_outside(REMOTE, WANS[0]).echo_reply(ident ^ 1, 1));
+    bed.expect("received+1 drop.no-mapping+1");
+    bed.receive(bed.wan, bed.by_outside(REMOTE, WANS[0]).echo_request(1, 1));
+    bed.expect("received+1 answered+1 generated+1 sent+1 answer.echo+1");
+}
+
+/// Traceroute from inside: our own address first, then the routers'.
+#[test]
+fn rfc5508_req4_routers_are_seen_by_their_own_addresses() {
+    let mut bed = gateway();
+    bed.receive(bed.lan, bed.by_inside(RS1, REMOTE).ttl(1).udp(40_000, 33_434));
+    let first = bed.one(bed.lan);
+    assert_eq!((first.ipv4().src, first.icmp().icmp_type), (ip(LAN_IP), 11));
+    let sent = bed.by_inside(RS1, REMOTE).ttl(2).udp(40_000, 33_435);
+    let sent = bed.through(bed.lan, sent, bed.wan).key();
+    let quoted = pkt().ipv4(sent.src, sent.dst).ttl(1).udp(sent.sport, sent.dport);
+    let error = bed.by_outside(GATEWAY, WANS[0]).icmp(11, 0, 0).quote(&quoted);
+    let told = bed.through(bed.wan, error, bed.lan);
+    assert_eq!((told.ipv4().src, told.ipv4().dst), (ip(GATEWAY), ip(RS1)));
+    let inner = told.quoted().key;
+    assert_eq!((inner.src, inner.sport), (ip(RS1), 40_000));
+}
+
+/// RFC 4787 REQ-9, 9 a: by their outside endpoints, from the sender's own.
+#[test]
+fn rfc4787_req9_inside_hosts_meet_by_their_outside_endpoints() {
+    for workers in [1, 2, 3] {
+        let mut bed = Setup { workers, ..Setup::default() }.gateway(&GatewayPlan::default());
+        for n in 0..20 {
+            let (here, there) = (6_000 + n, 7_000 + n);
+            let one = out(&mut bed, RS1, here, REMOTE, 53).key();
+            let other = out(&mut bed, RS2, there, REMOTE, 53).key();
+            bed.settled();
+            let hello = bed.by_inside(RS1, WANS[0]).udp(here, other.sport).payload("hello");
+            bed.receive(bed.lan, hello);
+            let met = bed.one(bed.lan);
+            assert_eq!((met.key().src, met.key().sport), (ip(WANS[0]), one.sport), "{workers}");
+            assert_eq!((met.key().dst, met.key().dport), (ip(RS2), there));
+            let answer = bed.by_inside(RS2, WANS[0]).udp(there, one.sport).payload("you too");
+            bed.receive(bed.lan, answer);
+            let back = bed.one(bed.lan).key();
+            assert_eq!((back.src, back.sport), (ip(WANS[0]), other.sport));
+            assert_eq!((back.dst, back.dport), (ip(RS1), here));
+        }
+    }
+}
+
+/// Both directions of each conn meet at one worker, and mappings stay whole.
+#[test]
+fn several_workers_share_nothing() {
+    let mut bed = Setup { workers: 3, ..Setup::default() }.gateway(&GatewayPlan::default());
+    for host in 1..=30_u32 {
+        let host = std::net::Ipv4Addr::from(ip("198.18.0.100") + host).to_string();
+        bed.learn(bed.lan, &host, crate::bed::station(&host));
+        let mut seen = None;
+        for dport in [53, 54, 55] {
+            let sent = out(&mut bed, &host, 5_000, REMOTE, dport).key();
+            assert_eq!(*seen.get_or_insert(sent.sport), sent.sport);
+            let answer = bed.by_outside(REMOTE, WANS[0]).udp(dport, sent.sport);
+            assert_eq!(bed.through(bed.wan, answer, bed.lan).key().dst, ip(host.as_str()));
+        }
+    }
+    assert_eq!(bed.mappings(), 30);
+    let shares: Vec<_> = bed.workers.iter().map(|worker| worker.core.table.len()).collect();
+    assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+}
+
+#[test]
+fn what_is_excepted_is_routed_unchanged_both_ways() {
+    let excepted = "100.64.3.4";
+    let mut bed = with(|plan| {
+        plan.except = Match {
+            destinations: vec![ip("100.64.0.0")..=ip("100.127.255.255")],
+            protocols: vec![112],
+            ..Match::default()
+        };
+    });
+    let packet = bed.by_inside(RS1, excepted).udp(5_000, 53).payload("as it is");
+    let sent = bed.through(bed.lan, packet, bed.wan);
+    assert_eq!((sent.key().src, sent.key().sport), (ip(RS1), 5_000));
+    bed.expect("received+1 sent+1 packet.forwarded+1");
+    let answer = bed.by_outside(excepted, RS1).udp(53, 5_000);
+    assert_eq!(bed.through(bed.wan, answer, bed.lan).key().src, ip(excepted));
+    bed.expect("received+1 sent+1 packet.forwarded+1");
+    let vrrp = bed.by_inside(RS1, REMOTE).protocol(112).payload("vrrp");
+    assert_eq!(bed.through(bed.lan, vrrp, bed.wan).ipv4().src, ip(RS1));
+    bed.settled();
+    bed.receive(bed.lan, bed.by_inside(RS1, excepted).ttl(1).udp(5_000, 53));
+    assert_eq!(bed.one(bed.lan).icmp().icmp_type, 11);
+    bed.receive(bed.lan, bed.by_inside(RS1, "224.0.0.18").protocol(112));
+    assert_eq!(bed.values().verdict(Verdict::NotOurs), 1, "multicast stays on its link");
+}
+
+#[test]
+fn protocols_without_ports_go_by_their_addresses() {
+    for workers in [1, 3] {
+        let mut bed = Setup { workers, ..Setup::default() }.gateway(&GatewayPlan::default());
+        let packet = bed.by_inside(RS1, REMOTE).protocol(47).payload("gre");
+        assert_eq!(bed.through(bed.lan, packet, bed.wan).ipv4().src, ip(WANS[0]));
+        let answer = bed.by_outside(REMOTE, WANS[0]).protocol(47).payload("gre");
+        assert_eq!(bed.through(bed.wan, answer, bed.lan).ipv4().dst, ip(RS1));
+        bed.settled();
+        // Nothing would tell the answers of two hosts apart.
+        bed.receive(bed.lan, bed.by_inside(RS2, REMOTE).protocol(47).payload("gre"));
+        assert_eq!(bed.values().verdict(Verdict::WanExhausted), 1);
+    }
+}
+
+#[test]
+fn a_port_forward_leads_inside_and_back() {
+    for (workers, source) in
+        [(1, SourceAddress::Keep), (3, SourceAddress::Keep), (3, SourceAddress::Translate)]
+    {
+        let plan = GatewayPlan {
+            forward: Some((Proto::Tcp, 10_106..=10_109, inside_endpoint(22))),
+            source,
+            ..GatewayPlan::default()
+        };
+        let mut bed = Setup { workers, ..Setup::default() }.gateway(&plan);
+        for n in 0..4_u16 {
+            let syn = bed.by_outside(CLIENT, WANS[0]).tcp(30_000 + n, 10_106 + n).syn().seq(1);
+            let sent = bed.through(bed.wan, syn, bed.lan).key();
+            assert_eq!((sent.dst, sent.dport), (ip(RS1), 22 + n));
+            if source == SourceAddress::Keep {
+                assert_eq!((sent.src, sent.sport), (ip(CLIENT), 30_000 + n));
+            } else {
+                assert_eq!(sent.src, ip(WANS[0]));
+            }
+            let peer = std::net::Ipv4Addr::from(sent.src).to_string();
+            let reply = bed.by_inside(RS1, &peer).tcp(22 + n, sent.sport).syn().seq(9).ack(2);
+            let back = bed.through(bed.lan, reply, bed.wan).key();
+            assert_eq!((back.src, back.sport), (ip(WANS[0]), 10_106 + n));
+            assert_eq!((back.dst, back.dport), (ip(CLIENT), 30_000 + n));
+        }
+        // From inside the server would answer its neighbour directly: so it sees us.
+        if source == SourceAddress::Translate {
+            continue;
+        }
+        let plan = GatewayPlan { source: SourceAddress::Auto, ..plan };
+        let mut bed = Setup { workers, ..Setup::default() }.gateway(&plan);
+        let syn = bed.by_inside(RS2, WANS[0]).tcp(30_000, 10_106).syn().seq(1);
+        bed.receive(bed.lan, syn);
+        let sent = bed.one(bed.lan).key();
+        assert_eq!((sent.src, sent.dst, sent.dport), (ip(WANS[0]), ip(RS1), 22));
+        bed.receive(bed.lan, bed.by_inside(RS1, WANS[0]).tcp(22, sent.sport).syn().seq(9).ack(2));
+        let back = bed.one(bed.lan).key();
+        assert_eq!((back.src, back.sport, back.dst), (ip(WANS[0]), 10_106, ip(RS2)));
+    }
+}
+
+/// RFC 5382 REQ-4: silence for six seconds, then port unreachable; none if the inside host meant to
+/// meet that SYN.
+#[test]
+fn rfc5382_req4_an_unexpected_syn_is_answered_late() {
+    let mut bed = gateway();
+    bed.receive(bed.wan, bed.by_outside(CLIENT, WANS[0]).tcp(1_000, 2_000).syn());
+    bed.expect("received+1 drop.no-mapping+1");
+    bed.after_ms(5_900);
+    bed.nothing_sent();
+    bed.after_ms(200);
+    let told = bed.one(bed.wan);
+    assert_eq!((told.icmp().icmp_type, told.icmp().code), (3, 3));
+    assert_eq!((told.ipv4().src, told.ipv4().dst), (ip(WAN_IP), ip(CLIENT)));
+    bed.expect("generated+1 sent+1 answer.icmp-error+1");
+}
+
+#[test]
+fn rfc6888_req11_exhaustion_is_told_and_nothing_live_goes() {
+    let mut bed = with(|plan| {
+        plan.settings.l4_ports = 5_000..=5_001;
+        plan.settings.on_exhausted = OnExhausted::Prohibited;
+    });
+    let first = out(&mut bed, RS1, 1, REMOTE, 53).key();
+    out(&mut bed, RS1, 2, REMOTE, 53);
+    bed.settled();
+    bed.receive(bed.lan, bed.by_inside(RS1, REMOTE).udp(3, 53));
+    let told = bed.one(bed.lan);
+    assert_eq!((told.icmp().icmp_type, told.icmp().code), (3, 13));
+    assert_eq!(bed.rule_counts().exhausted, 1);
+    let answer = bed.by_outside(REMOTE, WANS[0]).udp(53, first.sport);
+    assert_eq!(bed.through(bed.wan, answer, bed.lan).key().dport, 1);
+    // Without that option silently.
+    let mut bed = with(|plan| plan.settings.l4_ports = 5_000..=5_000);
+    out(&mut bed, RS1, 1, REMOTE, 53);
+    bed.settled();
+    bed.receive(bed.lan, bed.by_inside(RS1, REMOTE).udp(3, 53));
+    bed.expect("received+1 drop.wan-exhausted+1");
+}
+
+#[test]
+fn rfc6888_req4_a_subscriber_has_no_more_than_its_share() {
+    let mut bed = with(|plan| plan.settings.limits = Limits { ports: 2, ..Limits::default() });
+    for sport in [1, 2] {
+        out(&mut bed, RS1, sport, REMOTE, 53);
+    }
+    bed.settled();
+    bed.receive(bed.lan, bed.by_inside(RS1, REMOTE).udp(3, 53));
+    bed.expect("received+1 drop.subscriber-limit+1");
+    out(&mut bed, RS2, 1, REMOTE, 53);
+    out(&mut bed, RS1, 2, OTHER, 53);
+}
+
+#[test]
+fn the_mss_is_clamped_both_ways() {
+    let setup = Setup { wan_mtu: 1_400, ..Setup::default() };
+    let plan = GatewayPlan::default().settings(|settings| settings.mss_clamp = MssClamp::Path);
+    let mut bed = setup.gateway(&plan);
+    let syn = bed.by_inside(RS1, REMOTE).tcp(40_000, 443).syn().seq(1).mss(1_460);
+    let sent = bed.through(bed.lan, syn, bed.wan);
+    assert_eq!(sent.tcp().mss, Some(1_360));
+    let answer = bed.by_outside(REMOTE, WANS[0]).tcp(443, sent.key().sport).syn().seq(5).ack(2);
+    assert_eq!(bed.through(bed.wan, answer.mss(1_460), bed.lan).tcp().mss, Some(1_360));
+}
+
+#[test]
+fn forged_sources_are_dropped_by_name() {
+    use dataplane::snapshot::ReversePath;
+    let mut bed = gateway();
+    bed.update(|snapshot| snapshot.policy.reverse_path = ReversePath::Strict);
+    bed.settled();
+    // An inside source from outside.
+    bed.receive(bed.wan, bed.by_outside(RS1, REMOTE).udp(1, 2));
+    bed.expect("received+1 drop.reverse-path+1");
+    bed.receive(bed.lan, bed.by_inside(WANS[0], REMOTE).udp(1, 2));
+    assert_eq!(bed.values().verdict(Verdict::ReversePath), 2);
+    bed.update(|snapshot| snapshot.policy.reverse_path = ReversePath::Off);
+    bed.settled();
+    bed.receive(bed.lan, bed.by_inside(WANS[0], REMOTE).udp(1, 2));
+    bed.expect("received+1 drop.bad-source+1");
+    // An error about a packet that its receiver has not sent.
+    let quoted = pkt().ipv4(OTHER, REMOTE).udp(1, 2);
+    bed.receive(bed.wan, bed.by_outside(REMOTE, WANS[0]).icmp(3, 3, 0).quote(&quoted));
+    bed.expect("received+1 drop.bad-icmp+1");
+    let quoted = pkt().ipv4(WANS[0], REMOTE).udp(1, 2);
+    bed.receive(bed.wan, bed.by_outside(REMOTE, WANS[0]).icmp(3, 3, 0).quote(&quoted));
+    bed.expect("received+1 drop.icmp-no-conn+1");
+}
