@@ -168,3 +168,37 @@ fn neither_expiry_nor_scans_allocate() {
     assert_eq!(handling(&mut bed, wan, Vec::new()), 0, "expiry");
     assert_eq!(bed.workers[0].core.table.len(), 0);
 }
+
+#[test]
+fn a_nat_gateway_does_not_allocate() {
+    const REMOTE: &str = "192.0.2.80";
+    let mut bed = Setup::default().gateway(&bed::GatewayPlan::default());
+    let (wan, lan) = (bed.wan, bed.lan);
+    let question = |bed: &Testbed, port| bed.by_inside(RS1, REMOTE).udp(port, 53).build();
+    let questions: Vec<Buf> = (1_000..1_100).map(|port| question(&bed, port)).collect();
+    assert_eq!(handling(&mut bed, lan, questions.clone()), 0, "opening");
+    let sent = bed.sent(wan);
+    assert_eq!(sent.len(), 100);
+    let answers = sent.iter().map(|sent| {
+        let key = sent.key();
+        bed.by_outside(REMOTE, bed::WANS[0]).udp(53, key.sport).build()
+    });
+    let answers = answers.collect();
+    assert_eq!(handling(&mut bed, wan, answers), 0, "answering");
+    assert_eq!(handling(&mut bed, lan, questions), 0, "going on");
+    assert_eq!(bed.sent(wan).len(), 100);
+    let strangers =
+        (1..50).map(|port| bed.by_outside(bed::CLIENT, bed::WANS[0]).tcp(port, 9).syn());
+    let strangers = strangers.map(|packet| packet.build()).collect();
+    assert_eq!(handling(&mut bed, wan, strangers), 0, "holding SYNs, and refusing them");
+    // Packets of our own are the testbed's to make, which does allocate.
+    bed.clock.advance_s(7);
+    handling(&mut bed, lan, Vec::new());
+    bed.clock.advance_s(700);
+    assert_eq!(handling(&mut bed, lan, Vec::new()), 0, "expiry");
+    bed.clock.advance_s(1);
+    for _ in 0..10 {
+        bed.turn();
+    }
+    assert_eq!(bed.mappings(), 0);
+}
