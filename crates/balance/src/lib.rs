@@ -31,7 +31,7 @@ pub use chunks::CHUNK_LEN;
 pub use quota::{Limits, Quota};
 pub use scheduler::{HashBy, ParseSchedulerError, Scheduler};
 pub use service::{
-    Admin, BuildError, CellShape, ClientAddress, OnNotSyn, Persistence, Refusal, SERVERS_MAX,
+    Admin, BuildError, CellShape, ClientAddress, Mode, OnNotSyn, Persistence, Refusal, SERVERS_MAX,
     Server, Service, ServiceSpec, SlowStart,
 };
 pub use services::{ServiceKey, Services};

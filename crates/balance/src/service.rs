@@ -149,6 +149,16 @@ pub struct Persistence {
     pub capacity: u32,
 }
 
+/// How packets of a service are rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Both addresses: a real server sees a LIP.
+    #[default]
+    FullNat,
+    /// The destination: a real server sees the client, and its replies come by us.
+    Nat,
+}
+
 /// All that is configured of a service but its servers.
 #[derive(Clone, Debug)]
 pub struct ServiceSpec {
@@ -158,6 +168,8 @@ pub struct ServiceSpec {
     pub name: Arc<str>,
     /// Its protocol.
     pub proto: Proto,
+    /// How packets are rewritten.
+    pub mode: Mode,
     /// How it picks servers.
     pub scheduler: Scheduler,
     /// What hashing schedulers look at.
@@ -197,6 +209,7 @@ impl ServiceSpec {
             slot,
             name: name.into(),
             proto,
+            mode: Mode::default(),
             scheduler: Scheduler::default(),
             hash_by: HashBy::default(),
             lips: Arc::default(),

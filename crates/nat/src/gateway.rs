@@ -338,7 +338,8 @@ impl Gateway {
     /// nothing. (A packet to a WAN IP that comes from inside is to be asked for, too.)
     #[inline]
     pub fn decide_out(&self, query: &Query) -> Decision {
-        let found = self.filter.find(query);
+        // What a rule excepts the policy decides on.
+        let found = self.filter.find(query).filter(|found| !found.excepted);
         match found.map_or(self.policy, |found| found.action) {
             Action::Accept | Action::Translate => {}
             Action::Drop => return Decision::Drop(Verdict::ForwardDenied),

@@ -8,10 +8,10 @@ use config::{Model, Warning};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use types::WorkerId;
 
-use super::compile::{Compiler, Gone, Plan, Request};
+use super::compile::{Compiler, Gone, Plan, Request, policy};
 use super::{Control, Reply, State, unavailable};
 use crate::snapshot::Snapshot;
-use crate::worker::link::{Command, Prepare, Update};
+use crate::worker::link::{Command, Update};
 
 /// A worker that has not done a command after so long will not be waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +117,9 @@ impl Control {
             let (back, late) = self.publish(compiler, plan).await?;
             compiler = back;
             warnings.extend(late);
+            if let Err(error) = self.clear_gateway(&mut compiler).await {
+                tracing::warn!(%error, "what is left of WAN IPs goes later");
+            }
         }
         let after = Arc::clone(compiler.config());
         let generation = compiler.snapshot().generation;
@@ -144,7 +147,7 @@ impl Control {
         let mut done = Vec::new();
         for (worker, portions) in portions {
             for portion in portions {
-                let waiting = self.ask(worker, Command::Prepare(portion)).await?;
+                let waiting = self.ask(worker, portion).await?;
                 done.push((worker, waiting));
             }
         }
@@ -255,7 +258,7 @@ fn internal(error: tokio::task::JoinError) -> ErrorBody {
 }
 
 /// What each worker needs before it runs a plan.
-type Portions = Vec<(WorkerId, Vec<Box<Prepare>>)>;
+type Portions = Vec<(WorkerId, Vec<Command>)>;
 
 /// A plan with what the workers need for it, or none, and warnings.
 type Planned = Reply<(Option<(Plan, Portions)>, Vec<Warning>)>;
@@ -270,7 +273,8 @@ fn planned(
     let (config, mut warnings) = next(&before)?;
     let request = request(config);
     let running = compiler.snapshot();
-    let same = running.interfaces == request.interfaces && running.policy == request.policy;
+    let policy = policy(&request.config, request.policy);
+    let same = running.interfaces == request.interfaces && running.policy == policy;
     let nothing = same && !request.renew_fib && !compiler.forgets();
     if nothing && running.generation > 0 && request.config == before {
         return Ok((None, warnings));
@@ -278,8 +282,20 @@ fn planned(
     let plan = compiler.plan(request)?;
     warnings.extend(plan.warnings.iter().cloned());
     let workers = (0..plan.snapshot.steering.workers()).map(WorkerId);
-    let portions = workers.map(|worker| (worker, plan.prepare(worker.0))).collect();
-    Ok((Some((plan, portions)), warnings))
+    match workers.map(|worker| Ok((worker, needed(&plan, worker)?))).collect() {
+        Ok(portions) => Ok((Some((plan, portions)), warnings)),
+        Err(refused) => {
+            compiler.abandon(plan);
+            Err(refused)
+        }
+    }
+}
+
+/// What one worker needs before it runs a plan.
+fn needed(plan: &Plan, worker: WorkerId) -> Reply<Vec<Command>> {
+    let gateway = plan.prepare_gateway(worker)?.into_iter();
+    let gateway = gateway.map(|work| Command::Gateway(Box::new(work)));
+    Ok(plan.prepare(worker.0).into_iter().map(Command::Prepare).chain(gateway).collect())
 }
 
 /// Does on another thread what takes long with many services.
@@ -321,6 +337,7 @@ impl State {
     fn committed(&mut self, compiler: &Compiler, before: &Snapshot, gone: Gone, now_ms: u64) {
         self.snapshot = Arc::clone(compiler.snapshot());
         self.config = Arc::clone(compiler.config());
+        self.gateway_names = Arc::clone(compiler.gateway_names());
         self.retiring.add(gone, self.workers.len());
         self.neighbours.follow(&self.config, before, &self.snapshot, now_ms);
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use api::{ApplyQuery, Changes, ErrorBody, ErrorCode, Saved, Warnings};
-use config::{Config, ConfigError, Effect, Forwarding, Model, Overlay, Warning};
+use config::{Config, Effect, Model, Overlay, Warning};
 
 use super::{Control, Reply, blocking};
 
@@ -129,28 +129,7 @@ fn read(text: &str, file: &str) -> Reply<Overlay> {
 
 fn over(before: &Model, sent: &Overlay, prune: bool) -> Reply<(Arc<Model>, Vec<Warning>)> {
     let (after, warnings) = sent.apply(before, prune).map_err(ErrorBody::from_config)?;
-    refuse_gateway(&after)?;
     Ok((Arc::new(after), warnings))
-}
-
-/// Refuses what the packet path does not do yet: rules of NAT and forwarding.
-///
-/// # Errors
-/// If there are any.
-pub(super) fn refuse_gateway(config: &Config) -> Result<(), ConfigError> {
-    let sections = [
-        ("snat", config.snat.is_empty()),
-        ("dnat", config.dnat.is_empty()),
-        ("forwarding", config.forwarding == Forwarding::default()),
-    ];
-    match sections.into_iter().find(|(_, empty)| !empty) {
-        Some((section, _)) => {
-            let path = config::Path::of(section);
-            let message = format!("{section} is not supported by this version");
-            Err(ConfigError::invalid(path, section, message))
-        }
-        None => Ok(()),
-    }
 }
 
 fn changes(before: &Config, after: &Config) -> Changes {

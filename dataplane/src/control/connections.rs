@@ -8,12 +8,12 @@ use api::{
     ErrorCode,
 };
 use balance::ServiceKey;
-use config::{AddressRange, Model};
+use config::{AddressRange, Model, Timeouts};
 use flow::{Cursor, Record, State as FlowState};
-use types::{Endpoint, WorkerId};
+use types::{Endpoint, Slot, WorkerId};
 
 use super::change::PATIENCE;
-use super::compile::timeout_set;
+use super::compile::{GatewayNames, RuleKind, timeout_set};
 use super::services::no_service;
 use super::{Control, Reply, State, unavailable};
 use crate::snapshot::Snapshot;
@@ -44,15 +44,22 @@ impl Control {
                 filter: chosen.filter,
                 cursor: at.cursor,
                 records: Vec::with_capacity(room),
+                rules: Vec::with_capacity(room),
                 ..Scan::default()
             };
             let scan = self.scan(WorkerId(at.worker), Box::new(scan)).await?;
             let running = {
                 let state = self.state();
-                (Arc::clone(&state.config), Arc::clone(&state.snapshot))
+                Running {
+                    config: Arc::clone(&state.config),
+                    snapshot: Arc::clone(&state.snapshot),
+                    names: Arc::clone(&state.gateway_names),
+                }
             };
-            let found = scan.records.iter().filter(|record| chosen.matches(record));
-            page.connections.extend(found.map(|record| connection(record, at.worker, &running)));
+            let found = scan.records.iter().zip(&scan.rules);
+            let found = found.filter(|(record, _)| chosen.matches(record));
+            page.connections
+                .extend(found.map(|(record, rule)| connection(record, *rule, at.worker, &running)));
             at = match scan.finished {
                 true => Place::start(at.worker + 1),
                 false => Place { worker: at.worker, cursor: scan.cursor },
@@ -254,12 +261,15 @@ fn exactly(record: &Record) -> Option<ConnFilter> {
 
 impl State {
     fn chosen(&self, query: &ConnectionQuery) -> Reply<Chosen> {
-        let service = query.service.as_deref().map(|name| {
+        let name = query.service.as_deref();
+        let rule = name.and_then(|name| self.gateway_names.listed(name));
+        let service = name.filter(|_| rule.is_none()).map(|name| {
             let compiled = self.compiled(name).ok_or_else(|| no_service(name))?;
             Ok::<_, ErrorBody>(compiled.spec().slot)
         });
         let mut filter = ConnFilter {
             service: service.transpose()?,
+            rule,
             proto: query.protocol,
             ..ConnFilter::default()
         };
@@ -323,27 +333,55 @@ const fn flow_states(wanted: ConnectionState) -> &'static [FlowState] {
     }
 }
 
-fn connection(
-    record: &Record,
-    worker: u16,
-    (config, snapshot): &(Arc<Model>, Arc<Snapshot>),
-) -> Connection {
+/// What runs, for the names and timeouts of conns.
+struct Running {
+    config: Arc<Model>,
+    snapshot: Arc<Snapshot>,
+    names: Arc<GatewayNames>,
+}
+
+impl Running {
+    /// Name and timeouts of a rule of NAT.
+    fn of_rule(&self, rule: Slot) -> (Option<String>, Timeouts) {
+        let config = &self.config;
+        let name = self.names.rule(rule);
+        let timeouts = name.and_then(|rule| match rule.kind {
+            RuleKind::Snat => config.snat.get(&*rule.name).map(|rule| (&rule.timeouts).into()),
+            RuleKind::Dnat => config.dnat.get(&*rule.name).map(|rule| (&rule.timeouts).into()),
+        });
+        let timeouts = timeouts.unwrap_or_else(|| (&config::NatTimeouts::default()).into());
+        (name.map(ToString::to_string), timeouts)
+    }
+
+    /// Name and timeouts of the service at a VIP.
+    fn of_service(&self, record: &Record, vip: Endpoint) -> (Option<String>, Timeouts) {
+        let config = &self.config;
+        let key = match vip.address {
+            IpAddr::V4(address) => Some(ServiceKey {
+                zone: record.zone,
+                proto: record.proto,
+                address: address.to_bits(),
+                l4_port: vip.l4_port.0,
+            }),
+            IpAddr::V6(_) => None,
+        };
+        let service = key.and_then(|key| self.snapshot.services.find(key));
+        let name = service.map(|service| service.spec().name.to_string());
+        let configured = name.as_ref().and_then(|name| config.services.get(name));
+        let timeouts = match configured {
+            Some(service) => service.resolved_timeouts(&config.conntrack.timeouts),
+            None => config.conntrack.timeouts.clone(),
+        };
+        (name, timeouts)
+    }
+}
+
+/// A conn as it is listed; `rule` is the rule of NAT that it is of, if it is of one.
+fn connection(record: &Record, rule: Slot, worker: u16, running: &Running) -> Connection {
     let [client, vip, lip, server] = ends(record);
-    let key = match vip.address {
-        IpAddr::V4(address) => Some(ServiceKey {
-            zone: record.zone,
-            proto: record.proto,
-            address: address.to_bits(),
-            l4_port: vip.l4_port.0,
-        }),
-        IpAddr::V6(_) => None,
-    };
-    let service = key.and_then(|key| snapshot.services.find(key));
-    let name = service.map(|service| service.spec().name.to_string());
-    let configured = name.as_ref().and_then(|name| config.services.get(name));
-    let timeouts = match configured {
-        Some(service) => service.resolved_timeouts(&config.conntrack.timeouts),
-        None => config.conntrack.timeouts.clone(),
+    let (name, timeouts) = match rule.is_none() {
+        true => running.of_service(record, vip),
+        false => running.of_rule(rule),
     };
     let timeout_ms = timeout_set(&timeouts).of(record.state);
     Connection {

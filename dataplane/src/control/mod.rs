@@ -12,11 +12,13 @@ mod configuration;
 mod connections;
 pub mod engine;
 mod explain;
+mod gateway;
 mod limited;
 mod lingering;
 mod neighbours;
 mod network;
 mod retire;
+mod rules;
 pub mod server;
 mod services;
 pub mod startup;
@@ -42,7 +44,7 @@ use types::Now;
 use crate::snapshot::{Interface, Policy, Snapshot};
 use crate::worker::clock::Clock;
 use crate::worker::link::ControlEnd;
-use compile::{Compiler, Facts};
+use compile::{Compiler, Facts, GatewayNames};
 use configuration::FileState;
 use engine::Engine;
 use neighbours::{Frame, Neighbours};
@@ -149,6 +151,8 @@ struct State {
     config: Arc<Model>,
     /// What runs, as compiled.
     snapshot: Arc<Snapshot>,
+    /// The rules of NAT and WAN IPs that run.
+    gateway_names: Arc<GatewayNames>,
     /// The interfaces with their links as they are now: what shall run.
     interfaces: Arc<[Interface]>,
     /// What holds for all services from now on: what shall run.
@@ -191,6 +195,7 @@ impl Control {
             watchdog: Watchdog::new(workers.len(), arch::tsc_hz(), started),
             workers: Workers::new(workers),
             config: Arc::clone(compiler.config()),
+            gateway_names: Arc::clone(compiler.gateway_names()),
             interfaces: Arc::clone(&snapshot.interfaces),
             // As a host does, so that a mistyped port is told from a dead balancer.
             policy: Policy { reject_unserved: true, ..Policy::default() },

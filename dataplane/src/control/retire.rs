@@ -17,6 +17,7 @@ pub(super) type Leaving = GoneServer;
 pub(super) struct Retiring {
     services: HashMap<Slot, WorkerSet>,
     servers: HashMap<Slot, (GoneServer, WorkerSet)>,
+    rules: HashMap<Slot, WorkerSet>,
 }
 
 /// Bit n is worker n: there are at most 128.
@@ -45,6 +46,7 @@ impl Retiring {
     pub fn add(&mut self, gone: Gone, workers: usize) {
         let all = WorkerSet::all(workers);
         self.services.extend(gone.services.into_iter().map(|slot| (slot, all)));
+        self.rules.extend(gone.rules.into_iter().map(|slot| (slot, all)));
         let servers = gone.servers.into_iter();
         self.servers.extend(servers.map(|server| (server.slot, (server, all))));
     }
@@ -56,7 +58,7 @@ impl Retiring {
 
     /// True if nothing is left to do.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.servers.is_empty()
+        self.services.is_empty() && self.servers.is_empty() && self.rules.is_empty()
     }
 
     /// What a worker is to give back, in portions.
@@ -76,6 +78,26 @@ impl Retiring {
             ..Retire::default()
         });
         services.chain(servers).collect()
+    }
+
+    /// Rules whose slots a worker has not given back.
+    fn wanted_rules(&self, worker: WorkerId) -> Vec<Slot> {
+        let rules = self.rules.iter().filter(|(_, waiting)| waiting.has(worker));
+        rules.map(|(slot, _)| *slot).collect()
+    }
+
+    /// No conn of a worker names these rules any more. Those that no worker's does come back.
+    fn returned_rules(&mut self, worker: WorkerId, rules: &[Slot]) -> Vec<Slot> {
+        let mut free = Vec::new();
+        for slot in rules {
+            let Some(waiting) = self.rules.get_mut(slot) else { continue };
+            waiting.remove(worker);
+            if waiting.0 == 0 {
+                self.rules.remove(slot);
+                free.push(*slot);
+            }
+        }
+        free
     }
 
     /// A worker has nothing of these any more. Those that no worker has anything of come back.
@@ -121,7 +143,21 @@ impl Control {
         if !services.is_empty() || !servers.is_empty() {
             self.shared.compiler.lock().await.give_back(&services, &servers);
         }
-        asked
+        asked?;
+        self.retire_rules().await
+    }
+
+    async fn retire_rules(&self) -> Reply<()> {
+        let workers: Vec<_> = self.state().workers.ids().collect();
+        for worker in workers {
+            let wanted = self.state().retiring.wanted_rules(worker);
+            let idle = self.idle_rules(worker, &wanted).await?;
+            let free = self.state().retiring.returned_rules(worker, &idle);
+            if !free.is_empty() {
+                self.shared.compiler.lock().await.give_back_rules(&free);
+            }
+        }
+        Ok(())
     }
 
     async fn retire_into(&self, services: &mut Vec<Slot>, servers: &mut Vec<Slot>) -> Reply<()> {
@@ -154,7 +190,8 @@ mod tests {
         let mut retiring = Retiring::default();
         let (service, server) = (Slot::new(1, 1), Slot::new(9, 2));
         let gone = GoneServer { service: "shop".into(), address: (1, 80), slot: server };
-        retiring.add(Gone { services: vec![service], servers: vec![gone] }, 2);
+        let gone = Gone { services: vec![service], servers: vec![gone], ..Gone::default() };
+        retiring.add(gone, 2);
         assert_eq!(retiring.leaving().count(), 1);
         assert_eq!(retiring.wanted(WorkerId(0)).len(), 2);
         assert_eq!(retiring.returned(WorkerId(0), &[service], &[server]), (vec![], vec![]));

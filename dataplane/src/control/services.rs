@@ -190,7 +190,7 @@ impl Control {
     }
 
     /// Closes the conns of what has been removed. The removal stands, so a failure is a warning.
-    async fn close_removed(&self, filter: ConnFilter, path: &str) -> Option<Warning> {
+    pub(super) async fn close_removed(&self, filter: ConnFilter, path: &str) -> Option<Warning> {
         let error = self.close_all(filter).await.err()?;
         let message = format!("it is removed, but not all of its conns are closed: {error}");
         Some(Warning { path: path.to_owned(), message })

@@ -190,6 +190,9 @@ impl Control {
             if let Err(error) = self.retire().await {
                 tracing::debug!(%error, "slots could not be freed");
             }
+            if let Err(error) = self.clear_left().await {
+                tracing::debug!(%error, "what is left of WAN IPs could not be freed");
+            }
         }
     }
 

@@ -355,3 +355,99 @@ fn through(bench: &mut Bench, client_port: u16, flags: u8) -> usize {
     let sent = bench.sent(LAN);
     sent.iter().filter(|sent| sent.eth_dst == MacAddr([2, 0, 0, 0, 0, 0x79])).count()
 }
+
+/// Masquerade of one inside network, which is on the servers' link.
+const OFFICE: &str = r#"
+snat:
+  office: { match: { source: [ 198.18.0.0/24 ], out_dev: wan0 }, wan_addresses: [ 203.0.113.20 ] }
+neighbours:
+  - { address: 203.0.113.1, mac: "02:00:00:00:00:fe", dev: wan0 }
+"#;
+
+/// A SYN of an inside host arrives at the first worker; from whom it leaves, if it does.
+fn masqueraded(bench: &mut Bench, port: u16) -> Option<std::net::Ipv4Addr> {
+    let mac = bench.control.state().snapshot.interfaces[0].mac;
+    let packet = pkt().eth(MacAddr([2, 0, 0, 0, 0, 9]), mac).ipv4("198.18.0.50", "192.0.2.9");
+    bench.arrive(WorkerId(0), LAN, packet.tcp(port, 443).syn().build());
+    (0..4).for_each(|_| bench.turn());
+    let sent = bench.sent(WAN);
+    let sent = sent.iter().find(|sent| sent.eth_dst == MacAddr([2, 0, 0, 0, 0, 0xfe]))?;
+    Some(sent.ipv4().src.into())
+}
+
+async fn apply(bench: &mut Bench, text: String) {
+    let control = bench.control.clone();
+    let prune = ApplyQuery { prune: true, dry_run: false };
+    bench.run(async move { control.apply(text, prune).await }).await.unwrap();
+    bench.sent(WAN);
+}
+
+async fn listed(bench: &mut Bench) -> Vec<api::Connection> {
+    let control = bench.control.clone();
+    let all = async move { control.connections(Default::default()).await };
+    bench.run(all).await.unwrap().connections
+}
+
+#[tokio::test]
+async fn a_rule_of_snat_translates_and_its_conns_are_listed_under_it() {
+    let mut bench = Bench::start(SHOP).await;
+    assert_eq!(masqueraded(&mut bench, 40_000), None);
+    apply(&mut bench, format!("{SHOP}{OFFICE}")).await;
+    assert_eq!(masqueraded(&mut bench, 40_000), Some([203, 0, 113, 20].into()));
+    let conns = listed(&mut bench).await;
+    let [conn] = &conns[..] else { panic!("{conns:?}") };
+    assert_eq!(conn.service.as_deref(), Some("snat/office"));
+    assert_eq!(conn.client.to_string(), "198.18.0.50:40000");
+    assert_eq!(conn.server.to_string(), "192.0.2.9:443");
+    assert_eq!(conn.lip.address.to_string(), "203.0.113.20");
+    let of = |service: &str| api::ConnectionQuery {
+        service: Some(service.to_owned()),
+        ..api::ConnectionQuery::default()
+    };
+    let (office, shop) = (of("snat/office"), of("shop"));
+    let control = bench.control.clone();
+    bench
+        .run(async move {
+            assert_eq!(control.close_connections(shop).await.unwrap().closed, 0);
+            assert_eq!(control.close_connections(office).await.unwrap().closed, 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn conns_of_a_wan_ip_that_is_gone_are_closed_and_its_rule_is_forgotten() {
+    let mut bench = Bench::start(&format!("{SHOP}{OFFICE}")).await;
+    for port in 40_000..40_010 {
+        assert!(masqueraded(&mut bench, port).is_some());
+    }
+    let other = OFFICE.replace("203.0.113.20", "203.0.113.21");
+    apply(&mut bench, format!("{SHOP}{other}")).await;
+    assert!(listed(&mut bench).await.is_empty());
+    assert_eq!(bench.control.state().conns_removed, 10);
+    assert_eq!(masqueraded(&mut bench, 40_000), Some([203, 0, 113, 21].into()));
+    let names = Arc::clone(&bench.control.state().gateway_names);
+    assert_eq!(names.wans().count(), 2, "as of the last change");
+
+    // The rule goes, and its conn with its address; then its slot is free.
+    apply(&mut bench, "snat: {}".to_owned()).await;
+    assert!(listed(&mut bench).await.is_empty());
+    assert!(!bench.control.state().retiring.is_empty());
+    let control = bench.control.clone();
+    bench.run(async move { control.retire().await }).await.unwrap();
+    assert!(bench.control.state().retiring.is_empty());
+    assert_eq!(masqueraded(&mut bench, 40_000), None);
+}
+
+#[tokio::test]
+async fn explain_names_the_rule() {
+    let mut bench = Bench::start(&format!("{SHOP}{OFFICE}")).await;
+    let packet = json!({
+        "dev": "lan0", "protocol": "tcp", "source": "198.18.0.50",
+        "destination": "192.0.2.9", "destination_port": 443,
+    });
+    let packet = serde_json::from_value(packet).unwrap();
+    let control = bench.control.clone();
+    let told = bench.run(async move { control.explain(packet).await }).await.unwrap();
+    assert_eq!(told.verdict, "sent");
+    assert!(told.stages.iter().any(|stage| stage.decision.contains("`office`")), "{told:?}");
+}

@@ -30,6 +30,7 @@ impl<I: Io> Worker<I> {
                 Command::Totals(totals) => self.totals(totals),
                 Command::Import(import) => import.result = self.import(import, now),
                 Command::Redirect(redirect) => redirect.result = self.redirect(redirect, now),
+                Command::Gateway(work) => self.change_gateway(work),
             }
             // The ring has room for all commands that can be under way.
             let returned = self.link.done.push(command).is_ok();

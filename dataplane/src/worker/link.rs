@@ -3,12 +3,15 @@
 //! Whatever control sends comes back when it has been done, so that a worker allocates and frees
 //! nothing: results are written into what the request brought along.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use balance::{Retired, ServerChunk, ServiceCell, ServiceChunk};
 use counters::Published;
 use flow::{Cursor, ImportError, InsertError, Local, Record, TimeoutSet};
+use nat::NatState;
 use pool::LeaseError;
+use pool::wan::AddressPorts;
 use rtrb::{Consumer, Producer, RingBuffer};
 use types::{EthPortId, FlowKey, MacAddr, Proto, Slot, WorkerId};
 
@@ -42,6 +45,8 @@ pub enum Command {
     Import(Box<Import>),
     /// Send what comes for a conn of another worker's on to it.
     Redirect(Box<Redirect>),
+    /// Change the NAT state.
+    Gateway(Box<GatewayWork>),
 }
 
 /// So many items one command should carry at most, for a worker's loop to stay short.
@@ -66,6 +71,50 @@ pub struct Update {
     pub snapshot: Arc<Snapshot>,
     /// Timeouts of the classes that changed.
     pub timeouts: Vec<(u8, TimeoutSet)>,
+}
+
+/// What becomes of a worker's NAT state: before a snapshot that needs it, or after one that does not any
+/// more.
+#[derive(Default)]
+pub struct GatewayWork {
+    /// A state to begin with. On its way back if there was one.
+    pub state: Option<Box<NatState>>,
+    /// Rules and port forwards that begin.
+    pub begun: Vec<Slot>,
+    /// Ports of WAN IPs to put at places, or `None` to take out what is there. On the way back what they
+    /// replaced, or what found no room.
+    pub wans: Vec<(u16, Option<Box<AddressPorts>>)>,
+    /// Ports to keep for port forwards, or to give free.
+    pub ports: Option<PortsKept>,
+    /// Rules and port forwards that are gone; on the way back those that conns still name.
+    pub ended: Vec<Slot>,
+}
+
+impl std::fmt::Debug for GatewayWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { state, begun, wans, ports, ended } = self;
+        let places: Vec<_> = wans.iter().map(|(place, ports)| (place, ports.is_some())).collect();
+        f.debug_struct("GatewayWork")
+            .field("state", &state.is_some())
+            .field("begun", begun)
+            .field("wans", &places)
+            .field("ports", ports)
+            .field("ended", ended)
+            .finish()
+    }
+}
+
+/// Ports of a WAN IP that port forwards have, and mappings do not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortsKept {
+    /// The WAN IP's place.
+    pub place: u16,
+    /// The protocol.
+    pub proto: Proto,
+    /// The ports: at most a few thousand, for a worker's loop to stay short.
+    pub l4_ports: RangeInclusive<u16>,
+    /// Whether they are kept or given free.
+    pub reserved: bool,
 }
 
 /// Slots whose objects are gone from the snapshot that the worker runs.
@@ -174,6 +223,8 @@ pub struct Scan {
     pub cursor: Cursor,
     /// Conns found, up to the capacity that it brought along; then the scan comes back.
     pub records: Vec<Record>,
+    /// The rules of NAT that they are of, none if of a service; as far as it brought capacity along.
+    pub rules: Vec<Slot>,
     /// Conns that matched and were closed or counted.
     pub matched: u64,
     /// Whether the last conn has been looked at.
@@ -198,7 +249,7 @@ pub enum ScanAction {
 /// Which conns a scan is about: all conditions that are given hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnFilter {
-    /// Conns of this service.
+    /// Conns of this service; none of rules of NAT.
     pub service: Option<Slot>,
     /// Conns to this real server of any service.
     pub server: Option<Slot>,
@@ -214,6 +265,10 @@ pub struct ConnFilter {
     pub proto: Option<Proto>,
     /// Conns in this state.
     pub state: Option<flow::State>,
+    /// Conns of rules of NAT only, by this slot.
+    pub rule: Option<Slot>,
+    /// Conns of rules of NAT only.
+    pub translated: bool,
     /// Conns that are found only because their VIP was steered otherwise before.
     pub stray: bool,
 }

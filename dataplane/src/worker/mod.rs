@@ -2,6 +2,7 @@
 
 pub mod clock;
 mod commands;
+mod gateway;
 pub mod handoff;
 pub mod held;
 pub mod idle;

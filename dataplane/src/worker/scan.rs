@@ -42,7 +42,7 @@ impl<I: Io> Worker<I> {
             }
             scan.matched += 1;
             match scan.action {
-                ScanAction::List => scan.records.extend(core.table.export(conn, now)),
+                ScanAction::List => list(core, conn, scan, now),
                 ScanAction::Count => {}
                 ScanAction::Close { reset } => {
                     close(core, &mut self.io, conn, reset, now);
@@ -58,6 +58,15 @@ impl<I: Io> Worker<I> {
     }
 }
 
+fn list<P: Packet>(core: &Core<P>, conn: ConnId, scan: &mut Scan, now: Now) {
+    let Some(record) = core.table.export(conn, now) else { return };
+    scan.records.push(record);
+    if scan.rules.len() < scan.rules.capacity() {
+        let cold = core.table.cold(conn).filter(|cold| cold.rs().is_none());
+        scan.rules.push(cold.map(|cold| cold.service()).unwrap_or_default());
+    }
+}
+
 /// Whether all conditions hold for a conn.
 fn matches<P: Packet>(core: &Core<P>, conn: ConnId, filter: &ConnFilter) -> bool {
     let table = &core.table;
@@ -69,7 +78,10 @@ fn matches<P: Packet>(core: &Core<P>, conn: ConnId, filter: &ConnFilter) -> bool
         let host_bits = 32_u32.saturating_sub(len.into());
         (u64::from(prefix ^ flow.new_dst)) >> host_bits == 0
     };
-    filter.service.is_none_or(|slot| slot == cold.service())
+    let of_rule = cold.rs().is_none();
+    filter.service.is_none_or(|slot| slot == cold.service() && !of_rule)
+        && filter.rule.is_none_or(|slot| slot == cold.service() && of_rule)
+        && (!filter.translated || of_rule)
         && filter.server.is_none_or(|slot| slot == cold.rs())
         && filter.client.is_none_or(is_client)
         && filter.lip.is_none_or(|address| address == flow.dst)

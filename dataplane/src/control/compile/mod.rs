@@ -5,6 +5,7 @@
 //! from, and cannot fail. In between, control gives the workers what they need.
 
 mod classes;
+mod gateway;
 mod lingering;
 mod network;
 mod services;
@@ -17,14 +18,15 @@ use config::{Config, ConfigError, ErrorKind, Model, Path, Warning};
 use fib::{Fib, FibConfig, NextHops};
 use flow::TimeoutSet;
 use steer::{Destination, Earlier, Steering};
-use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
+use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator, WorkerId};
 
 use crate::snapshot::{Interface, Policy, Snapshot};
-use crate::worker::link::{ITEMS_MAX, Prepare};
+use crate::worker::link::{GatewayWork, ITEMS_MAX, Prepare};
 use classes::Classes;
 use lingering::Lingering;
 
 pub use classes::timeout_set;
+pub use gateway::{GatewayNames, Kept, RuleKind, RuleName, Sizes, WanName, policy};
 pub use lingering::Lingerer;
 pub use network::refuse;
 
@@ -35,6 +37,8 @@ pub struct Facts {
     pub interfaces: Arc<[Interface]>,
     /// Which worker owns which key.
     pub steering: Arc<Steering>,
+    /// Secret of the workers' NAT states.
+    pub nat_seed: [u64; 2],
 }
 
 impl Facts {
@@ -47,7 +51,7 @@ impl Facts {
             mtu: interface.mtu,
             up: true,
         });
-        Self { interfaces: interfaces.collect(), steering }
+        Self { interfaces: interfaces.collect(), steering, nat_seed: [0; 2] }
     }
 
     fn interface(&self, name: &str, path: impl FnOnce() -> Path) -> Result<EthPortId, ConfigError> {
@@ -97,6 +101,8 @@ pub struct Plan {
     fib_plan: Option<FibPlan>,
     classes: Classes,
     services: Vec<(String, Option<Entry>)>,
+    gateway: Option<gateway::Next>,
+    sizes: Sizes,
     taken: Taken,
 }
 
@@ -107,6 +113,8 @@ pub struct Gone {
     pub services: Vec<Slot>,
     /// Real servers.
     pub servers: Vec<GoneServer>,
+    /// Slots of rules of NAT.
+    pub rules: Vec<Slot>,
 }
 
 /// A real server that its service has no more.
@@ -120,11 +128,21 @@ pub struct GoneServer {
     pub slot: Slot,
 }
 
+/// What workers have of a gateway that is not so any more.
+#[derive(Clone, Debug, Default)]
+pub struct Leftovers {
+    /// WAN IPs in host order, with their places. Their conns are to be closed.
+    pub wans: Vec<(u32, u16)>,
+    /// Ports that are not kept any more, each with those of them that are.
+    pub kept: Vec<(Kept, Vec<Kept>)>,
+}
+
 /// Slots taken for a plan, to be given back if it comes to nothing.
 #[derive(Debug, Default)]
 struct Taken {
     services: Vec<Slot>,
     servers: Vec<Slot>,
+    rules: Vec<Slot>,
 }
 
 /// What a fib is compiled from.
@@ -152,6 +170,9 @@ pub struct Compiler {
     entries: HashMap<String, Entry>,
     service_slots: SlotAllocator,
     server_slots: SlotAllocator,
+    rule_slots: SlotAllocator,
+    gateway: gateway::Running,
+    sizes: Sizes,
     /// Chunks of cells that the workers have room for.
     chunks: (usize, usize),
     tables: TableCache,
@@ -178,6 +199,9 @@ impl Compiler {
             local_address_pools: Default::default(),
             server_groups: Default::default(),
             services: Default::default(),
+            snat: Default::default(),
+            dnat: Default::default(),
+            forwarding: Default::default(),
             ..config.clone()
         };
         let conntrack = timeout_set(&empty.conntrack.timeouts);
@@ -204,6 +228,12 @@ impl Compiler {
             entries: HashMap::new(),
             service_slots: SlotAllocator::default(),
             server_slots: SlotAllocator::default(),
+            rule_slots: SlotAllocator::default(),
+            gateway: gateway::Running::default(),
+            sizes: Sizes {
+                max_connections: config.conntrack.max_connections,
+                seed: facts.nat_seed,
+            },
             chunks: (0, 0),
             tables: TableCache::default(),
             idle: Vec::new(),
@@ -238,9 +268,12 @@ impl Compiler {
 
     fn try_plan(&mut self, request: Request, taken: &mut Taken) -> Result<Plan, ConfigError> {
         let Request { config, interfaces, policy, renew_fib, now } = request;
-        let changes = services::compile(self, &config, now, taken)?;
-        let facts = Facts { interfaces, steering: Arc::clone(&self.steering) };
-        let (fib_plan, fib) = self.fib(&config, &facts, changes.addresses, renew_fib)?;
+        let mut changes = services::compile(self, &config, now, taken)?;
+        let facts =
+            Facts { interfaces, steering: Arc::clone(&self.steering), nat_seed: self.sizes.seed };
+        let gateway = gateway::compile(self, &config, &facts, &mut changes, &mut taken.rules)?;
+        let addresses = changes.addresses || gateway.is_some();
+        let (fib_plan, fib) = self.fib(&config, &facts, addresses, renew_fib)?;
         let after = fib.as_ref().unwrap_or(&self.snapshot.fib);
         let warnings = network::off_link(&config, &facts, after);
         let before = &self.snapshot;
@@ -257,9 +290,12 @@ impl Compiler {
             next_hops: Arc::clone(&before.next_hops),
             steering: Arc::clone(&self.steering),
             earlier: self.without_idle(earlier),
-            gateway: before.gateway.clone(),
+            gateway: match &gateway {
+                Some(next) => Some(Arc::clone(&next.gateway)),
+                None => before.gateway.clone(),
+            },
             interfaces,
-            policy,
+            policy: gateway::policy(&config, policy),
         };
         let (services, servers) = self.chunks;
         Ok(Plan {
@@ -267,7 +303,10 @@ impl Compiler {
             snapshot: Arc::new(snapshot),
             timeouts: changes.classes.since(&self.classes),
             fib_changed: fib.is_some(),
-            gone: changes.gone,
+            gone: Gone {
+                rules: gateway.as_ref().map(|next| next.gone.clone()).unwrap_or_default(),
+                ..changes.gone
+            },
             warnings,
             cells: changes.cells,
             service_chunks: services..chunks(&self.service_slots).max(services),
@@ -275,6 +314,8 @@ impl Compiler {
             fib_plan,
             classes: changes.classes,
             services: changes.services,
+            gateway,
+            sizes: self.sizes,
             taken: Taken::default(),
         })
     }
@@ -331,6 +372,9 @@ impl Compiler {
             self.fib_plan = fib_plan;
         }
         self.chunks = (plan.service_chunks.end, plan.server_chunks.end);
+        if let Some(gateway) = plan.gateway {
+            self.gateway = gateway.commit();
+        }
         self.classes = plan.classes;
         self.config = plan.config;
         self.snapshot = plan.snapshot;
@@ -351,6 +395,34 @@ impl Compiler {
         for slot in servers {
             self.server_slots.give_back(*slot);
         }
+        self.gateway.forget_servers(servers);
+    }
+
+    /// Slots of rules that no worker and no conn names any more.
+    pub fn give_back_rules(&mut self, rules: &[Slot]) {
+        for slot in rules {
+            self.rule_slots.give_back(*slot);
+        }
+    }
+
+    /// The rules of NAT that run with their slots, and the WAN IPs with their places.
+    pub fn gateway_names(&self) -> &Arc<GatewayNames> {
+        self.gateway.names()
+    }
+
+    /// What workers still have of the gateway that nobody wants any more.
+    pub fn gateway_leftovers(&self) -> Leftovers {
+        Leftovers { wans: self.gateway.leaving(), kept: self.gateway.given_up() }
+    }
+
+    /// No worker has this WAN IP any more.
+    pub fn wan_removed(&mut self, address: u32) {
+        self.gateway.removed(address);
+    }
+
+    /// No worker keeps these ports any more.
+    pub fn ports_freed(&mut self, kept: &Kept) {
+        self.gateway.freed(kept);
     }
 
     /// LIPs and VIPs that are not configured any more, but stay ours for the conns that name them.
@@ -387,10 +459,22 @@ impl Compiler {
 
     fn release(&mut self, taken: Taken) {
         self.give_back(&taken.services, &taken.servers);
+        self.give_back_rules(&taken.rules);
     }
 }
 
 impl Plan {
+    /// What a worker's NAT state needs before it runs the snapshot, in portions.
+    ///
+    /// # Errors
+    /// If it cannot have such a state.
+    pub fn prepare_gateway(&self, worker: WorkerId) -> Result<Vec<GatewayWork>, ConfigError> {
+        match &self.gateway {
+            Some(next) => next.prepare(&self.sizes, &self.snapshot.steering, worker),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// What a worker needs before it runs the snapshot, in portions.
     pub fn prepare(&self, worker: u16) -> Vec<Box<Prepare>> {
         let workers = self.snapshot.steering.workers();

@@ -66,6 +66,7 @@ pub fn fib_plan(
     };
     ours.add_configured()?;
     ours.add_lips()?;
+    ours.add_wans()?;
     ours.add_vips()?;
     lingering.retain(|address, iface, role| ours.linger(address, iface, role));
     let interfaces = facts.interfaces.iter().zip(0..).map(|(interface, id)| fib::Interface {
@@ -152,6 +153,43 @@ impl Ours<'_> {
         free
     }
 
+    /// WAN IPs and addresses of port forwards: on the interface that they are configured on, else on that of
+    /// their subnet, else on that which the rule or the route to them names. One without is nobody's.
+    fn add_wans(&mut self) -> Result<(), ConfigError> {
+        let (config, facts) = (self.config, self.facts);
+        for (address, named) in super::gateway::wan_addresses(config, facts)? {
+            let configured = self.configured.get(&address).map(|(iface, ..)| *iface);
+            let iface = configured
+                .or_else(|| self.subnet_of(address))
+                .or(named)
+                .or_else(|| self.routed(address));
+            if let Some(iface) = iface {
+                self.add(address, iface, Role::WanIp);
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface whose subnet an address is in.
+    fn subnet_of(&self, address: u32) -> Option<EthPortId> {
+        let within = |entry: &&fib::Address| {
+            entry.role == Role::Local
+                && entry.prefix_len < 32
+                && (entry.address ^ address) >> (32 - u32::from(entry.prefix_len)) == 0
+        };
+        let longest = self.addresses.iter().filter(within).max_by_key(|entry| entry.prefix_len);
+        longest.map(|entry| entry.iface)
+    }
+
+    /// The interface that the route to an address leaves by.
+    fn routed(&self, address: u32) -> Option<EthPortId> {
+        let address = IpAddr::V4(address.into());
+        let fits = self.config.routes.iter().filter(|route| route.to.net().contains(&address));
+        let best =
+            fits.max_by_key(|route| (route.to.prefix_len(), std::cmp::Reverse(route.metric)));
+        best.and_then(|route| self.facts.interface(&route.dev, Path::root).ok())
+    }
+
     /// A VIP that is none of the addresses is nobody's: the configuration warns of it.
     fn add_vips(&mut self) -> Result<(), ConfigError> {
         let config = self.config;
@@ -159,7 +197,8 @@ impl Ours<'_> {
             for (index, vip) in service.vips.iter().enumerate() {
                 let path = || Path::of("services").key(name).key("vips").index(index);
                 let address = v4(vip.address, path)?;
-                if let Some((iface, ..)) = self.configured.get(&address) {
+                let is_wan = self.roles.get(&address).is_some_and(|role| role.0 == Role::WanIp);
+                if let Some((iface, ..)) = self.configured.get(&address).filter(|_| !is_wan) {
                     self.add(address, *iface, Role::Vip);
                 }
             }

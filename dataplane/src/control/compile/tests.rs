@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use config::{Server, Service};
 use types::Endpoint;
 
+mod gateway;
+
 use super::*;
 use crate::control::fake::{LAN, SHOP, WAN, facts, model};
 
@@ -49,6 +51,8 @@ impl Bench {
             fib_plan: None,
             classes: plan.classes.clone(),
             services: plan.services.clone(),
+            gateway: plan.gateway.clone(),
+            sizes: plan.sizes,
             taken: Taken::default(),
         };
         assert_eq!(plan.snapshot.generation, shown.generation + 1);

@@ -5,6 +5,7 @@ mod extract;
 mod network;
 mod observe;
 mod routes;
+mod rules;
 mod services;
 mod socket;
 mod trust;

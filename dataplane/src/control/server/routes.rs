@@ -6,7 +6,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{self, MethodFilter, MethodRouter};
 
 use super::extract::Refused;
-use super::{daemon, network, observe, services};
+use super::{daemon, network, observe, rules, services};
 use crate::control::Control;
 
 /// The router of all operations.
@@ -35,9 +35,9 @@ async fn no_such_method() -> Refused {
     Refused(body)
 }
 
-/// What the packet path does not do yet.
+/// What nobody answers yet.
 async fn no_gateway() -> Refused {
-    let message = "NAT and forwarding are not supported by this version";
+    let message = "statistics of NAT and forwarding are not supported by this version";
     Refused(ErrorBody::new(ErrorCode::Invalid, message))
 }
 
@@ -91,27 +91,27 @@ fn handler(operation: Operation) -> MethodRouter<Control> {
         O::LipList => routing::on(on, services::lips),
         O::LipAdd => routing::on(on, services::add_lips),
         O::LipDelete => routing::on(on, services::delete_lip),
+        O::SnatAdd => routing::on(on, rules::add_snat),
+        O::SnatPut => routing::on(on, rules::put_snat),
+        O::SnatSet => routing::on(on, rules::set_snat),
+        O::SnatDelete => routing::on(on, rules::delete_snat),
+        O::DnatAdd => routing::on(on, rules::add_dnat),
+        O::DnatPut => routing::on(on, rules::put_dnat),
+        O::DnatSet => routing::on(on, rules::set_dnat),
+        O::DnatDelete => routing::on(on, rules::delete_dnat),
+        O::ForwardingSet => routing::on(on, rules::set_forwarding),
+        O::ForwardingRuleAdd => routing::on(on, rules::add_forwarding_rule),
+        O::ForwardingRulePut => routing::on(on, rules::put_forwarding_rule),
+        O::ForwardingRuleSet => routing::on(on, rules::set_forwarding_rule),
+        O::ForwardingRuleDelete => routing::on(on, rules::delete_forwarding_rule),
         O::SnatList
         | O::SnatGet
-        | O::SnatAdd
-        | O::SnatPut
-        | O::SnatSet
-        | O::SnatDelete
         | O::SnatMappings
         | O::SnatSubscriber
         | O::SnatPools
         | O::DnatList
         | O::DnatGet
-        | O::DnatAdd
-        | O::DnatPut
-        | O::DnatSet
-        | O::DnatDelete
-        | O::ForwardingGet
-        | O::ForwardingSet
-        | O::ForwardingRuleAdd
-        | O::ForwardingRulePut
-        | O::ForwardingRuleSet
-        | O::ForwardingRuleDelete => routing::on(on, no_gateway),
+        | O::ForwardingGet => routing::on(on, no_gateway),
         O::ConnectionList => routing::on(on, observe::connections),
         O::ConnectionDelete => routing::on(on, observe::close_connections),
         O::Stats => routing::on(on, observe::stats),

@@ -13,7 +13,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Args, MemoryPlan, NodeSecrets, available_bytes, logging, worker_configs};
 use crate::control::compile::Facts;
-use crate::control::configuration::refuse_gateway;
 use crate::control::engine::{Engine, InterfaceInfo};
 use crate::control::limited::Limited;
 use crate::control::server::{Socket, serve};
@@ -55,7 +54,6 @@ fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
     if args.check {
         return check(&model, &warnings, &plan);
     }
-    refuse_gateway(&model).map_err(text)?;
     if let Some((all, _)) = available_bytes()
         && let Some(missing) = plan.missing(all)
     {
@@ -246,7 +244,8 @@ fn launch(
         up: engine.link(info.id).up,
     };
     let interfaces = interfaces.map(interface).collect();
-    let facts = Facts { interfaces, steering: steering(model, secrets.steering())? };
+    let steering = steering(model, secrets.steering())?;
+    let facts = Facts { interfaces, steering, nat_seed: secrets.nat() };
     let groundwork = Groundwork::new(model, facts).map_err(text)?;
     let clock = Clock::new(Epoch::now());
     let (configs, workers) =

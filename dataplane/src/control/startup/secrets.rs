@@ -110,6 +110,13 @@ impl NodeSecrets {
         Secrets { isn: self.isn, timestamp: self.timestamp }
     }
 
+    /// What the draws of WAN IPs need: two secrets in one, so that neither is told by it.
+    pub fn nat(&self) -> [u64; 2] {
+        let [a, b] = self.isn;
+        let [c, d] = self.timestamp;
+        [a ^ c.rotate_left(32), b ^ d.rotate_left(32)]
+    }
+
     /// What the division of keys among workers needs.
     pub fn steering(&self) -> [u64; 2] {
         self.steering

@@ -1,0 +1,556 @@
+//! Compiles rules of NAT and forwarding, with the slots and places of WAN IPs that they have or new ones.
+
+mod names;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use config::{Config, ConfigError, DnatTarget, ErrorKind, ForwardingPolicy, Path};
+use flow::TimeoutSet;
+use nat::gateway::{
+    ForwardConfig, Forwarding, GatewayConfig, MappingKind, Settings, Wan, WanSource,
+};
+use nat::mapping::Endpoint32;
+use nat::rules::{Action, Rule};
+use nat::state::NatConfig;
+use nat::{Gateway, NatState};
+use pool::wan::AddressPorts;
+use steer::Steering;
+use types::{Proto, Slot, SlotAllocator, WorkerId};
+
+use super::classes::{Classes, timeout_set};
+use super::network::refuse;
+use super::services::Changes;
+use super::{Compiler, Facts};
+use crate::snapshot::{Policy, ReversePath};
+use crate::worker::link::{GatewayWork, ITEMS_MAX, PortsKept};
+pub use names::{GatewayNames, RuleKind, RuleName, WanName};
+use rules::Configured;
+
+/// Slots of rules are below it: rules that run and those whose conns go on.
+const RULES_MAX: u32 = 1 << 15;
+/// SYNs from outside that nobody expected, on each worker.
+const HELD_SYNS: u32 = 1024;
+/// Ports that one command keeps or gives free.
+const PORTS_MAX: u16 = 2048;
+
+/// What a worker's NAT state is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Conns of each worker.
+    pub max_connections: u32,
+    /// Secret, the same on all workers.
+    pub seed: [u64; 2],
+}
+
+impl Sizes {
+    /// The size of a worker's state: whatever its conns may be.
+    pub fn of(&self, steering: &Steering, worker: WorkerId) -> NatConfig {
+        NatConfig {
+            blocks: steering.wan_blocks_of(worker),
+            max_addresses: u16::MAX,
+            max_mappings: self.max_connections,
+            max_peers: self.max_connections,
+            max_subscribers: self.max_connections,
+            max_leases: self.max_connections,
+            max_resting: self.max_connections,
+            max_rules: RULES_MAX,
+            max_held_syns: HELD_SYNS,
+            seed: self.seed,
+            worker: worker.0,
+        }
+    }
+}
+
+/// Ports of a WAN IP that are kept for a port forward.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    /// The WAN IP's place.
+    pub place: u16,
+    /// IANA protocol number.
+    proto: u8,
+    first: u16,
+    last: u16,
+}
+
+impl Kept {
+    /// The protocol; `None` if it has no ports.
+    pub const fn proto(&self) -> Option<Proto> {
+        Proto::from_number(self.proto)
+    }
+
+    /// The ports.
+    pub const fn l4_ports(&self) -> RangeInclusive<u16> {
+        self.first..=self.last
+    }
+
+    /// What tells a worker to keep the ports, or not to, in portions.
+    pub fn work(&self, reserved: bool) -> Vec<GatewayWork> {
+        let (Some(proto), place) = (self.proto(), self.place) else { return Vec::new() };
+        let starts = (self.first..=self.last).step_by(usize::from(PORTS_MAX));
+        let portion = |first: u16| {
+            let l4_ports = first..=self.last.min(first.saturating_add(PORTS_MAX - 1));
+            let ports = Some(PortsKept { place, proto, l4_ports, reserved });
+            GatewayWork { ports, ..GatewayWork::default() }
+        };
+        starts.map(portion).collect()
+    }
+
+    const fn overlaps(&self, other: &Self) -> bool {
+        self.place == other.place
+            && self.proto == other.proto
+            && self.first <= other.last
+            && other.first <= self.last
+    }
+}
+
+/// A rule or port forward that runs.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    slot: Slot,
+    timeout_class: Option<u8>,
+}
+
+/// What is remembered of the gateway that runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running {
+    rules: BTreeMap<RuleName, Known>,
+    /// WAN IPs that workers have.
+    places: BTreeMap<u32, u16>,
+    /// Those of them that no rule has.
+    leaving: BTreeSet<u32>,
+    /// What workers keep for port forwards.
+    kept: BTreeSet<Kept>,
+    /// What of it is wanted.
+    wanted: BTreeSet<Kept>,
+    /// Endpoints whose replies name clients' own addresses, with those that are gone but may have conns.
+    servers: BTreeMap<Slot, (u32, u16, u8)>,
+    names: Arc<GatewayNames>,
+    /// Workers have a NAT state.
+    started: bool,
+}
+
+/// What a plan makes of it, if it is another.
+#[derive(Clone, Debug)]
+pub(super) struct Next {
+    pub gateway: Arc<Gateway>,
+    running: Running,
+    /// What workers need before.
+    begun: Vec<Slot>,
+    added: Vec<u16>,
+    kept: Vec<Kept>,
+    starts: bool,
+    /// Slots that rules had.
+    pub gone: Vec<Slot>,
+}
+
+impl Running {
+    pub fn names(&self) -> &Arc<GatewayNames> {
+        &self.names
+    }
+
+    /// WAN IPs and their places that no rule has any more, and that workers still have.
+    pub fn leaving(&self) -> Vec<(u32, u16)> {
+        let place = |address: &u32| Some((*address, *self.places.get(address)?));
+        self.leaving.iter().filter_map(place).collect()
+    }
+
+    /// No worker has this WAN IP any more.
+    pub fn removed(&mut self, address: u32) {
+        if self.leaving.remove(&address)
+            && let Some(place) = self.places.remove(&address)
+        {
+            self.kept.retain(|kept| kept.place != place);
+        }
+    }
+
+    /// What workers still keep for port forwards that are gone, each with what they shall keep of it.
+    pub fn given_up(&self) -> Vec<(Kept, Vec<Kept>)> {
+        let gone = self.kept.difference(&self.wanted);
+        let still = |gone: &Kept| -> Vec<Kept> {
+            self.wanted.iter().filter(|kept| kept.overlaps(gone)).cloned().collect()
+        };
+        gone.map(|gone| (gone.clone(), still(gone))).collect()
+    }
+
+    /// No worker keeps these any more.
+    pub fn freed(&mut self, kept: &Kept) {
+        self.kept.remove(kept);
+    }
+
+    /// No conn names these real servers any more.
+    pub fn forget_servers(&mut self, servers: &[Slot]) {
+        for slot in servers {
+            self.servers.remove(slot);
+        }
+    }
+}
+
+impl Next {
+    pub fn commit(self) -> Running {
+        Running { started: true, ..self.running }
+    }
+
+    /// What a worker needs before it runs this, in portions.
+    ///
+    /// # Errors
+    /// If it cannot have a NAT state of this size.
+    pub fn prepare(
+        &self,
+        sizes: &Sizes,
+        steering: &Steering,
+        worker: WorkerId,
+    ) -> Result<Vec<GatewayWork>, ConfigError> {
+        let mut portions = Vec::new();
+        let mut portion = |work| portions.push(work);
+        if self.starts {
+            let state = NatState::new(&sizes.of(steering, worker)).map_err(|error| {
+                let path = Path::of("conntrack").key("max_connections");
+                refuse(ErrorKind::Invalid, path, sizes.max_connections, error.to_string())
+            })?;
+            portion(GatewayWork { state: Some(Box::new(state)), ..GatewayWork::default() });
+        }
+        for slots in self.begun.chunks(ITEMS_MAX) {
+            portion(GatewayWork { begun: slots.to_vec(), ..GatewayWork::default() });
+        }
+        let blocks = steering.wan_blocks_of(worker);
+        for places in self.added.chunks(ITEMS_MAX) {
+            let ports = |place: &u16| (*place, Some(Box::new(AddressPorts::new(blocks))));
+            let wans = places.iter().map(ports).collect();
+            portion(GatewayWork { wans, ..GatewayWork::default() });
+        }
+        portions.extend(self.kept.iter().flat_map(|kept| kept.work(true)));
+        Ok(portions)
+    }
+}
+
+/// What holds for all services by the configuration.
+pub fn policy(config: &Config, policy: Policy) -> Policy {
+    let reverse_path = match config.forwarding.reverse_path {
+        config::ReversePath::Off => ReversePath::Off,
+        config::ReversePath::Loose => ReversePath::Loose,
+        config::ReversePath::Strict => ReversePath::Strict,
+    };
+    Policy { reverse_path, ..policy }
+}
+
+/// Whether the gateway has to be compiled anew.
+fn is_touched(compiler: &Compiler, config: &Config, facts: &Facts, changes: &Changes) -> bool {
+    let before = &compiler.config;
+    let has_nat = |name: &str| {
+        let old = compiler.entries.get(name).map(|entry| entry.service.spec().mode);
+        old == Some(balance::Mode::Nat)
+    };
+    let new_nat = |entry: &Option<super::Entry>| {
+        entry.as_ref().is_some_and(|entry| entry.service.spec().mode == balance::Mode::Nat)
+    };
+    before.snat != config.snat
+        || before.dnat != config.dnat
+        || before.forwarding != config.forwarding
+        || before.addresses != config.addresses
+        || compiler.snapshot.interfaces.len() != facts.interfaces.len()
+        || changes.services.iter().any(|(name, entry)| has_nat(name) || new_nat(entry))
+}
+
+/// What becomes of packets that no rule of forwarding matches.
+fn forwards_by_default(config: &Config) -> bool {
+    match config.forwarding.policy {
+        ForwardingPolicy::Accept => true,
+        ForwardingPolicy::Drop => false,
+        ForwardingPolicy::Auto => {
+            !config.snat.is_empty()
+                || !config.dnat.is_empty()
+                || !config.forwarding.rules.is_empty()
+        }
+    }
+}
+
+/// Compiles the gateway; `None` if it is as before. What is taken is in `taken`.
+///
+/// # Errors
+/// If something cannot be.
+pub(super) fn compile(
+    compiler: &mut Compiler,
+    config: &Config,
+    facts: &Facts,
+    changes: &mut Changes,
+    taken: &mut Vec<Slot>,
+) -> Result<Option<Next>, ConfigError> {
+    if !is_touched(compiler, config, facts, changes) {
+        return Ok(None);
+    }
+    let servers = nat_servers(compiler, changes);
+    let wanted = !config.snat.is_empty()
+        || !config.dnat.is_empty()
+        || !config.forwarding.rules.is_empty()
+        || config.forwarding.policy == ForwardingPolicy::Accept
+        || !servers.is_empty();
+    if !wanted && compiler.snapshot.gateway.is_none() {
+        return Ok(None);
+    }
+    let old = compiler.gateway.clone();
+    let taken_places: BTreeSet<u16> = old.places.values().copied().collect();
+    let mut build = Build {
+        config,
+        facts,
+        slots: &mut compiler.rule_slots,
+        classes: &mut changes.classes,
+        taken,
+        old: &old,
+        rules: BTreeMap::new(),
+        places: old.places.clone(),
+        free: Box::new((0..u16::MAX).filter(move |place| !taken_places.contains(place))),
+        used: BTreeMap::new(),
+        wanted: BTreeSet::new(),
+        names: GatewayNames::default(),
+    };
+    let rules = build.snat()?;
+    let forwards = build.dnat()?;
+    let forwarding = build.forwarding()?;
+    let endpoints = servers.values().copied().collect();
+    let gateway = Gateway::new(GatewayConfig { rules, forwards, servers: endpoints, forwarding });
+    let gateway = gateway.map_err(|error| {
+        refuse(ErrorKind::Invalid, Path::of("snat"), config.snat.len(), error.to_string())
+    })?;
+    Ok(Some(build.finish(gateway, servers)))
+}
+
+/// The real servers of services in NAT mode, by slot, and those that conns may still name.
+fn nat_servers(compiler: &Compiler, changes: &Changes) -> BTreeMap<Slot, (u32, u16, u8)> {
+    let changed: BTreeMap<_, _> =
+        changes.services.iter().map(|(name, entry)| (name.as_str(), entry.as_ref())).collect();
+    let same = compiler.entries.iter().filter(|(name, _)| !changed.contains_key(name.as_str()));
+    let all = same.map(|(_, entry)| entry).chain(changed.values().copied().flatten());
+    let mut servers = compiler.gateway.servers.clone();
+    for entry in all.filter(|entry| entry.service.spec().mode == balance::Mode::Nat) {
+        let proto = entry.service.spec().proto.number();
+        let servers_of = entry.service.servers().iter();
+        servers.extend(
+            servers_of.map(|server| (server.slot, (server.address, server.l4_port, proto))),
+        );
+    }
+    servers
+}
+
+/// A gateway to be compiled.
+struct Build<'a> {
+    config: &'a Config,
+    facts: &'a Facts,
+    slots: &'a mut SlotAllocator,
+    classes: &'a mut Classes,
+    taken: &'a mut Vec<Slot>,
+    old: &'a Running,
+    rules: BTreeMap<RuleName, Known>,
+    places: BTreeMap<u32, u16>,
+    /// Places that no WAN IP has.
+    free: Box<dyn Iterator<Item = u16>>,
+    /// The WAN IPs that rules have now.
+    used: BTreeMap<u32, Vec<RuleName>>,
+    wanted: BTreeSet<Kept>,
+    names: GatewayNames,
+}
+
+impl Build<'_> {
+    fn snat(&mut self) -> Result<Vec<(Rule, Settings)>, ConfigError> {
+        let (config, section) = (self.config, Path::of("snat"));
+        let mut rules = Vec::with_capacity(config.snat.len());
+        for (name, rule) in &config.snat {
+            let path = section.key(name);
+            let (matching, except) =
+                rules::matching(&rule.matches, self.facts, &path.key("match"))?;
+            let wans = rules::wans(config, rule, self.facts, &path)?;
+            let name = RuleName { kind: RuleKind::Snat, name: name.as_str().into() };
+            self.place_all(&wans, &name, &path)?;
+            let timeouts = Some(timeout_set(&(&rule.timeouts).into()));
+            let known = self.known(name, timeouts, &path)?;
+            let source = rules::wan_source(&wans, |address| self.places.get(&address).copied());
+            let class = known.timeout_class.unwrap_or_default();
+            let action = rules::snat_action(rule.action);
+            let settings = rules::settings(rule, source, class);
+            rules.push((Rule { slot: known.slot, matching, except, action }, settings));
+        }
+        Ok(rules)
+    }
+
+    /// Port forwards to one server; those to several are services.
+    fn dnat(&mut self) -> Result<Vec<ForwardConfig>, ConfigError> {
+        let (config, section) = (self.config, Path::of("dnat"));
+        let mut forwards = Vec::with_capacity(config.dnat.len());
+        for (name, rule) in &config.dnat {
+            let path = section.key(name);
+            let (address, l4_ports) = rules::endpoints(rule.on, &path.key("on"))?;
+            let proto = Proto::from(rule.protocol).number();
+            let name = RuleName { kind: RuleKind::Dnat, name: name.as_str().into() };
+            let wan = Configured { address, iface: None, weight: 1, draining: false };
+            self.place_all(&[wan], &name, &path)?;
+            let place = self.places.get(&address).copied().unwrap_or_default();
+            let (first, last) = (*l4_ports.start(), *l4_ports.end());
+            self.wanted.insert(Kept { place, proto, first, last });
+            let DnatTarget::One(to) = &rule.to else {
+                let message = "several servers are not supported by this version".to_owned();
+                return Err(refuse(ErrorKind::Invalid, path.key("to"), &name.name, message));
+            };
+            let (to_address, to_ports) = rules::endpoints(*to, &path.key("to"))?;
+            let timeouts = Some(timeout_set(&(&rule.timeouts).into()));
+            let known = self.known(name, timeouts, &path)?;
+            let in_dev = rule.in_dev.as_ref();
+            let in_dev = in_dev.map(|dev| self.facts.interface(dev, || path.key("in_dev")));
+            let wan = Wan { place, address, weight: 1, draining: false };
+            forwards.push(ForwardConfig {
+                slot: known.slot,
+                address,
+                l4_ports,
+                proto,
+                to: Endpoint32::new(to_address, *to_ports.start()),
+                sources: rules::ranges(&rule.source, &path.key("source"))?,
+                in_dev: in_dev.transpose()?,
+                source: rules::source_address(rule),
+                settings: Settings {
+                    wans: WanSource::Addresses(vec![wan]),
+                    mapping: self.mapping_on(address),
+                    timeout_class: known.timeout_class.unwrap_or_default(),
+                    ..Settings::default()
+                },
+            });
+        }
+        Ok(forwards)
+    }
+
+    /// The kind of mapping that the rules have on a WAN IP: both kinds cannot share its ports.
+    fn mapping_on(&self, address: u32) -> MappingKind {
+        let rules = self.used.get(&address).into_iter().flatten();
+        let snat = rules.filter(|name| name.kind == RuleKind::Snat);
+        let mut rules = snat.filter_map(|name| self.config.snat.get(&*name.name));
+        rules.next().map_or_else(MappingKind::default, |rule| rules::mapping(rule.mapping))
+    }
+
+    fn forwarding(&mut self) -> Result<Forwarding, ConfigError> {
+        let path = Path::of("forwarding").key("rules");
+        let mut rules = Vec::with_capacity(self.config.forwarding.rules.len());
+        for (name, rule) in &self.config.forwarding.rules {
+            let path = path.key(name).key("match");
+            let (matching, except) = rules::matching(&rule.matches, self.facts, &path)?;
+            let action = rules::forwarding_action(rule.action);
+            rules.push(Rule { slot: Slot::NONE, matching, except, action });
+        }
+        let accepts = forwards_by_default(self.config);
+        Ok(Forwarding { rules, policy: if accepts { Action::Accept } else { Action::Drop } })
+    }
+
+    /// Slot and class of timeouts of a rule: those that it has, or new ones.
+    fn known(
+        &mut self,
+        name: RuleName,
+        timeouts: Option<TimeoutSet>,
+        path: &Path,
+    ) -> Result<Known, ConfigError> {
+        let timeouts = timeouts.map(|set| TimeoutSet { gateway: true, ..set });
+        let timeout_class = timeouts.map(|set| self.classes.take(set)).transpose();
+        let timeout_class = timeout_class.map_err(|error| {
+            refuse(ErrorKind::Invalid, path.key("timeouts"), &name.name, error.to_string())
+        })?;
+        let slot = match self.old.rules.get(&name) {
+            Some(known) => known.slot,
+            None => {
+                let slot = self.slots.take();
+                if let Some(slot) = slot {
+                    self.taken.push(slot);
+                }
+                slot.filter(|slot| slot.index() < RULES_MAX as usize).ok_or_else(|| {
+                    let message = format!("there are {RULES_MAX} rules of NAT, and no more room");
+                    refuse(ErrorKind::Invalid, path.clone(), RULES_MAX, message)
+                })?
+            }
+        };
+        self.names.add_rule(slot, name.clone());
+        let known = Known { slot, timeout_class };
+        self.rules.insert(name, known);
+        Ok(known)
+    }
+
+    /// Gives WAN IPs places, where they have none.
+    fn place_all(
+        &mut self,
+        wans: &[Configured],
+        name: &RuleName,
+        path: &Path,
+    ) -> Result<(), ConfigError> {
+        for wan in wans {
+            self.used.entry(wan.address).or_default().push(name.clone());
+            if self.places.contains_key(&wan.address) {
+                continue;
+            }
+            let free = self.free.next().ok_or_else(|| {
+                let message = format!("there are {} WAN IPs, and no more room", u16::MAX);
+                refuse(ErrorKind::Invalid, path.clone(), u16::MAX, message)
+            })?;
+            self.places.insert(wan.address, free);
+        }
+        Ok(())
+    }
+
+    fn finish(self, gateway: Gateway, servers: BTreeMap<Slot, (u32, u16, u8)>) -> Next {
+        let Self { old, rules, places, used, wanted, mut names, classes, .. } = self;
+        for class in old.rules.values().filter_map(|known| known.timeout_class) {
+            classes.give_back(class);
+        }
+        let slots: BTreeSet<Slot> = rules.values().map(|known| known.slot).collect();
+        let before: BTreeSet<Slot> = old.rules.values().map(|known| known.slot).collect();
+        let new = places.iter().filter(|(address, _)| !old.places.contains_key(address));
+        let added = new.map(|(_, place)| *place).collect();
+        let leaving: BTreeSet<u32> =
+            places.keys().filter(|address| !used.contains_key(address)).copied().collect();
+        for (address, place) in &places {
+            let rules = used.get(address).cloned().unwrap_or_default();
+            names.add_wan(WanName { address: *address, place: *place, rules });
+        }
+        let kept: Vec<Kept> = wanted.difference(&old.kept).cloned().collect();
+        Next {
+            gateway: Arc::new(gateway),
+            begun: slots.difference(&before).copied().collect(),
+            gone: before.difference(&slots).copied().collect(),
+            added,
+            starts: !old.started,
+            running: Running {
+                rules,
+                places,
+                leaving,
+                kept: old.kept.union(&wanted).cloned().collect(),
+                wanted,
+                servers,
+                names: Arc::new(names),
+                started: old.started,
+            },
+            kept,
+        }
+    }
+}
+
+/// The addresses that rules translate to or lead on from, each with the interface that a rule names.
+///
+/// # Errors
+/// If an interface is not there, or an address is no IPv4 address.
+pub(super) fn wan_addresses(
+    config: &Config,
+    facts: &Facts,
+) -> Result<BTreeMap<u32, Option<types::EthPortId>>, ConfigError> {
+    let mut all = BTreeMap::new();
+    for (name, rule) in &config.snat {
+        let path = Path::of("snat").key(name);
+        let out_dev = rule.matches.out_dev.as_ref();
+        let out_dev = out_dev
+            .map(|dev| facts.interface(dev, || path.key("match").key("out_dev")))
+            .transpose()?;
+        for wan in rules::wans(config, rule, facts, &path)? {
+            let dev = all.entry(wan.address).or_insert(None);
+            *dev = dev.or(wan.iface).or(out_dev);
+        }
+    }
+    for (name, rule) in &config.dnat {
+        let path = Path::of("dnat").key(name).key("on");
+        all.entry(rules::endpoints(rule.on, &path)?.0).or_insert(None);
+    }
+    Ok(all)
+}

@@ -1,0 +1,230 @@
+//! What rules of NAT and forwarding become, what they keep over a change, and what is left of them.
+
+use nat::gateway::{Decision, MappingKind, WanSource};
+use nat::rules::Query;
+use types::FlowKey;
+
+use super::*;
+
+/// Masquerade on `wan0` with an exception, after a pool for one host.
+const OFFICE: &str = r#"
+snat:
+  host:
+    match: { source: [ 10.0.0.7 ], out_dev: wan0 }
+    wan_addresses: [ 203.0.113.20-203.0.113.21, { address: 203.0.113.40, weight: 2, admin: drain } ]
+    mapping: address-and-port-dependent
+  office:
+    match: { source: [ 10.0.0.0/8 ], out_dev: wan0, except: { destination: [ 100.64.0.0/10 ] } }
+    wan_addresses: [ interface ]
+dnat:
+  ssh: { on: "203.0.113.22:6000-6003", protocol: tcp, to: "198.18.0.6:22-25" }
+"#;
+
+fn ip(address: &str) -> u32 {
+    address.parse::<std::net::Ipv4Addr>().unwrap().to_bits()
+}
+
+fn office() -> Bench {
+    Bench::new(&format!("{SHOP}{OFFICE}"))
+}
+
+fn gateway(bench: &Bench) -> Arc<nat::Gateway> {
+    bench.compiler.snapshot().gateway.clone().unwrap()
+}
+
+fn slot(bench: &Bench, kind: RuleKind, name: &str) -> Slot {
+    bench.compiler.gateway_names().slot(kind, name).unwrap()
+}
+
+fn place(bench: &Bench, address: &str) -> u16 {
+    bench.compiler.gateway_names().wan(ip(address)).unwrap().place
+}
+
+fn query(src: &str, dst: &str) -> Query {
+    let (src, dst) = (ip(src), ip(dst));
+    Query { src, dst, sport: 40_000, dport: 80, proto: 6, in_dev: LAN, out_dev: Some(WAN) }
+}
+
+/// All that the first worker is to do before, merged.
+fn work(plan: &Plan) -> GatewayWork {
+    let mut all = GatewayWork::default();
+    for work in plan.prepare_gateway(WorkerId(0)).unwrap() {
+        all.state = all.state.or(work.state);
+        all.begun.extend(work.begun);
+        all.wans.extend(work.wans);
+        all.ports = all.ports.or(work.ports);
+    }
+    all
+}
+
+#[test]
+fn without_a_rule_nothing_is_forwarded_and_nothing_shipped() {
+    let mut bench = Bench::new(SHOP);
+    assert!(bench.compiler.snapshot().gateway.is_none());
+    let (plan, _) = bench.edit(|model| _ = model.delete_service("shop").unwrap());
+    assert!(plan.prepare_gateway(WorkerId(0)).unwrap().is_empty());
+}
+
+#[test]
+fn rules_are_found_in_their_order_by_their_slots() {
+    let bench = office();
+    let gateway = gateway(&bench);
+    let Decision::Translate(host) = gateway.decide_out(&query("10.0.0.7", "192.0.2.1")) else {
+        panic!()
+    };
+    assert_eq!((host.index, host.slot), (0, slot(&bench, RuleKind::Snat, "host")));
+    let Decision::Translate(office) = gateway.decide_out(&query("10.0.0.8", "192.0.2.1")) else {
+        panic!()
+    };
+    assert_eq!((office.index, office.slot), (1, slot(&bench, RuleKind::Snat, "office")));
+    let Decision::Forward(Some(excepted)) = gateway.decide_out(&query("10.0.0.8", "100.64.0.1"))
+    else {
+        panic!()
+    };
+    assert!(excepted.excepted);
+    assert_eq!(gateway.decide_out(&query("198.18.0.5", "192.0.2.1")), Decision::Forward(None));
+    let names = bench.compiler.gateway_names();
+    assert_eq!(names.rule(host.slot).unwrap().to_string(), "snat/host");
+}
+
+#[test]
+fn settings_are_those_of_the_rule() {
+    let bench = office();
+    let gateway = gateway(&bench);
+    let host = gateway.terms(0).unwrap().settings();
+    assert_eq!(host.mapping, MappingKind::AddressAndPortDependent);
+    let WanSource::Addresses(wans) = &host.wans else { panic!() };
+    let told: Vec<_> = wans.iter().map(|wan| (wan.address, wan.weight, wan.draining)).collect();
+    let (a, b, c) = (ip("203.0.113.20"), ip("203.0.113.21"), ip("203.0.113.40"));
+    assert_eq!(told, [(a, 1, false), (b, 1, false), (c, 2, true)]);
+    let WanSource::Interface(wans) = &gateway.terms(1).unwrap().settings().wans else { panic!() };
+    assert_eq!(wans.len(), 1);
+    assert_eq!((wans[0].0, wans[0].1.address), (WAN, ip("203.0.113.2")));
+    assert_eq!(gateway.place_of(ip("203.0.113.2")), Some(place(&bench, "203.0.113.2")));
+}
+
+#[test]
+fn timeouts_are_a_class_of_the_gateways() {
+    let mut bench = Bench::new(SHOP);
+    let (plan, _) = bench.apply(model(&format!("{SHOP}{OFFICE}"))).unwrap();
+    let class = gateway(&bench).terms(0).unwrap().settings().timeout_class;
+    assert_ne!(class, 0);
+    let [(changed, set)] = plan.timeouts[..] else { panic!("{:?}", plan.timeouts) };
+    assert!(changed == class && set.gateway);
+    assert_eq!((set.tcp_established_ms, set.tcp_syn_ms, set.udp_ms), (7_440_000, 240_000, 300_000));
+    assert_eq!(gateway(&bench).terms(1).unwrap().settings().timeout_class, class, "equal ones");
+}
+
+#[test]
+fn wan_ips_are_ours() {
+    let bench = office();
+    let role = |address: &str| {
+        let owner = bench.compiler.snapshot().fib.owner(ip(address));
+        owner.map(|owner| (owner.role, owner.iface))
+    };
+    for address in ["203.0.113.2", "203.0.113.20", "203.0.113.40", "203.0.113.22"] {
+        assert_eq!(role(address), Some((fib::Role::WanIp, WAN)), "{address}");
+    }
+    assert_eq!(role("203.0.113.10"), Some((fib::Role::Vip, WAN)));
+    assert!(bench.compiler.snapshot().fib.answers_arp(WAN, ip("203.0.113.2")));
+}
+
+#[test]
+fn a_port_forward_keeps_its_ports() {
+    let mut bench = Bench::new(SHOP);
+    let (plan, _) = bench.apply(model(&format!("{SHOP}{OFFICE}"))).unwrap();
+    let work = work(&plan);
+    assert!(work.state.is_some());
+    assert_eq!(work.begun.len(), 3);
+    assert_eq!(work.wans.len(), 5);
+    let ports = work.ports.unwrap();
+    assert_eq!((ports.place, ports.l4_ports), (place(&bench, "203.0.113.22"), 6000..=6003));
+    let key = FlowKey { dst: ip("203.0.113.22"), dport: 6001, proto: 6, ..FlowKey::default() };
+    let forward = gateway(&bench).forward(&key, WAN).cloned().unwrap();
+    assert_eq!(forward.to(6001).l4_port, 23);
+    assert_eq!(forward.terms().slot(), slot(&bench, RuleKind::Dnat, "ssh"));
+}
+
+#[test]
+fn a_rule_keeps_its_slot_while_it_lives() {
+    let mut bench = office();
+    let before = slot(&bench, RuleKind::Snat, "office");
+    let (old, kept) = (place(&bench, "203.0.113.20"), place(&bench, "203.0.113.2"));
+    let (plan, gone) = bench.edit(|model| {
+        let rule = config::SnatRule::clone(&model.snat["office"]);
+        model.put_snat("office", rule, &config::Place::Position(0)).unwrap();
+        model.delete_snat("host").unwrap();
+    });
+    assert_eq!(slot(&bench, RuleKind::Snat, "office"), before);
+    assert_eq!(gateway(&bench).terms(0).unwrap().slot(), before);
+    assert_eq!(gone.rules.len(), 1);
+    assert!(work(&plan).state.is_none() && work(&plan).begun.is_empty());
+    assert_eq!(place(&bench, "203.0.113.2"), kept);
+    assert_eq!(old, place(&bench, "203.0.113.20"), "until its conns are closed");
+    let left = bench.compiler.gateway_leftovers();
+    assert_eq!(left.wans.len(), 3);
+    assert!(left.wans.contains(&(ip("203.0.113.20"), old)));
+    assert!(bench.compiler.gateway_names().wan(ip("203.0.113.20")).unwrap().rules.is_empty());
+    for (address, _) in left.wans {
+        bench.compiler.wan_removed(address);
+    }
+    assert!(bench.compiler.gateway_leftovers().wans.is_empty());
+    bench.compiler.give_back_rules(&gone.rules);
+}
+
+#[test]
+fn masquerade_follows_the_address_of_the_interface() {
+    let mut bench = office();
+    let text = format!("{SHOP}{OFFICE}").replace("203.0.113.2/24", "203.0.113.3/24");
+    bench.apply(model(&text)).unwrap();
+    let gateway = gateway(&bench);
+    let WanSource::Interface(wans) = &gateway.terms(1).unwrap().settings().wans else { panic!() };
+    assert_eq!(wans[0].1.address, ip("203.0.113.3"));
+    let left = bench.compiler.gateway_leftovers().wans;
+    assert_eq!(left.iter().map(|wan| wan.0).collect::<Vec<_>>(), [ip("203.0.113.2")]);
+}
+
+#[test]
+fn ports_that_another_forward_keeps_stay_kept() {
+    let mut bench = office();
+    let text = format!("{SHOP}{OFFICE}").replace("6000-6003", "6002").replace(":22-25", ":22");
+    bench.apply(model(&text)).unwrap();
+    let kept = bench.compiler.gateway_leftovers().kept;
+    let [(gone, still)] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(gone.l4_ports(), 6000..=6003);
+    assert_eq!(still.iter().map(Kept::l4_ports).collect::<Vec<_>>(), [6002..=6002]);
+    bench.compiler.ports_freed(gone);
+    assert!(bench.compiler.gateway_leftovers().kept.is_empty());
+}
+
+#[test]
+fn once_there_was_a_gateway_there_is_one() {
+    let mut bench = office();
+    bench.apply(model(SHOP)).unwrap();
+    let gateway = gateway(&bench);
+    assert!(matches!(gateway.decide_out(&query("10.0.0.7", "192.0.2.1")), Decision::Drop(_)));
+    assert_eq!(bench.compiler.gateway_leftovers().wans.len(), 5);
+}
+
+#[test]
+fn what_does_not_concern_it_leaves_it_alone() {
+    let mut bench = office();
+    let before = gateway(&bench);
+    let (plan, _) = bench.edit(|model| {
+        model.add_server("shop", server("198.18.0.123:80")).unwrap();
+    });
+    assert!(Arc::ptr_eq(&before, &gateway(&bench)));
+    assert!(plan.prepare_gateway(WorkerId(0)).unwrap().is_empty());
+}
+
+#[test]
+fn forwarding_alone_makes_a_router() {
+    let text = format!("{SHOP}forwarding: {{ policy: accept, reverse_path: strict }}\n");
+    let bench = Bench::new(&text);
+    assert_eq!(
+        gateway(&bench).decide_out(&query("10.0.0.7", "192.0.2.1")),
+        Decision::Forward(None)
+    );
+    let policy = bench.compiler.snapshot().policy;
+    assert_eq!(policy.reverse_path, crate::snapshot::ReversePath::Strict);
+}
