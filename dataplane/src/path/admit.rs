@@ -2,7 +2,7 @@
 
 use fib::Role;
 use types::{EthPortId, Now, Packet, Proto, Verdict};
-use wire::{Arp, Kind, arp};
+use wire::{Arp, Ethernet, Kind, arp};
 
 use crate::path::burst::{Burst, ones};
 use crate::path::{gateway, reply};
@@ -77,6 +77,8 @@ fn unusual<P: Packet>(
             burst.meta_mut(at).role = Some(role);
             check_error(burst, at);
         }
+        // Who moved the address elsewhere wants no answer of ours.
+        (Kind::IcmpQuery, Some(Role::Leaving)) => burst.end(at, Verdict::NotOurs),
         (Kind::IcmpQuery, _) => reply::echo(core, burst, at, now),
         (Kind::IcmpReply, Some(Role::WanIp)) => burst.meta_mut(at).role = role,
         (Kind::OtherIp, Some(Role::WanIp))
@@ -87,6 +89,10 @@ fn unusual<P: Packet>(
         (Kind::IcmpReply, _) => burst.end(at, Verdict::NoConn),
         _ => burst.end(at, Verdict::UnknownProtocol),
     }
+}
+
+fn is_to_one_station<P: Packet>(packet: &P) -> bool {
+    Ethernet::new_checked(packet.bytes()).is_some_and(|header| !header.destination().is_multicast())
 }
 
 /// Answers a request for an address of this interface; tells control who spoke.
@@ -106,7 +112,12 @@ fn answer_arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
         burst.end(at, Verdict::BadArp);
         return;
     }
-    let for_us = core.snapshot.fib.answers_arp(interface, meta.parsed.key.dst);
+    let asked = core.snapshot.fib.owner(meta.parsed.key.dst);
+    // One that leaves may be another node's by now. Who knows it here already and asks us alone
+    // (RFC 1122 §2.3.2.1) may keep it for its open conns.
+    let is_probe = || burst.packet(at).is_some_and(is_to_one_station);
+    let for_us = core.snapshot.fib.answers_arp(interface, meta.parsed.key.dst)
+        && (asked.is_none_or(|asked| asked.role != Role::Leaving) || is_probe());
     let how = match operation {
         arp::REPLY if for_us => Learned::Reply,
         arp::REQUEST if for_us => Learned::Request,

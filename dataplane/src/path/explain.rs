@@ -128,6 +128,10 @@ fn explain_packet<P: Packet>(
             return explanation;
         }
         (_, None) => {}
+        (Kind::IcmpQuery, Some(owner)) if owner.role == fib::Role::Leaving => {
+            explanation.outcome = refused(Verdict::NotOurs);
+            return explanation;
+        }
         (Kind::IcmpQuery, _) => return explanation,
         (_, Some(owner)) if owner.role == fib::Role::WanIp => {}
         (Kind::IcmpReply, _) => {

@@ -261,3 +261,27 @@ fn frames_for_other_stations_are_left_alone() {
     bed.expect("received+1 drop.other-station+1");
     bed.nothing_sent();
 }
+
+/// Another node may have it by now: only who has us in its cache and asks us alone is answered.
+#[test]
+fn an_address_that_leaves_is_kept_by_those_who_know_it_here() {
+    let mut bed = Testbed::usual();
+    bed.update_fib(|fib| {
+        for entry in fib.addresses.iter_mut().filter(|entry| entry.address == ip(VIP)) {
+            entry.role = fib::Role::Leaving;
+        }
+    });
+    bed.settled();
+    let ours = bed.snapshot.interfaces[bed.wan].mac;
+    let ask = |to| {
+        let asker = station(GATEWAY);
+        pkt().arp(1, asker, GATEWAY, MacAddr::default(), VIP).eth(asker, to)
+    };
+    bed.receive(bed.wan, ask(MacAddr::BROADCAST));
+    bed.expect("received+1 punted+1 told+1");
+    bed.receive(bed.wan, ask(ours));
+    bed.expect("received+1 answered+1 generated+1 sent+1 answer.arp+1 told+1");
+    bed.settled();
+    bed.receive(bed.wan, bed.by_client().echo_request(1, 1));
+    bed.expect("received+1 drop.not-ours+1");
+}

@@ -48,12 +48,17 @@ pub fn run(commit: &'static str) -> ExitCode {
 fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
     privileges::bind().map_err(text)?;
     let (model, warnings) = load(&args.config)?;
-    super::cpus::check(&model.workers.cpus)?;
+    let cpus = super::cpus::check(&model.workers.cpus);
     let plan = MemoryPlan::new(&model);
     BufferPlan::new(&model).check(&model).map_err(text)?;
     if args.check {
+        // A file may be checked on another machine than the one that it is for.
+        if let Err(absent) = cpus {
+            println!("warning: {absent}");
+        }
         return check(&model, &warnings, &plan);
     }
+    cpus?;
     if let Some((all, _)) = available_bytes()
         && let Some(missing) = plan.missing(all)
     {
