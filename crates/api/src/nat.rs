@@ -54,7 +54,7 @@ pub struct SnatInfo {
     pub config: SnatRule,
     /// Mappings now.
     pub mappings: u64,
-    /// What passed; `in` is from inside, `out` to inside.
+    /// What passed; `in` is from those who open conns. All conns count as active.
     pub traffic: Traffic,
     /// Packets that it routed unchanged: excepted, or by `action: accept`.
     pub accepted: u64,
@@ -214,7 +214,7 @@ pub struct DnatInfo {
     /// Its servers, if it has several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerInfo>,
-    /// What passed.
+    /// What passed. All conns count as active.
     pub traffic: Traffic,
 }
 
@@ -246,7 +246,7 @@ pub struct ForwardingRuleInfo {
     pub position: u32,
     /// How it is configured.
     pub config: ForwardingRule,
-    /// Packets that met it.
+    /// Packets that it let pass without NAT, or dropped; those of conns count with the conn's rule.
     pub packets: u64,
     /// Bytes of these.
     pub bytes: u64,

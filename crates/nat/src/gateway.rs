@@ -338,9 +338,7 @@ impl Gateway {
     /// nothing. (A packet to a WAN IP that comes from inside is to be asked for, too.)
     #[inline]
     pub fn decide_out(&self, query: &Query) -> Decision {
-        // What a rule excepts the policy decides on.
-        let found = self.filter.find(query).filter(|found| !found.excepted);
-        match found.map_or(self.policy, |found| found.action) {
+        match self.filter_rule(query).map_or(self.policy, |found| found.action) {
             Action::Accept | Action::Translate => {}
             Action::Drop => return Decision::Drop(Verdict::ForwardDenied),
             Action::Reject => return Decision::Reject(Verdict::ForwardDenied),
@@ -348,7 +346,25 @@ impl Gateway {
         self.decide_source(query)
     }
 
-    /// The same, but for the policy and rules of `forwarding`.
+    /// True if there are rules of `forwarding`.
+    #[inline]
+    pub fn has_filter(&self) -> bool {
+        !self.filter.is_empty()
+    }
+
+    /// The rule of `forwarding` that decides about a packet; what a rule excepts the policy decides on.
+    #[inline]
+    pub fn filter_rule(&self, query: &Query) -> Option<RuleMatch> {
+        self.filter.find(query).filter(|found| !found.excepted)
+    }
+
+    /// The rule of `snat` that a packet meets.
+    #[inline]
+    pub fn source_rule(&self, query: &Query) -> Option<RuleMatch> {
+        self.rules.find(query)
+    }
+
+    /// The same as [`Gateway::decide_out`], but for the policy and rules of `forwarding`.
     #[inline]
     pub fn decide_source(&self, query: &Query) -> Decision {
         match self.rules.find(query) {

@@ -400,6 +400,9 @@ impl NatState {
         let gone = self.mappings.release(id, remote);
         self.subscribers.leave(subscriber, 1, u32::from(gone.is_some()));
         if let Some(mapping) = &gone {
+            if let Some(counts) = self.counts_mut(mapping.rule) {
+                counts.mappings = counts.mappings.saturating_sub(1);
+            }
             self.give_port(mapping, now);
         }
         gone.is_some()
@@ -413,6 +416,17 @@ impl NatState {
         counts.forward_bytes = counts.forward_bytes.wrapping_add(forward.1);
         counts.reverse_packets = counts.reverse_packets.wrapping_add(reverse.0.into());
         counts.reverse_bytes = counts.reverse_bytes.wrapping_add(reverse.1);
+    }
+
+    /// Counts a packet of so many bytes that a rule let pass unchanged, or dropped by its action.
+    pub fn decided(&mut self, slot: Slot, passed: bool, bytes: u16) {
+        let Some(counts) = self.counts_mut(slot) else { return };
+        let (packets, sum) = match passed {
+            true => (&mut counts.accepted, &mut counts.accepted_bytes),
+            false => (&mut counts.dropped, &mut counts.dropped_bytes),
+        };
+        *packets = packets.wrapping_add(1);
+        *sum = sum.wrapping_add(bytes.into());
     }
 
     /// What was counted for a rule or port forward.

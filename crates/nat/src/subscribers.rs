@@ -176,14 +176,24 @@ impl Subscribers {
 }
 
 impl Subscriber {
+    /// Conns that may be opened at once now, of so many a second.
+    pub fn new_sessions_left(&self, per_second: u32, now: Now) -> u32 {
+        self.filled(per_second, now) / 1_000
+    }
+
+    /// Thousandths of conns in the bucket by now.
+    fn filled(&self, per_second: u32, now: Now) -> u32 {
+        let most = per_second.saturating_mul(1_000);
+        let filled = u64::from(now.since(self.filled_ms)) * u64::from(per_second);
+        (u64::from(self.tokens) + filled).min(most.into()) as u32
+    }
+
     /// Takes a conn out of the bucket that fills with so many a second.
     fn take_token(&mut self, per_second: u32, now: Now) -> bool {
         if per_second == 0 {
             return true;
         }
-        let most = per_second.saturating_mul(1_000);
-        let filled = u64::from(now.since(self.filled_ms)) * u64::from(per_second);
-        let tokens = (u64::from(self.tokens) + filled).min(most.into()) as u32;
+        let tokens = self.filled(per_second, now);
         self.filled_ms = now.tick_ms;
         self.tokens = tokens.checked_sub(1_000).unwrap_or(tokens);
         tokens >= 1_000

@@ -177,17 +177,17 @@ impl Control {
 }
 
 /// Where a list goes on: a worker, and a place in its slab.
-struct Place {
-    worker: u16,
-    cursor: Cursor,
+pub(super) struct Place {
+    pub worker: u16,
+    pub cursor: Cursor,
 }
 
 impl Place {
-    fn start(worker: u16) -> Self {
+    pub(super) fn start(worker: u16) -> Self {
         Self { worker, cursor: Cursor::default() }
     }
 
-    fn read(text: Option<&str>) -> Reply<Self> {
+    pub(super) fn read(text: Option<&str>) -> Reply<Self> {
         let Some(text) = text else { return Ok(Self::start(0)) };
         let read = || {
             let (worker, place) = text.split_once('.')?;
@@ -205,7 +205,7 @@ impl Place {
         })
     }
 
-    fn write(&self) -> String {
+    pub(super) fn write(&self) -> String {
         format!("{}.{:x}", self.worker, self.cursor.to_bits())
     }
 }
@@ -348,6 +348,7 @@ impl Running {
         let timeouts = name.and_then(|rule| match rule.kind {
             RuleKind::Snat => config.snat.get(&*rule.name).map(|rule| (&rule.timeouts).into()),
             RuleKind::Dnat => config.dnat.get(&*rule.name).map(|rule| (&rule.timeouts).into()),
+            RuleKind::Forwarding => None,
         });
         let timeouts = timeouts.unwrap_or_else(|| (&config::NatTimeouts::default()).into());
         (name.map(ToString::to_string), timeouts)

@@ -84,6 +84,11 @@ impl FakeWorker {
         (ends.remove(0), workers.remove(0))
     }
 
+    /// Shows control its counters.
+    pub fn publish(&mut self) {
+        self.worker.publish();
+    }
+
     /// As many rounds as it takes to do all that it was told.
     pub fn turn(&mut self) {
         for _ in 0..1000 {

@@ -15,6 +15,7 @@ mod explain;
 mod gateway;
 mod limited;
 mod lingering;
+mod nat;
 mod neighbours;
 mod network;
 mod retire;
@@ -41,6 +42,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use types::Now;
 
+use self::nat::WanWatch;
 use crate::snapshot::{Interface, Policy, Snapshot};
 use crate::worker::clock::Clock;
 use crate::worker::link::ControlEnd;
@@ -169,6 +171,7 @@ struct State {
     watchdog: Watchdog,
     history: History,
     stall: StallMeter,
+    wan_watch: WanWatch,
     phase: Phase,
     file: FileState,
 }
@@ -208,6 +211,7 @@ impl Control {
             conns_removed: 0,
             history: History::default(),
             stall: StallMeter::default(),
+            wan_watch: WanWatch::default(),
             phase: Phase::Starting,
             file: FileState::default(),
         };

@@ -18,7 +18,7 @@ struct Policies {
     reverse_path: ReversePath,
 }
 
-fn no_rule(section: &str, name: &str) -> ErrorBody {
+pub(super) fn no_rule(section: &str, name: &str) -> ErrorBody {
     not_found("name", name, format!("there is no {section} rule `{name}`"))
 }
 
@@ -134,6 +134,7 @@ impl Control {
             let path = match kind {
                 RuleKind::Snat => format!("snat.{name}"),
                 RuleKind::Dnat => format!("dnat.{name}"),
+                RuleKind::Forwarding => format!("forwarding.rules.{name}"),
             };
             warnings.warnings.extend(self.close_removed(filter, &path).await);
         }

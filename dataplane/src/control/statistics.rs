@@ -223,6 +223,7 @@ impl State {
         let stalls = self.workers.ids().map(|id| self.watchdog.stalls(id)).sum();
         let stall_us = self.stall.longest().as_micros() as u64;
         let buffers = self.engine.buffers();
+        let short = self.wan_watch.crossed();
         let counter = |name: &str, value, help: &str| Counter {
             name: name.to_owned(),
             value,
@@ -241,6 +242,16 @@ impl State {
             ),
             counter("buffers.total", buffers.total, "Packet buffers that there are."),
             counter("buffers.in-use", buffers.in_use, "Packet buffers in use."),
+            counter(
+                "wan.ports-80",
+                short[0],
+                "Times that 80 % of the ports of a WAN IP and protocol came to be in use.",
+            ),
+            counter(
+                "wan.ports-95",
+                short[1],
+                "Times that 95 % of the ports of a WAN IP and protocol came to be in use.",
+            ),
         ]
     }
 
@@ -330,6 +341,7 @@ impl State {
                 problems.push(format!("the link of `{}` is down", self.name(EthPortId(place))));
             }
         }
+        problems.extend(self.wan_watch.problems());
         problems
     }
 }

@@ -30,6 +30,9 @@ const LINGER: Duration = Duration::from_secs(3);
 /// Conns of earlier steering are looked for this often: it may mean to look at all conns.
 const STRAYS: Duration = Duration::from_secs(10);
 
+/// Ports of WAN IPs are looked at this often.
+const WAN_PORTS: Duration = Duration::from_secs(5);
+
 /// The control thread may come so late and no later.
 pub const STALL_MAX: Duration = Duration::from_millis(20);
 
@@ -79,6 +82,7 @@ impl Control {
         tokio::spawn(self.clone().collect());
         tokio::spawn(self.clone().let_go());
         tokio::spawn(self.clone().forget());
+        tokio::spawn(self.clone().look_at_wan_ports());
     }
 
     /// Takes what comes back from the workers.
@@ -203,6 +207,17 @@ impl Control {
             timer.tick().await;
             if let Err(error) = self.let_addresses_go().await {
                 tracing::debug!(%error, "local addresses could not be let go");
+            }
+        }
+    }
+
+    async fn look_at_wan_ports(self) {
+        let mut timer = interval(WAN_PORTS);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            timer.tick().await;
+            if let Err(error) = self.watch_wan_ports().await {
+                tracing::debug!(%error, "ports of WAN IPs could not be looked at");
             }
         }
     }

@@ -31,6 +31,7 @@ impl<I: Io> Worker<I> {
                 Command::Import(import) => import.result = self.import(import, now),
                 Command::Redirect(redirect) => redirect.result = self.redirect(redirect, now),
                 Command::Gateway(work) => self.change_gateway(work),
+                Command::ReadNat(reading) => self.read_nat(reading),
             }
             // The ring has room for all commands that can be under way.
             let returned = self.link.done.push(command).is_ok();

@@ -10,6 +10,7 @@ use balance::{Retired, ServerChunk, ServiceCell, ServiceChunk};
 use counters::Published;
 use flow::{Cursor, ImportError, InsertError, Local, Record, TimeoutSet};
 use nat::NatState;
+use nat::mapping::Mapping;
 use pool::LeaseError;
 use pool::wan::AddressPorts;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -47,6 +48,8 @@ pub enum Command {
     Redirect(Box<Redirect>),
     /// Change the NAT state.
     Gateway(Box<GatewayWork>),
+    /// Read counts and usage of the NAT state.
+    ReadNat(Box<super::nat::Reading>),
 }
 
 /// So many items one command should carry at most, for a worker's loop to stay short.
@@ -225,6 +228,8 @@ pub struct Scan {
     pub records: Vec<Record>,
     /// The rules of NAT that they are of, none if of a service; as far as it brought capacity along.
     pub rules: Vec<Slot>,
+    /// Mappings found instead of conns, up to the capacity that it brought along.
+    pub mappings: Vec<Mapping>,
     /// Conns that matched and were closed or counted.
     pub matched: u64,
     /// Whether the last conn has been looked at.
@@ -239,6 +244,8 @@ pub enum ScanAction {
     List,
     /// Counts them.
     Count,
+    /// Writes mappings of NAT, and looks at no conns.
+    Mappings(super::nat::MappingFilter),
     /// Closes them; with `reset` both ends of a TCP conn are told.
     Close {
         /// Whether resets are sent.

@@ -7,16 +7,17 @@ pub mod handoff;
 pub mod held;
 pub mod idle;
 pub mod link;
+pub mod nat;
 mod scan;
 mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::nat::{NatState, Secrets};
 use balance::Cells;
 use counters::{Gauge, WorkerCounters};
 use flow::FlowTable;
-use nat::{NatState, Secrets};
 use pool::Leases;
 use rtrb::Producer;
 use types::{ClassSet, EthPortId, Io, Now, Packet, WorkerId};

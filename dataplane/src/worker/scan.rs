@@ -4,7 +4,7 @@ use flow::ConnId;
 use types::{Io, Now, Packet};
 
 use super::link::{ConnFilter, Scan, ScanAction};
-use super::{Core, Worker};
+use super::{Core, Worker, nat};
 use crate::path::close;
 
 /// Places of the slab that one round looks at: 64 cold lines are about 6 µs.
@@ -32,6 +32,9 @@ impl<I: Io> Worker<I> {
     fn scan_some(&mut self, scan: &mut Scan, now: Now) -> bool {
         let (mut places, mut closed) = (PLACES, 0);
         let core = &mut self.core;
+        if let ScanAction::Mappings(filter) = scan.action {
+            return nat::scan_some(core.nat.as_deref(), scan, filter, places);
+        }
         loop {
             if scan.action == ScanAction::List && scan.records.len() == scan.records.capacity() {
                 return true;
@@ -43,7 +46,7 @@ impl<I: Io> Worker<I> {
             scan.matched += 1;
             match scan.action {
                 ScanAction::List => list(core, conn, scan, now),
-                ScanAction::Count => {}
+                ScanAction::Count | ScanAction::Mappings(_) => {}
                 ScanAction::Close { reset } => {
                     close(core, &mut self.io, conn, reset, now);
                     closed += 1;

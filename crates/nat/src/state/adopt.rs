@@ -159,6 +159,11 @@ impl NatState {
         };
         let inserted = self.mappings.insert(mapping);
         let held = inserted.filter(|&id| self.mappings.hold(id, remote));
+        if held.is_some()
+            && let Some(counts) = self.counts_mut(rule)
+        {
+            counts.mappings += 1;
+        }
         held.ok_or_else(|| {
             if let Some(id) = inserted {
                 self.mappings.drop_unused(id);

@@ -96,6 +96,11 @@ impl NatState {
         };
         let inserted = self.mappings.insert(mapping);
         let held = inserted.filter(|&id| self.mappings.hold(id, key.dst));
+        if held.is_some()
+            && let Some(counts) = self.counts_mut(mapping.rule)
+        {
+            counts.mappings += 1;
+        }
         held.ok_or_else(|| {
             if let Some(id) = inserted {
                 self.mappings.drop_unused(id);

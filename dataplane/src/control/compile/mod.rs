@@ -26,7 +26,9 @@ use classes::Classes;
 use lingering::Lingering;
 
 pub use classes::timeout_set;
-pub use gateway::{GatewayNames, Kept, RuleKind, RuleName, Sizes, WanName, policy};
+pub use gateway::{
+    GatewayNames, Kept, RuleKind, RuleName, Sizes, WanName, forwards_by_default, policy,
+};
 pub use lingering::Lingerer;
 pub use network::refuse;
 

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod extract;
+mod nat;
 mod network;
 mod observe;
 mod routes;

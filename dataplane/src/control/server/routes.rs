@@ -6,7 +6,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{self, MethodFilter, MethodRouter};
 
 use super::extract::Refused;
-use super::{daemon, network, observe, rules, services};
+use super::{daemon, nat, network, observe, rules, services};
 use crate::control::Control;
 
 /// The router of all operations.
@@ -33,12 +33,6 @@ async fn no_such_method() -> Refused {
     let mut body = ErrorBody::new(ErrorCode::MethodNotAllowed, message);
     body.error.hint = Some("GET /openapi.json lists all of them".to_owned());
     Refused(body)
-}
-
-/// What nobody answers yet.
-async fn no_gateway() -> Refused {
-    let message = "statistics of NAT and forwarding are not supported by this version";
-    Refused(ErrorBody::new(ErrorCode::Invalid, message))
 }
 
 fn method(operation: Operation) -> MethodFilter {
@@ -104,14 +98,14 @@ fn handler(operation: Operation) -> MethodRouter<Control> {
         O::ForwardingRulePut => routing::on(on, rules::put_forwarding_rule),
         O::ForwardingRuleSet => routing::on(on, rules::set_forwarding_rule),
         O::ForwardingRuleDelete => routing::on(on, rules::delete_forwarding_rule),
-        O::SnatList
-        | O::SnatGet
-        | O::SnatMappings
-        | O::SnatSubscriber
-        | O::SnatPools
-        | O::DnatList
-        | O::DnatGet
-        | O::ForwardingGet => routing::on(on, no_gateway),
+        O::SnatList => routing::on(on, nat::snat_rules),
+        O::SnatGet => routing::on(on, nat::snat_rule),
+        O::SnatMappings => routing::on(on, nat::mappings),
+        O::SnatSubscriber => routing::on(on, nat::subscriber),
+        O::SnatPools => routing::on(on, nat::pools),
+        O::DnatList => routing::on(on, nat::dnat_rules),
+        O::DnatGet => routing::on(on, nat::dnat_rule),
+        O::ForwardingGet => routing::on(on, nat::forwarding),
         O::ConnectionList => routing::on(on, observe::connections),
         O::ConnectionDelete => routing::on(on, observe::close_connections),
         O::Stats => routing::on(on, observe::stats),

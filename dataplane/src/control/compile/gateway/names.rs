@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use types::Slot;
 
-/// Whether a rule is of `snat` or of `dnat`.
+/// The section that a rule is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RuleKind {
     /// It translates sources.
     Snat,
     /// It is a port forward.
     Dnat,
+    /// It says what is forwarded; no conn names it.
+    Forwarding,
 }
 
 /// A rule, as conns are listed under it: `snat/office`, `dnat/ssh`.
@@ -29,6 +31,7 @@ impl fmt::Display for RuleName {
         let section = match self.kind {
             RuleKind::Snat => "snat",
             RuleKind::Dnat => "dnat",
+            RuleKind::Forwarding => "forwarding",
         };
         write!(f, "{section}/{}", self.name)
     }
