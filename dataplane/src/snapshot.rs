@@ -50,7 +50,10 @@ impl Snapshot {
     pub fn owner(&self, role: Option<fib::Role>, key: &FlowKey, in_dev: EthPortId) -> WorkerId {
         let role = match (role, &self.gateway) {
             (Some(fib::Role::Lip), _) => Role::Lip,
-            (Some(fib::Role::WanIp), Some(gateway)) => wan_role(gateway, key, in_dev),
+            (Some(fib::Role::WanIp), Some(gateway)) => {
+                let served = self.services.lookup(key).is_some();
+                if served { vip_role(&self.services, key) } else { wan_role(gateway, key, in_dev) }
+            }
             (None, Some(gateway)) => transit_role(gateway, key),
             _ => vip_role(&self.services, key),
         };
@@ -124,7 +127,10 @@ fn transit_role(gateway: &Gateway, key: &FlowKey) -> Role {
 /// By what the owner of a key to a VIP is found.
 #[inline]
 pub fn vip_role(services: &Services, key: &FlowKey) -> Role {
-    match services.lookup(key).and_then(|service| service.spec().persistence) {
+    let Some(spec) = services.lookup(key).map(|service| service.spec()) else { return Role::Vip };
+    match spec.persistence {
+        // Replies name nobody but the client: they go by it, too.
+        _ if spec.mode == balance::Mode::Nat => Role::Source,
         Some(persistence) => Role::VipPersistent { prefix_len: persistence.prefix_len },
         None => Role::Vip,
     }

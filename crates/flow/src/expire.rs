@@ -111,7 +111,8 @@ impl FlowTable {
 
     /// The conn to remove so that another finds room: one that is half-open or has no reply yet,
     /// else one that is closed or closing, else an established one that may go by its
-    /// forward flow and that has been idle for a quarter of its timeout at least.
+    /// forward flow and that has been idle for a quarter of its timeout at least. None of those whose
+    /// timeouts are a NAT gateway's is, whatever its state.
     pub fn victim(&mut self, now: Now, may_evict_idle: impl Fn(&Flow) -> bool) -> Option<ConnId> {
         const ORDER: [List; 6] = [
             List::HalfOpen,
@@ -121,11 +122,11 @@ impl FlowTable {
             List::Closing,
             List::HalfClosed,
         ];
-        // A NAT gateway's half-closed conn is an open one (RFC 5382 §5).
-        let may_go = |list, class| list != List::HalfClosed || !self.timeouts.class(class).gateway;
+        // None of a NAT gateway's goes for another (RFC 6888 REQ-11).
+        let may_go = |class| !self.timeouts.class(class).gateway;
         ORDER
             .into_iter()
-            .find_map(|list| self.lists.first_due(list, now, |class| may_go(list, class)))
+            .find_map(|list| self.lists.first_due(list, now, may_go))
             .or_else(|| self.idle_victim(now, may_evict_idle))
     }
 

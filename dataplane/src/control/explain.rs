@@ -290,7 +290,11 @@ impl State {
             return None;
         }
         let server = found.servers().get(server)?;
-        let Some(lip) = found.spec().lips.first() else { return Some(Err(Verdict::NoLease)) };
+        let lip = match found.spec().mode {
+            balance::Mode::FullNat => found.spec().lips.first(),
+            balance::Mode::Nat => Some(&told.parsed.key.src),
+        };
+        let Some(lip) = lip else { return Some(Err(Verdict::NoLease)) };
         let Some(route) = self.snapshot.fib.route(server.address) else {
             return Some(Err(Verdict::NoRoute));
         };

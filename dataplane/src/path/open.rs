@@ -3,14 +3,14 @@
 //! `decide` reads only, and is also what `explain` shows; `commit` then takes the server, the lease
 //! and the place in the table.
 
-use balance::{NoServer, OnNotSyn, Service};
+use balance::{Mode, NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
 use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
 use nat::reuse::Pair;
 use nat::rules::RuleMatch;
-use nat::{Gateway, NatState};
+use nat::{Gateway, NatState, translate};
 use pool::{GroupKey, LeaseError};
 use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
@@ -78,8 +78,8 @@ struct Pending {
     conn: Prepared,
     cold: NewCold,
     client: u32,
-    group: GroupKey,
-    lport: u16,
+    /// The LIP's port, if it needs one.
+    lease: Option<(GroupKey, u16)>,
     on_limit: Refusal,
 }
 
@@ -177,15 +177,9 @@ fn settle<P: Packet>(
     now: Now,
 ) {
     match decision {
-        Decision::Forward { by } => {
-            gateway::count_forwarded(core, burst.meta(at), by);
-            forward::forward(core, burst, at, now);
-        }
+        Decision::Forward { .. } => forward::forward(core, burst, at, now),
         Decision::HoldSyn { verdict } => forward::hold_syn(core, burst, at, verdict, now),
         Decision::Refuse { verdict, refusal } => {
-            if matches!(verdict, Verdict::ForwardDenied | Verdict::NatDenied) {
-                gateway::count_denied(core, burst.meta(at), verdict);
-            }
             reply::refuse(core, burst, at, verdict, refusal, now);
         }
         Decision::Open { .. } | Decision::OpenNat(_) => burst.end(at, Verdict::Internal),
@@ -255,7 +249,7 @@ fn reserve_packet<I: Io>(
 #[inline]
 pub fn decide<P: Packet>(core: &Core<P>, meta: &Meta) -> Decision {
     match (&core.snapshot.gateway, &core.nat) {
-        (Some(gateway), Some(nat)) if gateway::is_gateways(meta.role) => {
+        (Some(gateway), Some(nat)) if gateway::is_gateways(&core.snapshot, meta) => {
             decide_nat(&core.snapshot, gateway, nat, meta)
         }
         _ => decide_served(&core.snapshot, meta),
@@ -364,19 +358,26 @@ fn reserve<P: Packet>(
         return Err((Verdict::Internal, Refusal::Silent));
     };
     let client = opening.key.src;
-    let group =
-        GroupKey { lip: 0, rs: server.address, rport: server.l4_port, proto: opening.key.proto };
-    let leased = lease(&spec.lips, next_lip, group, |group| leases.take(group, *classes));
-    let Some((lip, lport)) = leased else {
-        cells.abandoned(spec.slot, server.slot, client, now);
-        return Err((Verdict::NoLease, refusal(spec.on_limit)));
+    let key = opening.key;
+    let group = GroupKey { lip: 0, rs: server.address, rport: server.l4_port, proto: key.proto };
+    let (mut forward, reverse, lease) = if spec.mode == Mode::Nat {
+        let new_key = FlowKey { dst: server.address, dport: server.l4_port, ..key };
+        let (forward, reverse) = translate::flows(key, new_key);
+        (forward, reverse, None)
+    } else {
+        let leased = lease(&spec.lips, next_lip, group, |group| leases.take(group, *classes));
+        let Some((lip, lport)) = leased else {
+            cells.abandoned(spec.slot, server.slot, client, now);
+            return Err((Verdict::NoLease, refusal(spec.on_limit)));
+        };
+        let pair = Pair { lip, lport, rs: server.address, rport: server.l4_port };
+        let client_address = match spec.client_address {
+            balance::ClientAddress::Toa => ClientAddress::Toa,
+            balance::ClientAddress::None => ClientAddress::None,
+        };
+        let (forward, reverse) = flows(opening, pair, client_address, secrets, now);
+        (forward, reverse, Some((GroupKey { lip, ..group }, lport)))
     };
-    let pair = Pair { lip, lport, rs: server.address, rport: server.l4_port };
-    let client_address = match spec.client_address {
-        balance::ClientAddress::Toa => ClientAddress::Toa,
-        balance::ClientAddress::None => ClientAddress::None,
-    };
-    let (mut forward, reverse) = flows(opening, pair, client_address, secrets, now);
     forward.state = State::opening(spec.proto.number());
     forward.timeout_class = spec.timeout_class;
     if spec.one_packet {
@@ -387,14 +388,14 @@ fn reserve<P: Packet>(
         forward.zone = key.zone;
         hash = table.hash(&key);
     }
-    let cold = NewCold { service: spec.slot, rs: server.slot, lease: LeaseKind::Lip };
+    let kind = if lease.is_some() { LeaseKind::Lip } else { LeaseKind::None };
+    let cold = NewCold { service: spec.slot, rs: server.slot, lease: kind };
     *pending = Some(Pending {
         at,
         conn: table.prepare(forward, reverse, cold, hash),
         cold,
         client,
-        group: GroupKey { lip, ..group },
-        lport,
+        lease,
         on_limit: refusal(spec.on_limit),
     });
     Ok(())
@@ -407,7 +408,7 @@ fn commit_pending<P: Packet>(
     pending: &Pending,
     now: Now,
 ) {
-    let Pending { at, conn, cold, client, group, lport, on_limit } = pending;
+    let Pending { at, conn, cold, client, lease, on_limit } = pending;
     let error = match core.table.insert_prepared(conn, now) {
         Ok(conn) => {
             core.counters.add(Event::Opened, 1);
@@ -416,7 +417,9 @@ fn commit_pending<P: Packet>(
         }
         Err(error) => error,
     };
-    core.leases.give_back(group, *lport, None);
+    if let Some((group, lport)) = lease {
+        core.leases.give_back(group, *lport, None);
+    }
     core.cells.abandoned(cold.service, cold.rs, *client, now);
     let (verdict, refusal) = match error {
         InsertError::Full => (Verdict::TableFull, *on_limit),

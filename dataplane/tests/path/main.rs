@@ -17,6 +17,7 @@ mod one_connection;
 mod records;
 mod reuse;
 mod scheduling;
+mod service_nat;
 mod toa;
 mod udp;
 mod verdicts;

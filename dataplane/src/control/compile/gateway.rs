@@ -255,7 +255,7 @@ fn is_touched(compiler: &Compiler, config: &Config, facts: &Facts, changes: &Cha
 }
 
 /// What becomes of packets that no rule of forwarding matches.
-pub fn forwards_by_default(config: &Config) -> bool {
+fn forwards_by_default(config: &Config) -> bool {
     match config.forwarding.policy {
         ForwardingPolicy::Accept => true,
         ForwardingPolicy::Drop => false,
@@ -388,10 +388,7 @@ impl Build<'_> {
             let place = self.places.get(&address).copied().unwrap_or_default();
             let (first, last) = (*l4_ports.start(), *l4_ports.end());
             self.wanted.insert(Kept { place, proto, first, last });
-            let DnatTarget::One(to) = &rule.to else {
-                let message = "several servers are not supported by this version".to_owned();
-                return Err(refuse(ErrorKind::Invalid, path.key("to"), &name.name, message));
-            };
+            let DnatTarget::One(to) = &rule.to else { continue };
             let (to_address, to_ports) = rules::endpoints(*to, &path.key("to"))?;
             let timeouts = Some(timeout_set(&(&rule.timeouts).into()));
             let known = self.known(name, timeouts, &path)?;
@@ -430,13 +427,10 @@ impl Build<'_> {
         let path = Path::of("forwarding").key("rules");
         let mut rules = Vec::with_capacity(self.config.forwarding.rules.len());
         for (name, rule) in &self.config.forwarding.rules {
-            let path = path.key(name);
-            let (matching, except) =
-                rules::matching(&rule.matches, self.facts, &path.key("match"))?;
+            let path = path.key(name).key("match");
+            let (matching, except) = rules::matching(&rule.matches, self.facts, &path)?;
             let action = rules::forwarding_action(rule.action);
-            let name = RuleName { kind: RuleKind::Forwarding, name: name.as_str().into() };
-            let slot = self.known(name, None, &path)?.slot;
-            rules.push(Rule { slot, matching, except, action });
+            rules.push(Rule { slot: Slot::NONE, matching, except, action });
         }
         let accepts = forwards_by_default(self.config);
         Ok(Forwarding { rules, policy: if accepts { Action::Accept } else { Action::Drop } })

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use balance::{
-    Admin, ClientAddress, HashBy, Limits, OnNotSyn, Persistence, Refusal, Scheduler, Server,
+    Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Refusal, Scheduler, Server,
     Service, ServiceKey, ServiceSpec, Services, SlowStart,
 };
-use config::{Config, ConfigError, ErrorKind, Path};
+use config::{Config, ConfigError, DnatRule, DnatTarget, ErrorKind, Path};
+use flow::TimeoutSet;
 use types::{Endpoint, Now, Proto, SlotAllocator};
 
 use super::classes::{Classes, timeout_set};
@@ -127,10 +128,38 @@ pub(super) fn compile(
         if touched {
             changes.addresses |= old
                 .is_none_or(|old| old.vips != service.vips || old.local_pool != service.local_pool);
-            Build { compiler, config, name, service, now, taken }.build(&mut changes)?;
+            let mut build = Build { compiler, config, name, service, forward: None, now, taken };
+            build.build(&mut changes)?;
         }
     }
+    for (name, old, new) in pairs(&before.dnat, &config.dnat) {
+        if same(old, new) {
+            continue;
+        }
+        let name = &format!("dnat/{name}");
+        let Some((rule, service)) = new.and_then(|rule| Some((rule, as_service(rule)?))) else {
+            remove(compiler, name, &mut changes);
+            continue;
+        };
+        changes.addresses = true;
+        let (service, forward) = (&service, Some(&**rule));
+        let mut build = Build { compiler, config, name, service, forward, now, taken };
+        build.narrow()?;
+        build.build(&mut changes)?;
+    }
     Ok(changes)
+}
+
+/// A port forward to several servers is a service in NAT mode; `None` if it has one.
+fn as_service(rule: &DnatRule) -> Option<config::Service> {
+    let DnatTarget::Servers(servers) = &rule.to else { return None };
+    let protocol = rule.protocol;
+    Some(config::Service {
+        scheduler: rule.scheduler,
+        mode: config::Mode::Nat,
+        servers: config::Servers::Inline(servers.clone()),
+        ..config::Service::new(vec![rule.on.first()], protocol)
+    })
 }
 
 fn remove(compiler: &Compiler, name: &str, changes: &mut Changes) {
@@ -158,13 +187,35 @@ struct Build<'a> {
     config: &'a Config,
     name: &'a str,
     service: &'a config::Service,
+    /// The port forward that it is, if it is one.
+    forward: Option<&'a DnatRule>,
     now: Now,
     taken: &'a mut Taken,
 }
 
 impl Build<'_> {
     fn path(&self) -> Path {
-        Path::of("services").key(self.name)
+        match (self.forward, self.name.strip_prefix("dnat/")) {
+            (Some(_), Some(name)) => Path::of("dnat").key(name),
+            _ => Path::of("services").key(self.name),
+        }
+    }
+
+    /// Refuses what a port forward to one server can, and a service cannot.
+    fn narrow(&self) -> Result<(), ConfigError> {
+        let Some(rule) = self.forward else { return Ok(()) };
+        let asked = [
+            ("source", !rule.source.is_empty()),
+            ("in_dev", rule.in_dev.is_some()),
+            ("source_address", rule.source_address == config::SourceAddress::Translate),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            Some((key, _)) => {
+                let message = format!("a port forward to several servers has no `{key}`");
+                Err(refuse(ErrorKind::Invalid, self.path().key(key), self.name, message))
+            }
+            None => Ok(()),
+        }
     }
 
     fn build(&mut self, changes: &mut Changes) -> Result<(), ConfigError> {
@@ -193,7 +244,10 @@ impl Build<'_> {
     fn keys(&self) -> Result<Vec<ServiceKey>, ConfigError> {
         let proto = Proto::from(self.service.protocol);
         let key = |(index, vip): (usize, &Endpoint)| {
-            let path = || self.path().key("vips").index(index);
+            let path = || match self.forward {
+                Some(_) => self.path().key("on"),
+                None => self.path().key("vips").index(index),
+            };
             let address = v4(vip.address, path)?;
             Ok(ServiceKey { zone: 0, proto, address, l4_port: vip.l4_port.0 })
         };
@@ -211,14 +265,13 @@ impl Build<'_> {
             .collect();
         let mut servers = Vec::with_capacity(configured.len());
         for (index, wanted) in configured.iter().enumerate() {
-            let (service, name) = (self.service, self.name);
+            let (service, own) = (self.service, self.path());
+            let key = if self.forward.is_some() { "to" } else { "servers" };
             let path = || match &service.servers {
                 config::Servers::Group(group) => {
                     Path::of("server_groups").key(group).key("servers").index(index)
                 }
-                config::Servers::Inline(_) => {
-                    Path::of("services").key(name).key("servers").index(index)
-                }
+                config::Servers::Inline(_) => own.key(key).index(index),
             };
             let address = v4(wanted.address.address, || path().key("address"))?;
             let known = known.get(&(address, wanted.address.l4_port.0)).copied();
@@ -270,10 +323,6 @@ impl Build<'_> {
         let (service, config) = (self.service, self.config);
         let before = before.map(Service::spec);
         let path = self.path();
-        if service.mode == config::Mode::Nat {
-            let message = "mode nat is not supported by this version".to_owned();
-            return Err(refuse(ErrorKind::Invalid, path.key("mode"), "nat", message));
-        }
         let (slot, name) = match before {
             Some(spec) => (spec.slot, Arc::clone(&spec.name)),
             None => {
@@ -281,7 +330,10 @@ impl Build<'_> {
                 (take(slots, &mut self.taken.services, || path.clone())?, self.name.into())
             }
         };
-        let timeouts = timeout_set(&service.resolved_timeouts(&config.conntrack.timeouts));
+        let timeouts = match self.forward {
+            Some(rule) => TimeoutSet { gateway: true, ..timeout_set(&(&rule.timeouts).into()) },
+            None => timeout_set(&service.resolved_timeouts(&config.conntrack.timeouts)),
+        };
         let timeout_class = classes.take(timeouts).map_err(|error| {
             refuse(ErrorKind::Invalid, path.key("timeouts"), self.name, error.to_string())
         })?;
@@ -294,6 +346,10 @@ impl Build<'_> {
             _ => lips.into(),
         };
         Ok(ServiceSpec {
+            mode: match service.mode {
+                config::Mode::Fullnat => Mode::FullNat,
+                config::Mode::Nat => Mode::Nat,
+            },
             scheduler: scheduler(service.scheduler),
             hash_by: match service.hash_by {
                 config::HashBy::Source => HashBy::Source,

@@ -228,3 +228,47 @@ fn forwarding_alone_makes_a_router() {
     let policy = bench.compiler.snapshot().policy;
     assert_eq!(policy.reverse_path, crate::snapshot::ReversePath::Strict);
 }
+
+/// A service in NAT mode, and a port forward to several servers.
+const NAT: &str = r#"
+  web:
+    vips: [ "203.0.113.10:81" ]
+    protocol: tcp
+    mode: nat
+    servers: [ { address: "198.18.0.130:8080" } ]
+dnat:
+  mail: { on: "203.0.113.22:25", protocol: tcp, to: [ "198.18.0.131:25", "198.18.0.132:25" ] }
+"#;
+
+#[test]
+fn replies_of_servers_in_nat_mode_are_known() {
+    let mut bench = Bench::new(&format!("{SHOP}{NAT}"));
+    assert_eq!(bench.service(81).spec().mode, balance::Mode::Nat);
+    let all = [("198.18.0.130", 8080), ("198.18.0.131", 25), ("198.18.0.132", 25)];
+    for (server, l4_port) in all {
+        assert!(gateway(&bench).is_server(ip(server), l4_port, 6), "{server}");
+    }
+    assert!(!gateway(&bench).is_server(ip("198.18.0.121"), 80, 6), "FullNAT");
+    let mail = bench.at("203.0.113.22", 25).unwrap();
+    assert_eq!((&*mail.spec().name, mail.servers().len()), ("dnat/mail", 2));
+    let owner = bench.compiler.snapshot().fib.owner(ip("203.0.113.22")).unwrap();
+    assert_eq!(owner.role, fib::Role::WanIp);
+
+    // Conns may still name what is gone.
+    let (_, gone) = bench.edit(|model| _ = model.delete_dnat("mail").unwrap());
+    assert!(bench.at("203.0.113.22", 25).is_none());
+    assert!(gateway(&bench).is_server(ip("198.18.0.131"), 25, 6));
+    let slots: Vec<Slot> = gone.servers.iter().map(|gone| gone.slot).collect();
+    bench.compiler.give_back(&gone.services, &slots);
+    bench.edit(|model| _ = model.delete_service("web").unwrap());
+    assert!(!gateway(&bench).is_server(ip("198.18.0.131"), 25, 6));
+}
+
+#[test]
+fn several_servers_are_for_everybody() {
+    let mut bench = Bench::new(SHOP);
+    let text =
+        format!("{SHOP}{NAT}").replace("protocol: tcp, to", "protocol: tcp, in_dev: wan0, to");
+    let refused = bench.apply(model(&text)).unwrap_err();
+    assert_eq!(refused.path.to_string(), "dnat.mail.in_dev");
+}
