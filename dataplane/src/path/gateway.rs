@@ -7,7 +7,7 @@ use counters::Event;
 use fib::{Role, RouteKind};
 use flow::{ConnId, FlowId, InsertError, NewCold, Removed};
 use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
-use nat::rules::Query;
+use nat::rules::{Query, RuleMatch};
 use nat::state::{Held, Out, Traffic};
 use nat::{Gateway, NatState, translate};
 use types::{EthPortId, FlowKey, Now, Packet, Slot, Verdict};
@@ -249,6 +249,45 @@ pub(super) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId, slot: Slo
     let traffic = Traffic { forward: take(conn.forward()), reverse: take(conn.reverse()) };
     if let Some(nat) = &mut core.nat {
         nat.add_traffic(slot, &traffic);
+    }
+}
+
+/// What rules are asked about a packet that has no flow.
+fn query_of(snapshot: &Snapshot, meta: &Meta) -> Query {
+    let key = &meta.parsed.key;
+    let out_dev = match meta.role {
+        Some(_) => snapshot.fib.owner(key.dst).map(|owner| owner.iface),
+        None => snapshot.fib.route(key.dst).map(|route| route.iface),
+    };
+    query(key, EthPortId(meta.interface), out_dev)
+}
+
+/// Counts a packet that is only forwarded with the rules that let it pass: `by` is that of `snat`.
+pub(super) fn count_forwarded<P: Packet>(core: &mut Core<P>, meta: &Meta, by: Option<RuleMatch>) {
+    let Core { snapshot, nat, .. } = core;
+    let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else { return };
+    let bytes = meta.parsed.ip_total_len;
+    if let Some(rule) = by {
+        nat.decided(rule.slot, true, bytes);
+    }
+    if gateway.has_filter()
+        && let Some(rule) = gateway.filter_rule(&query_of(snapshot, meta))
+    {
+        nat.decided(rule.slot, true, bytes);
+    }
+}
+
+/// Counts a packet that a rule has denied with the rule, unless it was the policy.
+pub(super) fn count_denied<P: Packet>(core: &mut Core<P>, meta: &Meta, verdict: Verdict) {
+    let Core { snapshot, nat, .. } = core;
+    let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else { return };
+    let query = query_of(snapshot, meta);
+    let rule = match verdict {
+        Verdict::ForwardDenied => gateway.filter_rule(&query),
+        _ => gateway.source_rule(&query),
+    };
+    if let Some(rule) = rule {
+        nat.decided(rule.slot, false, meta.parsed.ip_total_len);
     }
 }
 

@@ -177,9 +177,15 @@ fn settle<P: Packet>(
     now: Now,
 ) {
     match decision {
-        Decision::Forward { .. } => forward::forward(core, burst, at, now),
+        Decision::Forward { by } => {
+            gateway::count_forwarded(core, burst.meta(at), by);
+            forward::forward(core, burst, at, now);
+        }
         Decision::HoldSyn { verdict } => forward::hold_syn(core, burst, at, verdict, now),
         Decision::Refuse { verdict, refusal } => {
+            if matches!(verdict, Verdict::ForwardDenied | Verdict::NatDenied) {
+                gateway::count_denied(core, burst.meta(at), verdict);
+            }
             reply::refuse(core, burst, at, verdict, refusal, now);
         }
         Decision::Open { .. } | Decision::OpenNat(_) => burst.end(at, Verdict::Internal),

@@ -255,7 +255,7 @@ fn is_touched(compiler: &Compiler, config: &Config, facts: &Facts, changes: &Cha
 }
 
 /// What becomes of packets that no rule of forwarding matches.
-fn forwards_by_default(config: &Config) -> bool {
+pub fn forwards_by_default(config: &Config) -> bool {
     match config.forwarding.policy {
         ForwardingPolicy::Accept => true,
         ForwardingPolicy::Drop => false,
@@ -427,10 +427,13 @@ impl Build<'_> {
         let path = Path::of("forwarding").key("rules");
         let mut rules = Vec::with_capacity(self.config.forwarding.rules.len());
         for (name, rule) in &self.config.forwarding.rules {
-            let path = path.key(name).key("match");
-            let (matching, except) = rules::matching(&rule.matches, self.facts, &path)?;
+            let path = path.key(name);
+            let (matching, except) =
+                rules::matching(&rule.matches, self.facts, &path.key("match"))?;
             let action = rules::forwarding_action(rule.action);
-            rules.push(Rule { slot: Slot::NONE, matching, except, action });
+            let name = RuleName { kind: RuleKind::Forwarding, name: name.as_str().into() };
+            let slot = self.known(name, None, &path)?.slot;
+            rules.push(Rule { slot, matching, except, action });
         }
         let accepts = forwards_by_default(self.config);
         Ok(Forwarding { rules, policy: if accepts { Action::Accept } else { Action::Drop } })
