@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::nat::NatState;
 use balance::{Cells, Scheduler, Server, ServiceCell, ServiceKey, ServiceSpec, Services};
 use counters::WorkerCounters;
 use dataplane::snapshot::{Interface, Policy, Snapshot};
@@ -12,9 +13,13 @@ use dataplane::worker::link::{ControlEnd, link};
 use dataplane::worker::{Worker, WorkerConfig};
 use fib::{Address, Fib, FibConfig, NextHopState, NextHopsWriter, Role, Route, RouteKind};
 use flow::{FlowTable, PageRequest, TableConfig, TimeoutSet, Timeouts};
+use pool::wan::AddressPorts;
 use pool::{LeaseConfig, Leases};
 use steer::Steering;
 use types::{EthPortId, Io, MacAddr, Proto, Slot, WorkerId};
+
+use crate::nat;
+use crate::traffic::Form;
 
 /// The interface towards the clients, and its name.
 pub const WAN: usize = 0;
@@ -41,12 +46,18 @@ const WAN_ADDRESS: u32 = u32::from_be_bytes([192, 0, 2, 1]);
 const LAN_ADDRESS: u32 = u32::from_be_bytes([198, 19, 0, 1]);
 const FIRST_LIP: u32 = u32::from_be_bytes([198, 19, 1, 0]);
 const FIRST_SERVER: u32 = u32::from_be_bytes([198, 19, 2, 1]);
+const FIRST_WAN_IP: u32 = u32::from_be_bytes([198, 19, 16, 0]);
 const MTU: u16 = 1_500;
 // The same each time: counted instructions are to be the same, too.
-const SEED: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+pub const SEED: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+
+/// A WAN IP.
+pub const fn wan_ip(number: u32) -> u32 {
+    FIRST_WAN_IP + number
+}
 
 /// The address of a LIP.
-pub const fn lip(number: u32) -> u32 {
+const fn lip(number: u32) -> u32 {
     FIRST_LIP + number
 }
 
@@ -69,20 +80,35 @@ pub struct BedConfig {
     pub timeouts: TimeoutSet,
     /// Huge pages for tables.
     pub pages: PageRequest,
+    /// What the worker does.
+    pub form: Form,
 }
 
 impl BedConfig {
     /// The daemon's defaults with room for so many conns.
     pub fn new(max_connections: u32) -> Self {
         let timeouts = TimeoutSet::default();
-        Self { max_connections, timeouts, pages: PageRequest::Auto }
+        Self { max_connections, timeouts, pages: PageRequest::Auto, form: Form::FullNat }
     }
 }
 
-/// Bytes that a worker reserves for so many conns: flow table, and leases of ports.
-pub fn reserved_bytes(max_connections: u32) -> (u64, u64) {
-    let leases = pool::plan(&LeaseConfig::new(max_connections, SEED)).total_bytes();
-    (FlowTable::plan(max_connections).total(), leases as u64)
+/// Bytes that a worker reserves for so many conns: flow table, and leases of ports or mappings.
+pub fn reserved_bytes(config: &BedConfig) -> (u64, u64) {
+    let ports = match config.form {
+        Form::FullNat => {
+            pool::plan(&LeaseConfig::new(config.max_connections, SEED)).total_bytes() as u64
+        }
+        form => {
+            let blocks = steering().wan_blocks_of(WorkerId(0));
+            let maps = u64::from(nat::wans(form)) * AddressPorts::bytes(blocks) as u64;
+            NatState::reserved_bytes(&nat::config(config, blocks)) + maps
+        }
+    };
+    (FlowTable::plan(config.max_connections).total(), ports)
+}
+
+fn steering() -> Steering {
+    Steering::new(1, SEED).expect("one worker")
 }
 
 /// A worker with this configuration, its control end and its clock.
@@ -91,19 +117,27 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
     let counters = WorkerCounters::new(2);
     let (control, link) = link(counters.published());
     let clock = Clock::new(Epoch::now());
-    let table = FlowTable::new(TableConfig {
+    let mut table = FlowTable::new(TableConfig {
         max_connections: config.max_connections,
         seed: SEED,
         timeouts: Timeouts::new(config.timeouts),
         pages: config.pages,
-    });
+    })
+    .expect("memory for the flow table");
+    table.set_timeouts(nat::TIMEOUT_CLASS, nat::timeouts(config));
+    let leases = if config.form == Form::FullNat { config.max_connections } else { 1 };
+    let snapshot = snapshot(&services, config.form);
+    let nat = snapshot
+        .gateway
+        .as_ref()
+        .map(|_| nat::state(&nat::config(config, snapshot.steering.wan_blocks_of(WorkerId(0)))));
     let config = WorkerConfig {
         id: WorkerId(0),
-        snapshot: Arc::new(snapshot(&services)),
-        table: table.expect("memory for the flow table"),
-        leases: Leases::new(&LeaseConfig::new(config.max_connections, SEED)).expect("leases"),
+        snapshot: Arc::new(snapshot),
+        table,
+        leases: Leases::new(&LeaseConfig::new(leases, SEED)).expect("leases"),
         cells: cells(&services),
-        secrets: nat::Secrets { isn: SEED, timestamp: SEED },
+        secrets: ::nat::Secrets { isn: SEED, timestamp: SEED },
         rs_time_wait_ms: 60_000,
         handoff: Handoff::mesh(1).pop().expect("one worker"),
         counters,
@@ -111,7 +145,9 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
         clock,
         idle: Idle::Poll,
     };
-    (Worker::new(config, io, 2), control, clock)
+    let mut worker = Worker::new(config, io, 2);
+    worker.core.nat = nat;
+    (worker, control, clock)
 }
 
 fn service(proto: Proto, number: u32) -> balance::Service {
@@ -133,7 +169,7 @@ fn cells(services: &[Arc<balance::Service>]) -> Cells {
     cells
 }
 
-fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
+fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
     let mut next_hops = NextHopsWriter::new(64);
     let mut resolve = |iface: usize, address, mac| {
         let iface = EthPortId(iface as u16);
@@ -154,17 +190,17 @@ fn snapshot(services: &[Arc<balance::Service>]) -> Snapshot {
     Snapshot {
         generation: 1,
         services: Services::default().with(by_key),
-        fib: Arc::new(Fib::new(&fib_config(), 1).expect("a sound configuration")),
+        fib: Arc::new(Fib::new(&fib_config(form), 1).expect("a sound configuration")),
         next_hops: next_hops.shared(),
-        steering: Arc::new(Steering::new(1, SEED).expect("one worker")),
+        steering: Arc::new(steering()),
         earlier: Arc::default(),
-        gateway: None,
+        gateway: nat::gateway(form).map(Arc::new),
         interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).map(interface).collect(),
         policy: Policy::default(),
     }
 }
 
-fn fib_config() -> FibConfig {
+fn fib_config(form: Form) -> FibConfig {
     let (wan, lan) = (EthPortId(WAN as u16), EthPortId(LAN as u16));
     let interface =
         |id, name: &str| fib::Interface { id, name: name.into(), mtu: MTU, primary: None };
@@ -175,6 +211,7 @@ fn fib_config() -> FibConfig {
         address(LAN_ADDRESS, 16, lan, Role::Local),
     ];
     addresses.extend((0..LIPS).map(|n| address(lip(n), 32, lan, Role::Lip)));
+    addresses.extend((0..nat::wans(form)).map(|n| address(wan_ip(n), 32, lan, Role::WanIp)));
     let default = Route {
         prefix: ipnet::Ipv4Net::default(),
         kind: RouteKind::Unicast,

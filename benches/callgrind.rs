@@ -10,7 +10,7 @@ use crate::established::Conns;
 use crate::lab::{CHUNK, Lab};
 use crate::open_close::{CLOSED_MS, Churn};
 use crate::report::Report;
-use crate::traffic::Random;
+use crate::traffic::{Form, Random};
 
 /// Conns in the table; callgrind does not know caches, so few are enough.
 const CONNS: u32 = 1_024;
@@ -20,22 +20,28 @@ const CHUNKS: u32 = 16;
 const COUNTED: &str = "*lab::counted_turns*";
 
 /// What can be counted: its name, and how many things are counted.
-const WORK: [(&str, &str, u32); 4] = [
+const WORK: [(&str, &str, u32); 7] = [
     ("fullnat44-udp", "instructions", CHUNKS * CHUNK as u32),
     ("fullnat44-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("open-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("open-close-tcp", "instructions", CHUNKS * CHUNK as u32),
+    ("snat44-udp", "instructions", CHUNKS * CHUNK as u32),
+    ("open-snat-tcp", "instructions", CHUNKS * CHUNK as u32),
+    ("open-close-snat-tcp", "instructions", CHUNKS * CHUNK as u32),
 ];
 
 /// Does the work once.
 pub fn work(what: &str) {
     let mut config = BedConfig::new(1 << 16);
     config.timeouts.tcp_closed_ms = CLOSED_MS;
+    if what.contains("snat") {
+        config.form = Form::Snat;
+    }
     let mut lab = Lab::new(&config);
     let mut random = Random::new();
     match what {
-        "fullnat44-udp" | "fullnat44-tcp" => {
-            let proto = if what == "fullnat44-udp" { Proto::Udp } else { Proto::Tcp };
+        "fullnat44-udp" | "fullnat44-tcp" | "snat44-udp" => {
+            let proto = if what.ends_with("udp") { Proto::Udp } else { Proto::Tcp };
             let conns = Conns::open(&mut lab, proto, CONNS);
             lab.counted = true;
             for _ in 0..CHUNKS {
@@ -44,7 +50,7 @@ pub fn work(what: &str) {
                 lab.collect_checked();
             }
         }
-        "open-tcp" => {
+        "open-tcp" | "open-snat-tcp" => {
             let mut churn = Churn::beside(0);
             lab.counted = true;
             for _ in 0..CHUNKS {

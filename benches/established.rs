@@ -7,10 +7,11 @@ use crate::bed::{BedConfig, LAN, WAN};
 use crate::lab::{CHUNK, Lab};
 use crate::probe::Probe;
 use crate::stats::{Samples, to_ns};
-use crate::traffic::{Answer, Fields, LEN, Random, Side, Tcp, Template, mix};
+use crate::traffic::{Answer, Fields, Form, LEN, Random, Side, Tcp, Template, mix};
 
 /// Established conns, each with what its server knows.
 pub struct Conns {
+    form: Form,
     answers: Vec<Answer>,
     requests: Template,
     replies: Template,
@@ -33,7 +34,7 @@ impl Conns {
             _ => Template::udp(side),
         };
         let (requests, replies) = (template(Side::Client), template(Side::Server));
-        Self { answers, requests, replies }
+        Self { form: lab.form, answers, requests, replies }
     }
 
     /// Lets a chunk of packets arrive, half of them from clients and half from servers.
@@ -48,7 +49,7 @@ impl Conns {
 
     fn request(&self, conn: u32, ident: usize) -> Fields {
         let (sequence, ack) = (mix(conn).wrapping_add(1), mix(!conn).wrapping_add(7));
-        Fields { ident: ident as u16, sequence, ack, ..Fields::request(conn) }
+        Fields { ident: ident as u16, sequence, ack, ..Fields::request(self.form, conn) }
     }
 
     fn reply(&self, conn: u32, ident: usize) -> Fields {
@@ -57,35 +58,21 @@ impl Conns {
         Fields { ident: ident as u16, sequence, ack, ..Fields::reply(answer) }
     }
 
-    /// Measures rounds of packets, each followed by a round of the probe.
-    pub fn measure(&self, lab: &mut Lab, rounds: usize, chunks: usize) -> Measured {
-        let (mut random, mut probe) = (Random::new(), Probe::new(lab, self.answers.len() as u32));
-        self.put_chunk(lab, &mut random);
-        lab.run();
-        lab.collect_checked();
-        let (mut path, mut probed) = (Samples::default(), Samples::default());
-        let mut allocated = 0;
-        for round in 0..=rounds {
-            let mut cycles = Samples::default();
-            for _ in 0..chunks {
-                self.put_chunk(lab, &mut random);
-                let before = allocations::count();
-                let taken = lab.run();
-                allocated += allocations::count() - before;
-                cycles.add(taken as f64);
-                for interface in [WAN, LAN] {
-                    lab.collect(interface, |_, frame| assert_eq!(frame.len(), LEN));
-                }
-                lab.all_through();
+    /// A round of packets: the cycles of each chunk, and allocations on the path.
+    fn round(&self, lab: &mut Lab, chunks: usize, random: &mut Random) -> (Samples, u64) {
+        let (mut cycles, mut allocated) = (Samples::default(), 0);
+        for _ in 0..chunks {
+            self.put_chunk(lab, random);
+            let before = allocations::count();
+            let taken = lab.run();
+            allocated += allocations::count() - before;
+            cycles.add(taken as f64);
+            for interface in [WAN, LAN] {
+                lab.collect(interface, |_, frame| assert_eq!(frame.len(), LEN));
             }
-            let probe_cycles = probe.round(chunks, &mut random);
-            // The first round warms up.
-            if round > 0 {
-                path.add(to_ns(cycles.undisturbed_mean()) / CHUNK as f64);
-                probed.add(to_ns(probe_cycles.undisturbed_mean()) / CHUNK as f64);
-            }
+            lab.all_through();
         }
-        Measured { path, probe: probed, allocations: allocated }
+        (cycles, allocated)
     }
 
     /// Memory of what is known of them here, in bytes.
@@ -94,10 +81,51 @@ impl Conns {
     }
 }
 
+/// Measures rounds of packets of each form in turn, then a round of the probe.
+pub fn measure(
+    forms: &[Form],
+    (proto, conns): (Proto, u32),
+    rounds: usize,
+    chunks: usize,
+) -> Measured {
+    let mut random = Random::new();
+    let mut beds: Vec<_> = forms
+        .iter()
+        .map(|form| {
+            let mut lab = lab_for(*form, conns);
+            let filled = Conns::open(&mut lab, proto, conns);
+            filled.put_chunk(&mut lab, &mut random);
+            lab.run();
+            lab.collect_checked();
+            (lab, filled, Samples::default())
+        })
+        .collect();
+    let max = beds.iter().map(|(lab, ..)| lab.worker.core.table.max_connections()).max();
+    let mut probe = Probe::new(max.unwrap_or(conns), conns);
+    let (mut probed, mut allocations) = (Samples::default(), 0);
+    let each = |cycles: &Samples| to_ns(cycles.undisturbed_mean()) / CHUNK as f64;
+    for round in 0..=rounds {
+        // The first round warms up.
+        for (lab, filled, path) in &mut beds {
+            let (cycles, allocated) = filled.round(lab, chunks, &mut random);
+            allocations += allocated;
+            if round > 0 {
+                path.add(each(&cycles));
+            }
+        }
+        let cycles = probe.round(chunks, &mut random);
+        if round > 0 {
+            probed.add(each(&cycles));
+        }
+    }
+    let paths = beds.into_iter().map(|(_, _, path)| path).collect();
+    Measured { paths, probe: probed, allocations }
+}
+
 /// What a run of rounds gave.
 pub struct Measured {
-    /// ns for a packet.
-    pub path: Samples,
+    /// ns for a packet, by form.
+    pub paths: Vec<Samples>,
     /// ns for an access to two lines.
     pub probe: Samples,
     /// Allocations on the path.
@@ -105,37 +133,39 @@ pub struct Measured {
 }
 
 /// A table with room for this many conns, the default at least.
-pub fn lab_for(conns: u32) -> Lab {
-    Lab::new(&BedConfig::new(conns.max(1_000_000)))
+fn lab_for(form: Form, conns: u32) -> Lab {
+    Lab::new(&BedConfig { form, ..BedConfig::new(conns.max(1_000_000)) })
 }
 
 fn open_udp(lab: &mut Lab, first: u32, answers: &mut [Answer]) {
     let (request, reply) = (Template::udp(Side::Client), Template::udp(Side::Server));
-    exchange(lab, first, answers, &request, |conn, _| Fields::request(conn));
+    let form = lab.form;
+    exchange(lab, first, answers, &request, |conn, _| Fields::request(form, conn));
     exchange(lab, first, answers, &reply, |_, answer| Fields::reply(answer));
 }
 
 fn open_tcp(lab: &mut Lab, first: u32, answers: &mut [Answer]) {
+    let form = lab.form;
     let client = |what| Template::tcp(Side::Client, what);
     let server = |what| Template::tcp(Side::Server, what);
-    exchange(lab, first, answers, &client(Tcp::Syn), |conn, _| from_client(conn, 0, 0));
+    exchange(lab, first, answers, &client(Tcp::Syn), |conn, _| from_client(form, conn, 0, 0));
     exchange(lab, first, answers, &server(Tcp::SynAck), |conn, answer| {
         from_server(conn, answer, 0, 1)
     });
-    exchange(lab, first, answers, &client(Tcp::Ack), |conn, _| from_client(conn, 1, 1));
+    exchange(lab, first, answers, &client(Tcp::Ack), |conn, _| from_client(form, conn, 1, 1));
     exchange(lab, first, answers, &server(Tcp::Data), |conn, answer| {
         from_server(conn, answer, 1, 1)
     });
     // Only now is the server's first data acknowledged, and the client's address shown no more.
-    exchange(lab, first, answers, &client(Tcp::Ack), |conn, _| from_client(conn, 1, 7));
+    exchange(lab, first, answers, &client(Tcp::Ack), |conn, _| from_client(form, conn, 1, 7));
 }
 
 /// A client's TCP packet; both numbers are counted from where the sides began.
-pub fn from_client(conn: u32, sequence: u32, ack: u32) -> Fields {
+pub fn from_client(form: Form, conn: u32, sequence: u32, ack: u32) -> Fields {
     let sequence = mix(conn).wrapping_add(sequence);
     // A SYN acknowledges nothing.
     let ack = if ack == 0 { 0 } else { mix(!conn).wrapping_add(ack) };
-    Fields { sequence, ack, ..Fields::request(conn) }
+    Fields { sequence, ack, ..Fields::request(form, conn) }
 }
 
 /// A server's TCP packet, likewise.

@@ -7,7 +7,7 @@ use types::{Packet, Verdict};
 
 use crate::bed::{self, BedConfig};
 use crate::frame::{Frame, Wire};
-use crate::traffic::{Fields, LEN, Template, check, ident};
+use crate::traffic::{Fields, Form, LEN, Template, check, ident};
 
 /// Packets that are prepared together and measured together: eight bursts for each interface. What they
 /// take in the cache, packet paths with a NIC take there, too.
@@ -22,6 +22,8 @@ pub struct Lab {
     tsc: u64,
     free: Vec<Frame>,
     put: usize,
+    /// What the worker does.
+    pub form: Form,
     /// Whether callgrind is to count what happens from now on.
     pub counted: bool,
 }
@@ -31,7 +33,8 @@ impl Lab {
     pub fn new(config: &BedConfig) -> Self {
         let (worker, control, clock) = bed::worker(config, Wire::new(2 * CHUNK));
         let free = (0..2 * CHUNK).map(|_| Frame::new()).collect();
-        Self { worker, _control: control, clock, tsc: arch::tsc(), free, put: 0, counted: false }
+        let (tsc, form) = (arch::tsc(), config.form);
+        Self { worker, _control: control, clock, tsc, free, put: 0, form, counted: false }
     }
 
     /// Lets a packet arrive.

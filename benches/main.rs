@@ -12,10 +12,12 @@ mod frame;
 mod lab;
 mod memif;
 mod memory;
+mod nat;
 mod open_close;
 mod plot;
 mod probe;
 mod report;
+mod sessions;
 mod stats;
 mod traffic;
 
@@ -26,6 +28,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use types::Proto;
 
 use report::Report;
+use traffic::Form;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
@@ -76,21 +79,33 @@ fn main() {
     bind(arguments.cpu);
     let wanted = |name: &str| name.starts_with(&arguments.only) || arguments.only.starts_with(name);
     let mut allocated = 0;
-    for (proto, name) in [(Proto::Udp, "fullnat44-udp"), (Proto::Tcp, "fullnat44-tcp")] {
+    for (proto, names) in ESTABLISHED {
         for (size, conns) in SIZES {
-            if wanted(&format!("path/{name}/{size}")) {
-                allocated += established(&mut report, arguments.quick, proto, (name, size), conns);
+            if names.iter().any(|name| wanted(&format!("path/{name}/{size}"))) {
+                allocated += established(&mut report, arguments.quick, (proto, names), size, conns);
             }
         }
     }
-    if wanted("path/open-close-tcp") {
+    if wanted("path/open-close-tcp") || wanted("path/open-close-snat-tcp") {
         allocated += open_close(&mut report, arguments.quick);
+    }
+    // The largest one takes more memory than most machines have to spare: only if it is named.
+    let (largest, usual) = HOSTS.split_last().expect("there are some");
+    for &hosts in usual {
+        if wanted(&format!("path/snat44-sessions/{}", hosts * sessions::PORTS)) {
+            sessions::measure(&mut report, hosts);
+        }
+    }
+    if arguments.only == format!("path/snat44-sessions/{}", largest * sessions::PORTS) {
+        sessions::measure(&mut report, *largest);
     }
     if wanted("path/allocations") {
         report.add("path/allocations", allocated as f64, "allocations");
     }
     if wanted("memory") {
-        memory::measure(&mut report, 1_000_000);
+        let (full_nat, snat) = ((Form::FullNat, "leases"), (Form::Snat, "mappings"));
+        memory::measure(&mut report, "memory/ipv4", full_nat, 1_000_000);
+        memory::measure(&mut report, "memory/snat44", snat, 1_000_000);
     }
     if wanted("instructions") {
         callgrind::measure(&mut report);
@@ -118,29 +133,44 @@ fn bind(cpu: u16) {
     }
 }
 
+/// A protocol, and what is measured of it alternately: FullNAT, and what is compared with it.
+const ESTABLISHED: [(Proto, &[&str]); 2] =
+    [(Proto::Udp, &["fullnat44-udp", "snat44-udp"]), (Proto::Tcp, &["fullnat44-tcp"])];
+const FORMS: [Form; 2] = [Form::FullNat, Form::Snat];
+/// Hosts of the grid of sessions.
+const HOSTS: [u32; 3] = [1_024, 16_384, 262_144];
+
 fn established(
     report: &mut Report,
     quick: bool,
-    proto: Proto,
-    (name, size): (&str, &str),
+    (proto, names): (Proto, &[&str]),
+    size: &str,
     conns: u32,
 ) -> u64 {
     let (rounds, chunks) = if quick { (9, 256) } else { (31, 512) };
-    let mut lab = established::lab_for(conns);
-    let filled = established::Conns::open(&mut lab, proto, conns);
-    let measured = filled.measure(&mut lab, rounds, chunks);
-    let probe = format!("probe/two-lines/{size}");
-    let baseline = (probe.as_str(), measured.probe.median());
-    report.compare(&format!("path/{name}/{size}"), measured.path.median(), "ns", baseline);
+    let forms = &FORMS[..names.len()];
+    let measured = established::measure(forms, (proto, conns), rounds, chunks);
+    let mut baseline = (format!("probe/two-lines/{size}"), measured.probe.median());
+    for (name, path) in names.iter().zip(&measured.paths) {
+        let (name, value) = (format!("path/{name}/{size}"), path.median());
+        report.compare(&name, value, "ns", (baseline.0.as_str(), baseline.1));
+        baseline = (name, value);
+    }
     measured.allocations
 }
 
 fn open_close(report: &mut Report, quick: bool) -> u64 {
     let (rounds, chunks) = if quick { (9, 64) } else { (31, 128) };
     let (size, conns) = SIZES[2];
-    let mut lab = open_close::lab_for(conns);
-    let measured = open_close::measure(&mut lab, conns, rounds, chunks);
-    report.add(&format!("path/open-close-tcp/{size}"), measured.open_close.median(), "ns");
-    report.add(&format!("path/open-tcp/{size}"), measured.open.median(), "ns");
-    measured.allocations
+    let [full_nat, snat] = open_close::measure(FORMS, conns, rounds, chunks);
+    let all = [
+        ("open-close", full_nat.open_close.median(), snat.open_close.median()),
+        ("open", full_nat.open.median(), snat.open.median()),
+    ];
+    for (what, value, snat) in all {
+        let name = format!("path/{what}-tcp/{size}");
+        report.add(&name, value, "ns");
+        report.compare(&format!("path/{what}-snat-tcp/{size}"), snat, "ns", (&name, value));
+    }
+    full_nat.allocations + snat.allocations
 }

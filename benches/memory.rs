@@ -6,6 +6,7 @@ use crate::bed::{BedConfig, reserved_bytes};
 use crate::established::Conns;
 use crate::lab::Lab;
 use crate::report::Report;
+use crate::traffic::Form;
 
 /// Memory of this process that is really there, in bytes.
 fn resident() -> u64 {
@@ -17,16 +18,17 @@ fn resident() -> u64 {
     (kib("VmRSS:") + kib("HugetlbPages:")) * 1024
 }
 
-/// Reserved and resident bytes of each of `conns` conns.
-pub fn measure(report: &mut Report, conns: u32) {
+/// Reserved and resident bytes of each of `conns` conns, and what else they take besides the table.
+pub fn measure(report: &mut Report, name: &str, (form, besides): (Form, &str), conns: u32) {
     let each = f64::from(conns);
-    let (table, leases) = reserved_bytes(conns);
-    report.add("memory/ipv4", (table + leases) as f64 / each, "bytes");
-    report.add("memory/ipv4/table", table as f64 / each, "bytes");
-    report.add("memory/ipv4/leases", leases as f64 / each, "bytes");
+    let config = BedConfig { form, ..BedConfig::new(conns) };
+    let (table, ports) = reserved_bytes(&config);
+    report.add(name, (table + ports) as f64 / each, "bytes");
+    report.add(&format!("{name}/table"), table as f64 / each, "bytes");
+    report.add(&format!("{name}/{besides}"), ports as f64 / each, "bytes");
     let before = resident();
-    let mut lab = Lab::new(&BedConfig::new(conns));
+    let mut lab = Lab::new(&config);
     let filled = Conns::open(&mut lab, Proto::Udp, conns);
     let grown = resident().saturating_sub(before).saturating_sub(filled.bytes());
-    report.add("memory/ipv4/resident", grown as f64 / each, "bytes");
+    report.add(&format!("{name}/resident"), grown as f64 / each, "bytes");
 }

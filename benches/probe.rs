@@ -4,7 +4,7 @@ use arch::{HugeSlab, PageRequest};
 use flow::FlowTable;
 
 use crate::frame::BURST;
-use crate::lab::{CHUNK, Lab};
+use crate::lab::CHUNK;
 use crate::stats::Samples;
 use crate::traffic::{Random, mix};
 
@@ -16,9 +16,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// For a table with so many conns.
-    pub fn new(lab: &Lab, conns: u32) -> Self {
-        let max = lab.worker.core.table.max_connections();
+    /// For a table for `max` conns with so many in it.
+    pub fn new(max: u32, conns: u32) -> Self {
         let plan = FlowTable::plan(max);
         let count = conns * 2;
         let slab = |bytes: u64| (bytes / 64) as usize;

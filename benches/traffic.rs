@@ -1,12 +1,50 @@
 //! The packets: 60 bytes each (64 with the check sequence), from as many clients as are wanted.
 
+use std::ops::RangeInclusive;
+
 use testkit::{Decoded, PacketBuilder, pkt};
 use types::MacAddr;
 
-use crate::bed::{self, GATEWAY_MAC, OUR_MACS, RPORT, VIP, VPORT};
+use crate::bed::{self, GATEWAY_MAC, OUR_MACS, RPORT, SERVERS, VIP, VPORT};
 
 /// Length of every frame.
 pub const LEN: usize = 60;
+/// What the worker does, and so who speaks with whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Clients speak with a VIP, servers with LIPs.
+    FullNat,
+    /// The same clients speak with the servers, which see WAN IPs.
+    Snat,
+    /// Likewise, with other clients: so many, with one port after the other.
+    Grid {
+        /// Clients.
+        hosts: u32,
+    },
+}
+
+impl Form {
+    /// Address and port of a conn's client.
+    #[inline]
+    pub const fn client(self, conn: u32) -> (u32, u16) {
+        match self {
+            Self::FullNat | Self::Snat => client(conn),
+            Self::Grid { hosts } => (FIRST_HOST + conn % hosts, 1_024 + (conn / hosts) as u16),
+        }
+    }
+
+    /// The clients that a NAT gateway is there for.
+    pub const fn clients(self) -> Option<RangeInclusive<u32>> {
+        match self {
+            Self::FullNat => None,
+            Self::Snat => Some(FIRST_CLIENT..=FIRST_CLIENT + CLIENTS - 1),
+            Self::Grid { hosts } => Some(FIRST_HOST..=FIRST_HOST + hosts - 1),
+        }
+    }
+}
+
+/// The first host of the grid.
+const FIRST_HOST: u32 = u32::from_be_bytes([10, 0, 0, 0]);
 /// Client addresses, from 198.18.0.0 on.
 const CLIENTS: u32 = 1_024;
 const FIRST_CLIENT: u32 = u32::from_be_bytes([198, 18, 0, 0]);
@@ -49,7 +87,7 @@ impl Random {
 /// Address and port of a conn's client: another one for each of 66 million conns, with
 /// pseudorandom ports (RFC 4814 §4).
 #[inline]
-pub const fn client(conn: u32) -> (u32, u16) {
+const fn client(conn: u32) -> (u32, u16) {
     // The step has no factor in common with the number of ports, so all of them come up.
     const STEP: u64 = 25_411;
     let (address, nth) = (conn % CLIENTS, conn / CLIENTS);
@@ -58,13 +96,13 @@ pub const fn client(conn: u32) -> (u32, u16) {
 }
 
 /// Where a server sends its packets of a conn, and what it has to know of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The LIP's number.
-    pub lip: u8,
-    /// The server's number.
-    pub server: u8,
-    /// The leased port.
+    /// The LIP or WAN IP.
+    pub local: u32,
+    /// The server's address.
+    pub server: u32,
+    /// The port of the LIP or WAN IP.
     pub lport: u16,
     /// What the client's sequence number became.
     pub sequence: u32,
@@ -78,8 +116,8 @@ impl Answer {
             return;
         }
         *self = Self {
-            lip: (word(frame, IP + 12) - bed::lip(0)) as u8,
-            server: (word(frame, IP + 16) - bed::server(0)) as u8,
+            local: word(frame, IP + 12),
+            server: word(frame, IP + 16),
             lport: half(frame, L4),
             sequence: word(frame, L4 + 4),
         };
@@ -100,6 +138,12 @@ fn half(frame: &[u8], at: usize) -> u16 {
 #[inline]
 pub fn ident(frame: &[u8]) -> u16 {
     half(frame, IP + 4)
+}
+
+/// Whom a frame is for: address and port.
+#[inline]
+pub fn destination(frame: &[u8]) -> (u32, u16) {
+    (word(frame, IP + 16), half(frame, L4 + 2))
 }
 
 /// A frame but for what differs from conn to conn.
@@ -128,18 +172,22 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// From a client to the VIP.
+    /// From a client to the VIP, or to a server.
     #[inline]
-    pub fn request(conn: u32) -> Self {
-        Self { source: client(conn), destination: (VIP, VPORT), ..Self::default() }
+    pub fn request(form: Form, conn: u32) -> Self {
+        let destination = match form {
+            Form::FullNat => (VIP, VPORT),
+            Form::Snat | Form::Grid { .. } => (bed::server(mix(conn) % SERVERS), RPORT),
+        };
+        Self { source: form.client(conn), destination, ..Self::default() }
     }
 
-    /// From a server to a LIP.
+    /// From a server to a LIP or WAN IP.
     #[inline]
     pub fn reply(answer: Answer) -> Self {
         Self {
-            source: (bed::server(answer.server.into()), RPORT),
-            destination: (bed::lip(answer.lip.into()), answer.lport),
+            source: (answer.server, RPORT),
+            destination: (answer.local, answer.lport),
             ..Self::default()
         }
     }
@@ -163,9 +211,9 @@ pub enum Tcp {
 /// The two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Towards the VIP.
+    /// Towards the VIP or a server.
     Client,
-    /// Towards a LIP.
+    /// Towards a LIP or WAN IP.
     Server,
 }
 

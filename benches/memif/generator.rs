@@ -10,7 +10,7 @@ use types::{BURST_MAX, Packet};
 use super::{Failure, Interfaces, Orders, Sides};
 use crate::bed::{LAN, WAN};
 use crate::stats::Samples;
-use crate::traffic::{Fields, LEN, Random, Side, Template};
+use crate::traffic::{Fields, Form, LEN, Random, Side, Template};
 
 /// Packets under way: four bursts each way, so that neither side waits for the other.
 const WINDOW: usize = 512;
@@ -124,7 +124,7 @@ fn request(old: Option<Mbuf>, pool: &Mempool, template: &Template, conn: u32) ->
             packet
         }
     };
-    template.write(packet.bytes_mut(), &Fields::request(conn));
+    template.write(packet.bytes_mut(), &Fields::request(Form::FullNat, conn));
     Some(packet)
 }
 

@@ -128,7 +128,7 @@ fn dropped(verdict: Verdict) -> Result<(), ParseError> {
 /// # Errors
 /// [`ParseError::Pull`] if headers are not in `bytes` but further on in the frame, otherwise the
 /// verdict on what is wrong.
-#[inline]
+#[inline(always)]
 pub fn parse(bytes: &[u8], total_len: usize, out: &mut Parsed) -> Result<(), ParseError> {
     let Some(header) = Ethernet::new_checked(bytes) else {
         return Err(missing(total_len, ethernet::LEN, Verdict::Malformed));
