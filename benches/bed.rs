@@ -138,7 +138,6 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
         leases: Leases::new(&LeaseConfig::new(leases, SEED)).expect("leases"),
         cells: cells(&services),
         secrets: ::nat::Secrets { isn: SEED, timestamp: SEED },
-        rs_time_wait_ms: 60_000,
         handoff: Handoff::mesh(1).pop().expect("one worker"),
         counters,
         link,

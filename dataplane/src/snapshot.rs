@@ -150,7 +150,7 @@ pub struct Interface {
 }
 
 /// What holds for all services.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The daemon is stopping: no new conns, the others drain.
     pub stopping: bool,
@@ -159,6 +159,19 @@ pub struct Policy {
     pub reject_unserved: bool,
     /// Which sources are taken for forged.
     pub reverse_path: ReversePath,
+    /// How long a port rests after an unsafe close, in ms.
+    pub rs_time_wait_ms: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            stopping: false,
+            reject_unserved: false,
+            reverse_path: ReversePath::default(),
+            rs_time_wait_ms: 60_000,
+        }
+    }
 }
 
 /// Whether a packet that is to be forwarded must come from where its source is (RFC 3704).

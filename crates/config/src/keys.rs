@@ -132,14 +132,14 @@ keys! {
         "LIPs: the name of a pool, or one of the same keys.";
     "services.*.local_pool.addresses", None, "", NewConnections, "As in a pool.";
     "services.*.local_pool.dev", None, "", NewConnections, "As in a pool.";
-    "services.*.timeouts.tcp_syn", None, "", Live, "Instead of the one in `conntrack`.";
-    "services.*.timeouts.tcp_established", None, "by `--conn-timeout`", Live,
+    "services.*.timeouts.tcp_syn", None, "", NewConnections, "Instead of the one in `conntrack`.";
+    "services.*.timeouts.tcp_established", None, "by `--conn-timeout`", NewConnections,
         "Instead of the one in `conntrack`.";
-    "services.*.timeouts.tcp_closing", None, "", Live, "Instead of the one in `conntrack`.";
-    "services.*.timeouts.tcp_closed", None, "", Live, "Instead of the one in `conntrack`.";
-    "services.*.timeouts.udp_oneway", None, "by `--conn-timeout`", Live,
+    "services.*.timeouts.tcp_closing", None, "", NewConnections, "Instead of the one in `conntrack`.";
+    "services.*.timeouts.tcp_closed", None, "", NewConnections, "Instead of the one in `conntrack`.";
+    "services.*.timeouts.udp_oneway", None, "by `--conn-timeout`", NewConnections,
         "Instead of the one in `conntrack`.";
-    "services.*.timeouts.udp", None, "by `--conn-timeout`", Live,
+    "services.*.timeouts.udp", None, "by `--conn-timeout`", NewConnections,
         "Instead of the one in `conntrack`.";
     "services.*.persistence.timeout", None, "360s if persistent", NewConnections,
         "How long a client comes back to its real server after its last conn.";
@@ -207,13 +207,13 @@ keys! {
         "Lowers the MSS of TCP handshakes: `off`, `path` (to the MTU of the way out) or bytes.";
     "snat.*.hairpin", Some("true"), "", NewConnections,
         "Lets inside hosts reach each other by their outside addresses.";
-    "snat.*.timeouts.tcp_syn", Some("4m"), "3s, then 30s", Live, "Idle time of TCP before the handshake is complete (RFC 5382).";
-    "snat.*.timeouts.tcp_established", Some("124m"), "90s", Live, "Idle time of TCP after it (RFC 5382).";
-    "snat.*.timeouts.tcp_closing", Some("4m"), "7s", Live, "Idle time of TCP after a FIN.";
-    "snat.*.timeouts.tcp_closed", Some("4m"), "3s", Live, "Idle time of TCP after both FINs or a reset (RFC 7857).";
-    "snat.*.timeouts.udp_oneway", Some("5m"), "300s", Live, "Idle time of UDP before there is a reply (RFC 4787).";
-    "snat.*.timeouts.udp", Some("5m"), "300s", Live, "Idle time of UDP after it (RFC 4787).";
-    "snat.*.timeouts.icmp", Some("1m"), "300s", Live, "Idle time of ICMP queries (RFC 5508).";
+    "snat.*.timeouts.tcp_syn", Some("4m"), "3s, then 30s", NewConnections, "Idle time of TCP before the handshake is complete (RFC 5382).";
+    "snat.*.timeouts.tcp_established", Some("124m"), "90s", NewConnections, "Idle time of TCP after it (RFC 5382).";
+    "snat.*.timeouts.tcp_closing", Some("4m"), "7s", NewConnections, "Idle time of TCP after a FIN.";
+    "snat.*.timeouts.tcp_closed", Some("4m"), "3s", NewConnections, "Idle time of TCP after both FINs or a reset (RFC 7857).";
+    "snat.*.timeouts.udp_oneway", Some("5m"), "300s", NewConnections, "Idle time of UDP before there is a reply (RFC 4787).";
+    "snat.*.timeouts.udp", Some("5m"), "300s", NewConnections, "Idle time of UDP after it (RFC 4787).";
+    "snat.*.timeouts.icmp", Some("1m"), "300s", NewConnections, "Idle time of ICMP queries (RFC 5508).";
     "dnat.*.on", None, "", NewConnections,
         "An address of ours with a port, or a range of ports, that is connected to.";
     "dnat.*.protocol", None, "", NewConnections, "`tcp` or `udp`.";
@@ -232,13 +232,13 @@ keys! {
     "dnat.*.in_dev", None, "", NewConnections, "The interface that clients come in by.";
     "dnat.*.source_address", Some("auto"), "", NewConnections,
         "Which source a server sees: the client's (`keep`), that of `on` (`translate`), or that of `on` only if the client is on the server's own link (`auto`).";
-    "dnat.*.timeouts.tcp_syn", Some("4m"), "3s, then 30s", Live, "Idle time of TCP before the handshake is complete (RFC 5382).";
-    "dnat.*.timeouts.tcp_established", Some("124m"), "90s", Live, "Idle time of TCP after it (RFC 5382).";
-    "dnat.*.timeouts.tcp_closing", Some("4m"), "7s", Live, "Idle time of TCP after a FIN.";
-    "dnat.*.timeouts.tcp_closed", Some("4m"), "3s", Live, "Idle time of TCP after both FINs or a reset (RFC 7857).";
-    "dnat.*.timeouts.udp_oneway", Some("5m"), "300s", Live, "Idle time of UDP before there is a reply (RFC 4787).";
-    "dnat.*.timeouts.udp", Some("5m"), "300s", Live, "Idle time of UDP after it (RFC 4787).";
-    "dnat.*.timeouts.icmp", Some("1m"), "300s", Live, "Idle time of ICMP queries (RFC 5508).";
+    "dnat.*.timeouts.tcp_syn", Some("4m"), "3s, then 30s", NewConnections, "Idle time of TCP before the handshake is complete (RFC 5382).";
+    "dnat.*.timeouts.tcp_established", Some("124m"), "90s", NewConnections, "Idle time of TCP after it (RFC 5382).";
+    "dnat.*.timeouts.tcp_closing", Some("4m"), "7s", NewConnections, "Idle time of TCP after a FIN.";
+    "dnat.*.timeouts.tcp_closed", Some("4m"), "3s", NewConnections, "Idle time of TCP after both FINs or a reset (RFC 7857).";
+    "dnat.*.timeouts.udp_oneway", Some("5m"), "300s", NewConnections, "Idle time of UDP before there is a reply (RFC 4787).";
+    "dnat.*.timeouts.udp", Some("5m"), "300s", NewConnections, "Idle time of UDP after it (RFC 4787).";
+    "dnat.*.timeouts.icmp", Some("1m"), "300s", NewConnections, "Idle time of ICMP queries (RFC 5508).";
     "forwarding.policy", Some("auto"), "", Live,
         "What becomes of packets to others that meet no rule: `accept`, `drop`, or `auto`: accepted if there is a rule of `snat` or `forwarding`.";
     "forwarding.reverse_path", Some("off"), "", Live,

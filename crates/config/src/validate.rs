@@ -18,7 +18,7 @@ const MEMORY_MIN: Size = Size::from_mib(32);
 /// A conn is named by 31 bits less what the largest machine has memory for.
 const MAX_CONNECTIONS: u32 = 1 << 28;
 /// Milliseconds wrap after 49 days and are compared over half of that.
-const TIMEOUT_MAX: Duration = Duration::from_secs(20 * 24 * 3600);
+const TIMEOUT_MAX: Duration = Duration::from_secs(12 * 24 * 3600);
 /// RFC 791: every link takes 68 bytes. The most is what NICs take.
 const MTU: std::ops::RangeInclusive<u16> = 68..=9600;
 /// What NICs take.
@@ -169,7 +169,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A timeout must be some time, and at most 20 days.
+    /// A timeout must be some time, and at most 12 days.
     pub fn timeout(&mut self, path: Path, timeout: Duration) {
         if timeout.is_zero() {
             self.invalid(path, timeout, "0s is no timeout: it must be 1ms or more");

@@ -18,7 +18,9 @@ pub fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
         let meta = burst.meta(at);
         match core.snapshot.fib.owner(meta.parsed.key.dst) {
             Some(owner) if matches!(meta.parsed.kind, Kind::Tcp | Kind::Udp) => {
-                burst.meta_mut(at).role = Some(owner.role);
+                if owner.role != Role::WanIp || !is_forged(core, burst, at) {
+                    burst.meta_mut(at).role = Some(owner.role);
+                }
             }
             None if forwards && meta.parsed.kind != Kind::Arp => transit(core, burst, at),
             owner => unusual(core, burst, at, owner.map(|owner| owner.role), now),
@@ -29,13 +31,8 @@ pub fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
 /// What is for nobody of ours, where packets are forwarded.
 #[inline]
 fn transit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
-    let meta = burst.meta_mut(at);
-    meta.role = None;
-    let (src, in_dev) = (meta.parsed.key.src, EthPortId(meta.interface));
-    if core.snapshot.policy.reverse_path != ReversePath::Off
-        && !gateway::passes_reverse_path(&core.snapshot, src, in_dev)
-    {
-        burst.end(at, Verdict::ReversePath);
+    burst.meta_mut(at).role = None;
+    if is_forged(core, burst, at) {
         return;
     }
     let meta = burst.meta(at);
@@ -47,6 +44,20 @@ fn transit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
         }
         _ => {}
     }
+}
+
+/// Whether a packet cannot have come from its source by this interface, if that is to be judged (RFC 3704);
+/// it ends then.
+#[inline]
+fn is_forged<P: Packet>(core: &Core<P>, burst: &mut Burst<P>, at: usize) -> bool {
+    let meta = burst.meta(at);
+    let (src, in_dev) = (meta.parsed.key.src, EthPortId(meta.interface));
+    let forged = core.snapshot.policy.reverse_path != ReversePath::Off
+        && !gateway::passes_reverse_path(&core.snapshot, src, in_dev);
+    if forged {
+        burst.end(at, Verdict::ReversePath);
+    }
+    forged
 }
 
 /// Ends an ICMP error that is forged or damaged.
@@ -72,6 +83,7 @@ fn unusual<P: Packet>(
 ) {
     match (burst.meta(at).parsed.kind, role) {
         (Kind::Arp, _) => answer_arp(core, burst, at),
+        (_, Some(Role::WanIp)) if is_forged(core, burst, at) => {}
         (_, None) => burst.end(at, Verdict::NotOurs),
         (Kind::IcmpError, Some(role)) => {
             burst.meta_mut(at).role = Some(role);

@@ -22,10 +22,10 @@ use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
 use crate::path::{forward, gateway, steer};
 use crate::snapshot::Snapshot;
-use crate::worker::Core;
+use crate::worker::{Core, LIP_CURSORS};
 
 /// LIPs that are tried for one conn before the client is refused; the next conn goes on from there.
-const LIPS_TRIED: usize = 16;
+const LIPS_TRIED: usize = 64;
 
 /// What is to become of a packet that is of no conn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,7 +371,9 @@ fn reserve<P: Packet>(
         let (forward, reverse) = translate::flows(key, new_key);
         (forward, reverse, None)
     } else {
-        let leased = lease(&spec.lips, next_lip, group, |group| leases.take(group, *classes));
+        let next = next_lip.get_mut(spec.slot.index() % LIP_CURSORS);
+        let take = |group: &GroupKey| leases.take(group, *classes);
+        let leased = next.and_then(|next| lease(&spec.lips, next, group, take));
         let Some((lip, lport)) = leased else {
             cells.abandoned(spec.slot, server.slot, client, now);
             return Err((Verdict::NoLease, refusal(spec.on_limit)));
@@ -441,11 +443,11 @@ pub const ONE_PACKET_ZONE: u16 = u16::MAX;
 /// all come to be used, and those that are exhausted do not hide the others.
 fn lease(
     lips: &[u32],
-    next: &mut usize,
+    next: &mut u32,
     group: GroupKey,
     mut take: impl FnMut(&GroupKey) -> Result<u16, LeaseError>,
 ) -> Option<(u32, u16)> {
-    let start = next.checked_rem(lips.len())?;
+    let start = (*next as usize).checked_rem(lips.len())?;
     let (before, from) = lips.split_at_checked(start)?;
     for &lip in from.iter().chain(before).take(LIPS_TRIED) {
         *next = next.wrapping_add(1);

@@ -21,6 +21,9 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
         prefetch(burst, at + AHEAD);
         let Some((packet, meta)) = burst.both(at) else { continue };
         let interface = snapshot.interfaces.get(usize::from(meta.interface));
+        if has_priority_tag(packet.bytes()) {
+            drop_tag(packet);
+        }
         let result = match parse_one(packet, meta, interface) {
             Err(ParseError::Pull(len)) => {
                 core.counters.add(counters::Event::Copied, 1);
@@ -41,6 +44,23 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
     }
 }
 
+/// Whether a frame has a tag that names no VLAN but a priority only (IEEE 802.1Q §6.9.1).
+#[inline(always)]
+fn has_priority_tag(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0x00, high, 0, ..] if high & 0x0f == 0)
+}
+
+/// Takes the tag out: the frame is as any other then, and no answer has one.
+#[cold]
+fn drop_tag<P: Packet>(packet: &mut P) {
+    const TAG: usize = 4;
+    const STATIONS: usize = 12;
+    if let Some(head) = packet.bytes_mut().get_mut(..STATIONS + TAG) {
+        head.copy_within(..STATIONS, TAG);
+        packet.trim(TAG);
+    }
+}
+
 #[inline(always)]
 fn prefetch<P: Packet>(burst: &Burst<P>, at: usize) {
     if let Some(packet) = burst.packet(at) {
@@ -57,7 +77,6 @@ pub(super) fn parse_one<P: Packet>(
 ) -> Result<(), ParseError> {
     let bytes = packet.bytes();
     wire::parse(bytes, packet.total_len(), &mut meta.parsed)?;
-    // A priority tag (VLAN 0) too: what follows is sent on without room for it.
     if usize::from(meta.parsed.l3) != wire::ethernet::LEN {
         return Err(ParseError::Drop(Verdict::UnknownEtherType));
     }

@@ -108,7 +108,9 @@ pub(super) fn refuse<P: Packet>(
                 wire::reply::may_answer_with_error(packet.bytes(), &parsed)
                     && !core.snapshot.fib.is_broadcast(interface, parsed.key.dst)
             });
-            match core.snapshot.fib.icmp_source(interface).filter(|_| may) {
+            let fib = &core.snapshot.fib;
+            let hinted = fib.route(parsed.key.src).and_then(|route| route.src);
+            match hinted.or_else(|| fib.icmp_source(interface)).filter(|_| may) {
                 None => burst.end(at, verdict),
                 Some(source) => {
                     let turned = |packet: &mut P, parsed: &Parsed| {

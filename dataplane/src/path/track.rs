@@ -130,7 +130,7 @@ fn note_timestamp<P: Packet>(
         Pair { lip: flow.new_src, lport: flow.new_sport, rs: flow.new_dst, rport: flow.new_dport };
     let closed_ms = core.table.timeouts(flow.timeout_class).of(State::Closed);
     let returned = Now { tick_ms: now.tick_ms.wrapping_add(closed_ms), ..now };
-    let rest_ms = core.rs_time_wait_ms;
+    let rest_ms = core.snapshot.policy.rs_time_wait_ms;
     let stale = flow.has(flags::ADJUST_TS)
         && value.is_some_and(|v| core.secrets.timestamp_is_stale(pair, v, returned, rest_ms));
     if let Some(twin) = core.table.flow_mut(id.twin()).filter(|_| stale) {
@@ -207,7 +207,7 @@ fn give_back<P: Packet>(core: &mut Core<P>, removed: &Removed, reset: bool, now:
         && forward.state != State::SynSent
         && !forward.has(flags::ENDED)
         && !reset;
-    let rest_ms = core.rs_time_wait_ms;
+    let rest_ms = core.snapshot.policy.rs_time_wait_ms;
     let rests = remembered
         && (forward.state != State::Closed
             || reverse.has(flags::ENDED)

@@ -46,8 +46,6 @@ pub struct WorkerConfig<P> {
     pub cells: Cells,
     /// The node's secrets.
     pub secrets: Secrets,
-    /// How long a port rests after an unsafe close, in ms.
-    pub rs_time_wait_ms: u32,
     /// Its ends of the rings between workers.
     pub handoff: Handoff<P>,
     /// Its counters, whose published side control has.
@@ -72,8 +70,8 @@ pub struct Core<P> {
     pub leases: Leases,
     /// The classes of ports that it leases.
     pub classes: ClassSet,
-    /// Counts the LIPs tried: where the next conn's search begins.
-    pub next_lip: usize,
+    /// Counts the LIPs tried, by services' slots modulo the length: where the next conn's search begins.
+    pub next_lip: [u32; LIP_CURSORS],
     /// Its cells of services and real servers.
     pub cells: Cells,
     /// What conns of SNAT and port forwards hold; none until there is a rule.
@@ -82,8 +80,6 @@ pub struct Core<P> {
     pub counters: WorkerCounters,
     /// The node's secrets.
     pub secrets: Secrets,
-    /// How long a port rests after an unsafe close, in ms.
-    pub rs_time_wait_ms: u32,
     /// Packets that leave with the next flush, by interface.
     pub tx: Vec<TxBuffer<P>>,
     /// Packets that wait for their next hop.
@@ -133,6 +129,8 @@ struct Link {
     published_at: u32,
 }
 
+/// Services that are open at once each go round their own LIPs.
+pub const LIP_CURSORS: usize = 64;
 /// Counters are published this often.
 const PUBLISH_MS: u32 = 10;
 /// Packets that wait for a neighbour are looked at this often.
@@ -148,12 +146,11 @@ impl<I: Io> Worker<I> {
             snapshot: config.snapshot,
             table: config.table,
             leases: config.leases,
-            next_lip: 0,
+            next_lip: [0; LIP_CURSORS],
             cells: config.cells,
             nat: None,
             counters: config.counters,
             secrets: config.secrets,
-            rs_time_wait_ms: config.rs_time_wait_ms,
             tx: (0..interfaces).map(|_| TxBuffer::default()).collect(),
             held: Held::default(),
             handoff: config.handoff,

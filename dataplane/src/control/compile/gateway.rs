@@ -233,7 +233,9 @@ pub fn policy(config: &Config, policy: Policy) -> Policy {
         config::ReversePath::Loose => ReversePath::Loose,
         config::ReversePath::Strict => ReversePath::Strict,
     };
-    Policy { reverse_path, ..policy }
+    let rs_time_wait_ms = config.conntrack.rs_time_wait.as_ms();
+    let rs_time_wait_ms = u32::try_from(rs_time_wait_ms).unwrap_or(u32::MAX);
+    Policy { reverse_path, rs_time_wait_ms, ..policy }
 }
 
 /// Whether the gateway has to be compiled anew.

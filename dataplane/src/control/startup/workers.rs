@@ -46,7 +46,6 @@ pub fn worker_configs<P>(
     let workers = snapshot.steering.workers();
     let max_connections = config.conntrack.max_connections;
     let timeouts = Timeouts::new(timeout_set(&config.conntrack.timeouts));
-    let rs_time_wait_ms = config.conntrack.rs_time_wait.as_ms();
     let (mut configs, mut ends) = (Vec::new(), Vec::new());
     for (id, handoff) in (0..workers).zip(Handoff::mesh(usize::from(workers))) {
         let counters = WorkerCounters::new(snapshot.interfaces.len());
@@ -64,7 +63,6 @@ pub fn worker_configs<P>(
             leases: Leases::new(&LeaseConfig::new(max_connections, random()?))?,
             cells: Cells::new(id, workers),
             secrets: secrets.of_workers(),
-            rs_time_wait_ms: u32::try_from(rs_time_wait_ms).unwrap_or(u32::MAX),
             handoff,
             counters,
             link: worker_end,

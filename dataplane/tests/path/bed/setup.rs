@@ -272,7 +272,6 @@ impl Setup {
             leases: Leases::new(&leases).unwrap(),
             cells,
             secrets: SECRETS,
-            rs_time_wait_ms: 60_000,
             handoff,
             counters,
             link: end,
