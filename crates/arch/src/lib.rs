@@ -11,6 +11,6 @@ mod zeroable;
 
 pub use cycles::{tsc, tsc_hz};
 pub use prefetch::{prefetch_read, prefetch_write};
-pub use slab::{HugeSlab, PageRequest, Pages, SlabError};
+pub use slab::{HugeSlab, PageRequest, Pages, SlabError, advise_huge};
 pub use tags::tag_match;
 pub use zeroable::{Zeroable, zero};

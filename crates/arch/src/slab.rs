@@ -51,6 +51,12 @@ pub struct SlabError {
     pub source: io::Error,
 }
 
+/// Asks for transparent huge pages under memory that was just allocated and not touched, if it is large. Nothing
+/// else changes.
+pub fn advise_huge<T>(memory: &[T]) {
+    memory::advise(memory.as_ptr().cast(), size_of_val(memory));
+}
+
 /// A fixed number of elements, zero at first. Pages that are never touched use no memory.
 pub struct HugeSlab<T: Zeroable> {
     memory: Memory<T>,

@@ -6,7 +6,8 @@
 
 use types::Now;
 
-use crate::flow::ConnId;
+use crate::cold::Cold;
+use crate::flow::{ConnId, Flow};
 use crate::state::List;
 use crate::table::{FlowTable, NONE};
 
@@ -244,6 +245,14 @@ impl FlowTable {
         self.prefetch_cold(second);
         self.prefetch_flow(second.forward());
         self.prefetch_flow(second.reverse());
+    }
+
+    /// The conn that stands behind one in its list: what is known of it comes prefetched if that one was given by
+    /// [`FlowTable::next_due`].
+    #[inline]
+    pub fn behind(&self, conn: ConnId) -> Option<(&Flow, &Cold)> {
+        let next = ConnId(self.cold.get(conn.0 as usize)?.next);
+        Some((self.flow(next.forward())?, self.cold.get(next.0 as usize)?))
     }
 
     /// Works out anew when the heads of a class are due, after its timeouts have changed.

@@ -110,6 +110,12 @@ impl Mappings {
         self.entries.prefetch(INSIDE, self.inside_hash(inside, proto, zone, rule));
     }
 
+    /// Asks what [`Mappings::find_outside`] reads first into the cache.
+    #[inline]
+    pub fn prefetch_outside(&self, outside: Endpoint32, proto: u8) {
+        self.entries.prefetch(OUTSIDE, self.outside_hash(outside, proto));
+    }
+
     /// The mapping of an inside endpoint under a rule.
     #[inline]
     pub fn find_inside(

@@ -188,13 +188,6 @@ impl NatState {
         self.leases.tick(now, budget);
     }
 
-    /// Asks what opening a conn of this key reads first into the cache.
-    #[inline]
-    pub fn prefetch_out(&self, key: &FlowKey, rule: Slot) {
-        let inside = Endpoint32::new(key.src, key.sport);
-        self.mappings.prefetch_inside(inside, key.proto, key.zone, rule);
-    }
-
     /// Opens a conn from inside: its source gets a WAN IP. To the outside endpoint of a mapping that
     /// is here it goes straight to its inside endpoint, in the same conn (RFC 4787 REQ-9); to a port
     /// of another worker's it goes as if to the outside.

@@ -24,13 +24,14 @@ impl<E, const KEYS: usize> Table<E, KEYS> {
     /// A table of up to `capacity` entries.
     pub(crate) fn new(capacity: u32) -> Self {
         let capacity = capacity as usize;
-        Self {
-            heads: std::array::from_fn(|_| vec![NIL; capacity.max(1)].into_boxed_slice()),
-            nodes: Vec::with_capacity(capacity),
-            capacity,
-            free: NIL,
-            live: 0,
-        }
+        let heads = || {
+            let heads = vec![NIL; capacity.max(1)].into_boxed_slice();
+            arch::advise_huge(&heads);
+            heads
+        };
+        let mut nodes = Vec::with_capacity(capacity);
+        arch::advise_huge(nodes.spare_capacity_mut());
+        Self { heads: std::array::from_fn(|_| heads()), nodes, capacity, free: NIL, live: 0 }
     }
 
     /// Bytes that `new` reserves.

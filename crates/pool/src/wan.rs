@@ -72,6 +72,16 @@ impl Want {
             if self.keep_range && low <= high { (low, high) } else { (first, last) };
         (first <= last).then_some((first, last))
     }
+
+    /// Whether the port is to be odd; and what else will do.
+    #[inline]
+    const fn parities(&self, drawn: u64) -> (bool, Option<bool>) {
+        if self.keep_parity {
+            (self.like & 1 != 0, None)
+        } else {
+            (drawn & 1 != 0, Some(drawn & 1 == 0))
+        }
+    }
 }
 
 /// Why a port is not taken.
@@ -191,6 +201,21 @@ impl WanPorts {
         self.addresses.get_mut(usize::from(at))?.ports.take()
     }
 
+    /// Asks for where the next random port will be searched for; `ahead` others will be taken before.
+    #[inline]
+    pub fn prefetch(&self, at: u16, proto: Proto, want: &Want, ahead: u32) {
+        let (Some((first, last)), Some(map)) = (want.bounds(), self.map(at, proto)) else { return };
+        let drawn = self.draw(self.drawn.wrapping_add(1 + u64::from(ahead)));
+        let parities = want.parities(drawn);
+        let search = Search { map, layout: &self.layout, first, last, parities };
+        map.prefetch(search.random(drawn));
+    }
+
+    #[inline]
+    fn draw(&self, count: u64) -> u64 {
+        self.secrets.chunk(count as u32, (count >> 32) as u16)
+    }
+
     /// Takes a free port. The cost is the same for the first one and the last one.
     ///
     /// # Errors
@@ -199,12 +224,10 @@ impl WanPorts {
     pub fn take(&mut self, at: u16, proto: Proto, want: &Want) -> Result<u16, WanError> {
         let (first, last) = want.bounds().ok_or(WanError::Exhausted)?;
         self.drawn = self.drawn.wrapping_add(1);
-        let drawn = self.secrets.chunk(self.drawn as u32, (self.drawn >> 32) as u16);
+        let drawn = self.draw(self.drawn);
         let Self { layout, addresses, .. } = self;
         let map = map_mut(addresses, at, proto).ok_or(WanError::NoAddress)?;
-        let odd = want.like & 1 != 0;
-        let parities =
-            if want.keep_parity { (odd, None) } else { (drawn & 1 != 0, Some(drawn & 1 == 0)) };
+        let parities = want.parities(drawn);
         let search = Search { map, layout, first, last, parities };
         let place = match want.order {
             Order::Random => search.after_random(drawn),
@@ -336,6 +359,12 @@ impl Rest {
     }
 }
 
+/// The upper half of a number, scaled to as many as there are.
+#[inline]
+const fn scaled(drawn: u64, (from, to): (u32, u32)) -> u32 {
+    from + (((drawn >> 32) * to.saturating_sub(from) as u64) >> 32) as u32
+}
+
 /// A search for a free port from `first` to `last`.
 struct Search<'a> {
     map: &'a Map,
@@ -354,11 +383,17 @@ impl Search<'_> {
         (self.layout.below(self.first.into(), odd), end)
     }
 
+    /// Where a search begins.
+    #[inline]
+    fn random(&self, drawn: u64) -> Place {
+        let odd = self.parities.0;
+        Place { odd, at: scaled(drawn, self.bounds(odd)) }
+    }
+
     fn after_random(&self, drawn: u64) -> Option<Place> {
         let search = |odd| {
             let (from, to) = self.bounds(odd);
-            // The upper half of the number, scaled to as many as there are.
-            let at = from + (((drawn >> 32) * u64::from(to.saturating_sub(from))) >> 32) as u32;
+            let at = scaled(drawn, (from, to));
             self.map.next_free(odd, at, to).or_else(|| self.map.next_free(odd, from, at))
         };
         let (odd, other) = self.parities;

@@ -5,7 +5,7 @@
 
 use counters::Event;
 use fib::{Role, RouteKind};
-use flow::{ConnId, FlowId, InsertError, NewCold, Removed};
+use flow::{ConnId, FlowId, InsertError, NewCold, Prepared, Removed};
 use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
 use nat::rules::{Query, RuleMatch};
 use nat::state::{Held, Out, Traffic};
@@ -154,15 +154,21 @@ fn opens(snapshot: &Snapshot, meta: &Meta, opening: Opening) -> Decision {
     }
 }
 
-/// Takes what a conn of the gateway needs, and a place in the table.
-pub(super) fn commit<P: Packet>(
+/// A conn that has what it needs but its place in the table.
+pub(super) struct Reserved {
+    held: Held,
+    conn: Prepared,
+}
+
+/// Takes what a conn of the gateway needs, and asks for what its insert touches.
+pub(super) fn reserve<P: Packet>(
     core: &mut Core<P>,
     meta: &Meta,
     opening: Opening,
     now: Now,
-) -> Result<FlowId, (Verdict, Refusal)> {
+) -> Result<Reserved, (Verdict, Refusal)> {
     let key = meta.parsed.key;
-    let Core { snapshot, table, nat, counters, .. } = core;
+    let Core { snapshot, table, nat, .. } = core;
     let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else {
         return Err((Verdict::Internal, Refusal::Silent));
     };
@@ -200,22 +206,39 @@ pub(super) fn commit<P: Packet>(
         verdict => (verdict, Refusal::Silent),
     })?;
     let (mut forward, reverse) = translate::flows(held.key, held.new_key);
-    forward.timeout_class =
-        gateway.terms_of(held.slot).map_or(0, |terms| terms.settings().timeout_class);
+    let terms = match opening {
+        Opening::Out { rule, .. } => gateway.terms(rule),
+        Opening::In | Opening::Forward { .. } => gateway.terms_of(held.slot),
+    };
+    forward.timeout_class = terms.map_or(0, |terms| terms.settings().timeout_class);
     let cold = NewCold { service: held.slot, rs: Slot::NONE, lease: held.lease };
-    match table.insert(forward, reverse, cold, now) {
+    Ok(Reserved { held, conn: table.prepare(forward, reverse, cold, meta.hash) })
+}
+
+/// Takes a place in the table; without one, what was reserved goes back.
+pub(super) fn insert<P: Packet>(
+    core: &mut Core<P>,
+    reserved: &Reserved,
+    now: Now,
+) -> Result<FlowId, (Verdict, Refusal)> {
+    let error = match core.table.insert_prepared(&reserved.conn, now) {
         Ok(conn) => {
-            counters.add(Event::Opened, 1);
-            Ok(conn.forward())
+            core.counters.add(Event::Opened, 1);
+            return Ok(conn.forward());
         }
-        Err(error) => {
-            nat.release(&held, now);
-            Err(match error {
-                InsertError::Full => (Verdict::TableFull, exhausted(gateway, slot)),
-                InsertError::Exists(_) => (Verdict::BadState, Refusal::Silent),
-            })
-        }
+        Err(error) => error,
+    };
+    if let Some(nat) = &mut core.nat {
+        nat.release(&reserved.held, now);
     }
+    let silent = Refusal::Silent;
+    Err(match (error, &core.snapshot.gateway) {
+        (InsertError::Exists(_), _) => (Verdict::BadState, silent),
+        (InsertError::Full, None) => (Verdict::TableFull, silent),
+        (InsertError::Full, Some(gateway)) => {
+            (Verdict::TableFull, exhausted(gateway, reserved.held.slot))
+        }
+    })
 }
 
 /// Whether two hosts would speak past us: both are on the same link, without a gateway.

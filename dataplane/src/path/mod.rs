@@ -20,6 +20,7 @@ pub mod explain;
 pub mod finish;
 mod forward;
 pub mod gateway;
+mod gather;
 pub mod lookup;
 pub mod open;
 pub mod parse;

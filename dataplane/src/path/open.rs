@@ -18,9 +18,10 @@ use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
+use crate::path::gather::Gathered;
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{forward, gateway, steer};
+use crate::path::{forward, gateway, gather, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::{Core, LIP_CURSORS};
 
@@ -88,25 +89,35 @@ struct Pending {
 struct Ahead {
     pending: [Option<Pending>; AHEAD],
     count: usize,
-    /// One bit for each of 256 ends of hashes: a key of it has been opened, or is pending.
-    seen: [Mask; SEEN],
+    seen: Seen,
 }
+
+/// Keys of a burst that have been opened, or are pending: one bit for each of 256 ends of hashes.
+#[derive(Default)]
+pub(super) struct Seen([Mask; SEEN]);
 
 /// Conns that are pending at once: enough to have all loads under way that a CPU can have.
 const AHEAD: usize = 8;
-/// Words of [`Ahead::seen`].
+/// Words of [`Seen`].
 const SEEN: usize = 4;
 
-impl Ahead {
+impl Seen {
     /// Whether a packet before it in the burst may have had the same key; notes this one.
-    fn sees(&mut self, hash: u64) -> bool {
-        let Some(word) = self.seen.get_mut(hash as usize / BURST_MAX % SEEN) else { return true };
+    pub(super) fn notes(&mut self, hash: u64) -> bool {
+        let Some(word) = self.0.get_mut(hash as usize / BURST_MAX % SEEN) else { return true };
         let bit = 1 << (hash as usize % BURST_MAX);
         let seen = *word & bit != 0;
         *word |= bit;
         seen
     }
 
+    /// From now on each key may be one that has been opened.
+    pub(super) const fn all(&mut self) {
+        self.0 = [Mask::MAX; SEEN];
+    }
+}
+
+impl Ahead {
     /// Puts all pending conns into the table.
     fn commit<P: Packet>(&mut self, core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
         for place in self.pending.iter_mut().take(self.count) {
@@ -128,18 +139,19 @@ fn open_missed<I: Io>(
     now: Now,
 ) {
     let mut opening: Mask = 0;
-    let mut nat_opening: Mask = 0;
+    let mut gathered = Gathered::default();
     for at in ones(misses) {
         match decide(core, burst.meta(at)) {
             Decision::Open { .. } => opening |= 1 << at,
-            Decision::OpenNat(_) => nat_opening |= 1 << at,
+            Decision::OpenNat(nat) => gathered.add(core, burst, at, nat, now),
             other => settle(core, burst, at, other, now),
         }
     }
+    gathered.commit(core, burst, now);
     let mut ahead = Ahead::default();
     for at in ones(opening) {
         let (key, hash) = (burst.meta(at).parsed.key, burst.meta(at).hash);
-        if ahead.sees(hash) {
+        if ahead.seen.notes(hash) {
             // A packet before it in the burst may have opened the conn.
             ahead.commit(core, burst, now);
             if let Some(flow) = core.table.lookup(&key, hash) {
@@ -155,17 +167,6 @@ fn open_missed<I: Io>(
         ahead.count += usize::from(place.is_some());
     }
     ahead.commit(core, burst, now);
-    for at in ones(nat_opening) {
-        let meta = burst.meta(at);
-        match core.table.lookup(&meta.parsed.key, meta.hash) {
-            Some(flow) => burst.meta_mut(at).flow = Some(flow),
-            // What an earlier packet of the burst has taken may change what is decided.
-            None => match decide(core, burst.meta(at)) {
-                Decision::OpenNat(nat) => commit_nat(core, burst, at, nat, now),
-                other => settle(core, burst, at, other, now),
-            },
-        }
-    }
 }
 
 /// Does what was decided about a packet that opens nothing.
@@ -192,19 +193,6 @@ fn settle<P: Packet>(
     }
 }
 
-fn commit_nat<P: Packet>(
-    core: &mut Core<P>,
-    burst: &mut Burst<P>,
-    at: usize,
-    opening: gateway::Opening,
-    now: Now,
-) {
-    match gateway::commit(core, burst.meta(at), opening, now) {
-        Ok(flow) => burst.meta_mut(at).flow = Some(flow),
-        Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
-    }
-}
-
 /// Decides about one packet whose conn was over, and opens a new one for it.
 pub(super) fn open_one<I: Io>(
     core: &mut Core<I::Packet>,
@@ -222,7 +210,7 @@ pub(super) fn open_one<I: Io>(
                 commit_pending(core, burst, pending, now);
             }
         }
-        Decision::OpenNat(opening) => commit_nat(core, burst, at, opening, now),
+        Decision::OpenNat(opening) => gather::open(core, burst, at, opening, now),
         other => settle(core, burst, at, other, now),
     }
 }

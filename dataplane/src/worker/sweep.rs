@@ -2,6 +2,7 @@
 
 use counters::Event;
 use flow::{Budget, ConnId, Due, State};
+use nat::state::Held;
 use types::{Io, Now};
 
 use super::Worker;
@@ -73,6 +74,11 @@ impl<I: Io> Worker<I> {
                 .lookup(&forward.key())
                 .is_some_and(|service| service.spec().reset_on_expiry);
         let ended = matches!(state, State::Closed | State::Reset);
+        if let Some(nat) = &core.nat
+            && let Some((forward, cold)) = core.table.behind(conn)
+        {
+            nat.prefetch_release(&Held::of(forward, cold));
+        }
         let event = if ended { Event::Closed } else { Event::Expired };
         core.counters.add(event, 1);
         close(core, &mut self.io, conn, resets, now);

@@ -132,6 +132,18 @@ fn unmap(start: *mut u8, bytes: usize) {
     }
 }
 
+/// See [`super::advise_huge`].
+pub(super) fn advise(start: *const u8, bytes: usize) {
+    let head = start.align_offset(SMALL).min(bytes);
+    let whole = (bytes - head) / SMALL * SMALL;
+    if let Some(start) = NonNull::new(start.wrapping_add(head).cast_mut())
+        && whole >= MIB2
+    {
+        // Without them it is slower, and nothing else.
+        let _ = advise_huge(start, whole);
+    }
+}
+
 fn advise_huge(start: NonNull<u8>, bytes: usize) -> bool {
     // SAFETY: the pages are mapped, and this advice changes no content.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) == 0 }

@@ -24,3 +24,5 @@ impl<T: Zeroable> Memory<T> {
         &mut self.elements
     }
 }
+
+pub(super) fn advise(_start: *const u8, _bytes: usize) {}

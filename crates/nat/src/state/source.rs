@@ -6,7 +6,7 @@ use pool::{GroupKey, LeaseError};
 use types::{EthPortId, FlowKey, Now, Proto, Verdict};
 
 use super::{Held, NatState, Out, from_leased, to_leased};
-use crate::gateway::{MappingKind, Pooling, Terms, Wan};
+use crate::gateway::{MappingKind, Pooling, Settings, Terms, Wan};
 use crate::mapping::{Endpoint32, Mapping, MappingId};
 use crate::subscribers::SubscriberId;
 
@@ -14,6 +14,31 @@ use crate::subscribers::SubscriberId;
 const WANS_TRIED: usize = 16;
 
 impl NatState {
+    /// Asks what opening a conn of this key reads first into the cache, and where its port may come from if
+    /// `ahead` others open before.
+    #[inline]
+    pub fn prefetch_out(&self, terms: &Terms, key: &FlowKey, ahead: u32) {
+        let (rule, inside) = (terms.slot(), Endpoint32::new(key.src, key.sport));
+        self.mappings.prefetch_inside(inside, key.proto, key.zone, rule);
+        let subscriber = self.subscribers.find(key.src, key.zone, rule);
+        let known = subscriber.and_then(|id| self.subscribers.get(id));
+        if let (Some(known), Some(proto)) = (known, Proto::from_number(key.proto)) {
+            self.wan.prefetch(known.place, proto, &wanted(terms.settings(), key), ahead);
+        }
+    }
+
+    /// Asks what [`NatState::release`] of this reads first into the cache.
+    #[inline]
+    pub fn prefetch_release(&self, held: &Held) {
+        if held.lease == LeaseKind::Mapping {
+            let Held { key, new_key, slot, .. } = held;
+            let inside = Endpoint32::new(key.src, key.sport);
+            self.mappings.prefetch_inside(inside, key.proto, key.zone, *slot);
+            let outside = Endpoint32::new(new_key.src, new_key.sport);
+            self.mappings.prefetch_outside(outside, key.proto);
+        }
+    }
+
     /// Leases a source for a packet that goes to `to`, and says what is held.
     pub(super) fn take_source(
         &mut self,
@@ -55,13 +80,7 @@ impl NatState {
     ) -> Result<MappingId, Verdict> {
         let subscriber = self.enter(terms, key, now)?;
         let settings = terms.settings();
-        let want = Want {
-            like: key.sport,
-            range: settings.l4_ports.clone(),
-            order: settings.order,
-            keep_parity: settings.keep_parity,
-            keep_range: settings.keep_range,
-        };
+        let want = wanted(settings, key);
         let wan = &mut self.wan;
         let draw = (self.drawn, &self.subscribers);
         let found = first_open(terms, subscriber, draw, out_dev, |at| {
@@ -209,6 +228,18 @@ impl NatState {
         let free = keys.into_iter().find(|new_key| !is_taken(&new_key.reversed()));
         let new_key = free.ok_or(Verdict::WanExhausted)?;
         Ok(Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None })
+    }
+}
+
+/// The port that a mapping of this key wants.
+#[inline]
+pub(super) fn wanted(settings: &Settings, key: &FlowKey) -> Want {
+    Want {
+        like: key.sport,
+        range: settings.l4_ports.clone(),
+        order: settings.order,
+        keep_parity: settings.keep_parity,
+        keep_range: settings.keep_range,
     }
 }
 

@@ -209,6 +209,14 @@ impl Map {
         Some(Place { odd, at })
     }
 
+    /// Asks for what is known of a place.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: Place) {
+        if let Some(word) = self.half(place.odd).words.get(place.at as usize / 64) {
+            arch::prefetch_write(word);
+        }
+    }
+
     #[inline]
     fn word(&self, place: Place) -> (Word, u64) {
         let word = self.half(place.odd).words.get(place.at as usize / 64);

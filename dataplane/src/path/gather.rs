@@ -1,0 +1,111 @@
+//! Conns of the gateway from inside, gathered so that memory answers for several of them at once.
+
+use types::{Now, Packet};
+
+use crate::path::burst::Burst;
+use crate::path::gateway::{self, Opening, Reserved};
+use crate::path::open::Seen;
+use crate::path::reply;
+use crate::worker::Core;
+
+/// Conns that are gathered: enough to have all loads under way that a CPU can have.
+const AHEAD: usize = 8;
+
+/// The conns of a burst that open next, and which keys there were.
+#[derive(Default)]
+pub(super) struct Gathered {
+    chosen: [Option<(usize, Opening)>; AHEAD],
+    count: usize,
+    seen: Seen,
+}
+
+impl Gathered {
+    /// Opens a conn for a packet, now or with others.
+    pub(super) fn add<P: Packet>(
+        &mut self,
+        core: &mut Core<P>,
+        burst: &mut Burst<P>,
+        at: usize,
+        opening: Opening,
+        now: Now,
+    ) {
+        let meta = burst.meta(at);
+        let (key, hash) = (meta.parsed.key, meta.hash);
+        // Only what goes from inside to nobody of ours cannot be the other direction of one of these.
+        let rule = match opening {
+            Opening::Out { rule, .. } if meta.role.is_none() => Some(rule),
+            _ => None,
+        };
+        if rule.is_none() || self.seen.notes(hash) {
+            // A packet before it in the burst may have opened the conn.
+            self.commit(core, burst, now);
+            if let Some(flow) = core.table.lookup(&key, hash) {
+                burst.meta_mut(at).flow = Some(flow);
+                return;
+            }
+        }
+        let Some(rule) = rule else {
+            self.seen.all();
+            return open(core, burst, at, opening, now);
+        };
+        let gateway = core.snapshot.gateway.as_ref();
+        if let (Some(nat), Some(terms)) = (&core.nat, gateway.and_then(|g| g.terms(rule))) {
+            nat.prefetch_out(terms, &key, self.count as u32);
+        }
+        if let Some(place) = self.chosen.get_mut(self.count) {
+            *place = Some((at, opening));
+            self.count += 1;
+        }
+        if self.count == AHEAD || core.table.room() as usize <= self.count {
+            self.commit(core, burst, now);
+        }
+    }
+
+    /// Opens all that are gathered.
+    pub(super) fn commit<P: Packet>(&mut self, core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+        let mut reserved: [Option<Reserved>; AHEAD] = Default::default();
+        for (chosen, place) in self.chosen.iter_mut().take(self.count).zip(&mut reserved) {
+            let Some((at, opening)) = chosen.take() else { continue };
+            match gateway::reserve(core, burst.meta(at), opening, now) {
+                Ok(conn) => {
+                    *place = Some(conn);
+                    *chosen = Some((at, opening));
+                }
+                Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+            }
+        }
+        for (chosen, conn) in self.chosen.iter_mut().take(self.count).zip(&reserved) {
+            if let (Some((at, _)), Some(conn)) = (chosen.take(), conn) {
+                insert(core, burst, at, conn, now);
+            }
+        }
+        self.count = 0;
+    }
+}
+
+/// Opens the conn of one packet.
+pub(super) fn open<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    opening: Opening,
+    now: Now,
+) {
+    match gateway::reserve(core, burst.meta(at), opening, now) {
+        Ok(conn) => insert(core, burst, at, &conn, now),
+        Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+    }
+}
+
+fn insert<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    conn: &Reserved,
+    now: Now,
+) {
+    match gateway::insert(core, conn, now) {
+        Ok(flow) => burst.meta_mut(at).flow = Some(flow),
+        Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+    }
+}
