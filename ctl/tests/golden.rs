@@ -60,6 +60,7 @@ fn route() {
             "route add default via 203.0.113.1 dev wan0",
             "route set 10.0.0.0/8 via 198.18.0.254 dev lan0 metric 10 src 198.18.0.1 mtu 1400",
             "route del 10.0.0.0/8 metric 10",
+            "route add 192.0.2.0/24 dev lan0 type local",
         ])
     );
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use config::{Active, InterfaceAddress, Prefix};
+use config::{Active, InterfaceAddress, Prefix, RouteType};
 use serde::{Deserialize, Serialize};
 use types::MacAddr;
 use utoipa::{IntoParams, ToSchema};
@@ -87,6 +87,9 @@ pub struct RouteInfo {
     pub src: Option<IpAddr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// Whether it leads to others or to us.
+    #[serde(default, rename = "type")]
+    pub route_type: RouteType,
     /// Where it comes from.
     pub origin: RouteOrigin,
 }

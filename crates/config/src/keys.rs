@@ -95,6 +95,7 @@ keys! {
     "routes[].metric", Some("0"), "0", Live, "Of several routes, the lowest is taken.";
     "routes[].src", None, "", Live, "The source of packets made here.";
     "routes[].mtu", None, "", Live, "Largest IP packet; the interface's if not given.";
+    "routes[].type", Some("unicast"), "unicast", Live, "`local`: all addresses of the prefix are ours.";
     "neighbours[].address", None, "", Live, "IP address of a static neighbour.";
     "neighbours[].mac", None, "", Live, "Its Ethernet address.";
     "neighbours[].dev", None, "", Live, "The interface behind which it is.";

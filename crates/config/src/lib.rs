@@ -38,7 +38,7 @@ pub use named::Ordered;
 pub use parse::{load, parse, to_json, to_yaml};
 pub use schema::{
     Active, Address, Config, Conntrack, HugePages, Idle, Interface, LocalPool, Log, LogFormat,
-    LogLevel, Neighbour, Queues, Route, ServerGroup, Shutdown, Timeouts, Workers,
+    LogLevel, Neighbour, Queues, Route, RouteType, ServerGroup, Shutdown, Timeouts, Workers,
 };
 pub use service::{
     Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Pool, Protocol, Refusal,

@@ -386,6 +386,20 @@ pub struct Route {
     /// Largest IP packet in bytes on this route; else the interface's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// Whether it leads to others or to us.
+    #[serde(default, rename = "type", skip_serializing_if = "is_default")]
+    pub route_type: RouteType,
+}
+
+/// What a route leads to, in the words of `ip route`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteType {
+    /// Other stations.
+    #[default]
+    Unicast,
+    /// Ourselves: every address of the prefix is ours.
+    Local,
 }
 
 /// A static neighbour.

@@ -10,7 +10,7 @@ use crate::error::{ConfigError, ErrorKind, Path, Warning};
 use crate::explain::suggest;
 use crate::index::Index;
 use crate::named::check_name;
-use crate::schema::{Address, Config, Interface, Neighbour, Route, Timeouts};
+use crate::schema::{Address, Config, Interface, Neighbour, Route, RouteType, Timeouts};
 use crate::text::{Duration, Size};
 
 /// The least memory that DPDK starts with.
@@ -293,6 +293,10 @@ impl<'a> Checker<'a> {
                 let message = format!("{via} is in no subnet of the addresses of `{}`", route.dev);
                 self.warn(&path.key("via"), message);
             }
+        }
+        if let (RouteType::Local, Some(via)) = (route.route_type, route.via) {
+            let message = "a local route leads to ourselves: it has no router".to_owned();
+            self.invalid(path.key("via"), via, message);
         }
         if let Some(src) = route.src
             && self.unicast(&path.key("src"), src)

@@ -133,14 +133,17 @@ fn interface() -> impl Strategy<Value = Interface> {
 }
 
 fn route() -> impl Strategy<Value = Route> {
+    let route_type = prop_oneof![Just(RouteType::Unicast), Just(RouteType::Local)];
     (net(), option::of(ip()), name(), any::<u32>(), option::of(ip()), option::of(any::<u16>()))
-        .prop_map(|(to, via, dev, metric, src, mtu)| Route {
+        .prop_flat_map(move |route| (Just(route), route_type.clone()))
+        .prop_map(|((to, via, dev, metric, src, mtu), route_type)| Route {
             to: Prefix::new(to),
             via,
             dev,
             metric,
             src,
             mtu,
+            route_type,
         })
 }
 

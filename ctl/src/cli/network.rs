@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
-use config::{InterfaceAddress, Prefix};
+use config::{InterfaceAddress, Prefix, RouteType};
 use serde::Serialize;
 use types::MacAddr;
+
+use super::values::one_of;
 
 /// What is done with addresses.
 #[derive(Clone, Debug, Subcommand)]
@@ -102,6 +104,10 @@ pub struct RouteArgs {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// What it leads to: others, or with `local` ourselves [default: unicast]
+    #[arg(long = "type", value_name = "unicast|local", value_parser = one_of::<RouteType>(&["unicast", "local"]))]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub route_type: Option<RouteType>,
 }
 
 /// A route that goes.

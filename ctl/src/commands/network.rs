@@ -4,6 +4,7 @@ use api::{
     AddressInfo, AddressKey, DevQuery, LinkInfo, NeighbourInfo, NeighbourKey, Operation, Request,
     RouteInfo, RouteKey, RouteOrigin,
 };
+use config::RouteType;
 
 use crate::cli::{AddressVerb, LinkVerb, NeighbourVerb, Options, RouteVerb};
 use crate::output::{Table, details, name, optional};
@@ -73,12 +74,14 @@ pub(super) fn route(session: &mut Session<'_>, verb: &RouteVerb) -> Outcome {
 fn routes(list: &[RouteInfo], options: &Options) -> String {
     if options.brief {
         let line = |info: &RouteInfo| {
+            let local = if info.route_type == RouteType::Local { "local " } else { "" };
             let via = info.via.map(|via| format!(" via {via}")).unwrap_or_default();
-            format!("{}{via} dev {}\n", info.to, info.dev)
+            format!("{local}{}{via} dev {}\n", info.to, info.dev)
         };
         return list.iter().map(line).collect();
     }
-    let mut table = Table::new(&["DESTINATION", "VIA", "DEV", ">METRIC", "SRC", ">MTU", "ORIGIN"]);
+    let mut table =
+        Table::new(&["DESTINATION", "VIA", "DEV", ">METRIC", "SRC", ">MTU", "TYPE", "ORIGIN"]);
     for info in list {
         table.row([
             info.to.to_string(),
@@ -87,6 +90,7 @@ fn routes(list: &[RouteInfo], options: &Options) -> String {
             info.metric.to_string(),
             optional(info.src.as_ref()),
             info.mtu.to_string(),
+            name(&info.route_type),
             name(&info.origin),
         ]);
     }

@@ -6,7 +6,7 @@ use api::{
     AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, LinkInfo, NeighbourInfo,
     NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
 };
-use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route};
+use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route, RouteType};
 use ipnet::{IpNet, Ipv4Net};
 use types::EthPortId;
 
@@ -273,6 +273,7 @@ impl State {
             metric: route.metric,
             src: route.src,
             mtu: route.mtu.map_or(mtu, |own| own.min(mtu)),
+            route_type: route.route_type,
             origin: RouteOrigin::Static,
         }
     }
@@ -288,6 +289,10 @@ impl State {
                 metric: 0,
                 src: Some(entry.address.address()),
                 mtu: self.mtu(&entry.dev),
+                route_type: match origin {
+                    RouteOrigin::Local => RouteType::Local,
+                    RouteOrigin::Static | RouteOrigin::Connected => RouteType::Unicast,
+                },
                 origin,
             };
             let connected = (net.prefix_len() < net.max_prefix_len())

@@ -21,6 +21,7 @@ pub mod finish;
 mod forward;
 pub mod gateway;
 mod gather;
+mod lips;
 pub mod lookup;
 pub mod open;
 pub mod parse;

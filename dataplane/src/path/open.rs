@@ -11,7 +11,7 @@ use nat::fullnat::{ClientAddress, Opening, flows};
 use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
-use pool::{GroupKey, LeaseError};
+use pool::GroupKey;
 use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
@@ -19,14 +19,12 @@ use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::path::gather::Gathered;
+use crate::path::lips::lease;
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
 use crate::path::{forward, gateway, gather, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::{Core, LIP_CURSORS};
-
-/// LIPs that are tried for one conn before the client is refused; the next conn goes on from there.
-const LIPS_TRIED: usize = 64;
 
 /// What is to become of a packet that is of no conn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -426,27 +424,6 @@ fn commit_pending<P: Packet>(
 
 /// Zone of the forward flows of services that schedule each packet on its own.
 pub const ONE_PACKET_ZONE: u16 = u16::MAX;
-
-/// Leases a port of one of the service's LIPs, going on behind the one that was tried last: so that
-/// all come to be used, and those that are exhausted do not hide the others.
-fn lease(
-    lips: &[u32],
-    next: &mut u32,
-    group: GroupKey,
-    mut take: impl FnMut(&GroupKey) -> Result<u16, LeaseError>,
-) -> Option<(u32, u16)> {
-    let start = (*next as usize).checked_rem(lips.len())?;
-    let (before, from) = lips.split_at_checked(start)?;
-    for &lip in from.iter().chain(before).take(LIPS_TRIED) {
-        *next = next.wrapping_add(1);
-        match take(&GroupKey { lip, ..group }) {
-            Ok(lport) => return Some((lip, lport)),
-            Err(LeaseError::Exhausted) => {}
-            Err(_) => return None,
-        }
-    }
-    None
-}
 
 /// The table is full: the conn that is missed least goes, if there is one, and is returned.
 #[cold]

@@ -1,5 +1,6 @@
 //! Compiles rules of NAT and forwarding, with the slots and places of WAN IPs that they have or new ones.
 
+mod build;
 mod names;
 mod rules;
 
@@ -7,27 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use config::{Config, ConfigError, DnatTarget, ErrorKind, ForwardingPolicy, Path};
-use flow::TimeoutSet;
-use nat::gateway::{
-    ForwardConfig, Forwarding, GatewayConfig, MappingKind, Settings, Wan, WanSource,
-};
-use nat::mapping::Endpoint32;
-use nat::rules::{Action, Rule};
+use config::{Config, ConfigError, ErrorKind, ForwardingPolicy, Path};
+use nat::gateway::GatewayConfig;
 use nat::state::NatConfig;
 use nat::{Gateway, NatState};
 use pool::wan::AddressPorts;
 use steer::Steering;
-use types::{Proto, Slot, SlotAllocator, WorkerId};
+use types::{Proto, Slot, WorkerId};
 
-use super::classes::{Classes, timeout_set};
 use super::network::refuse;
 use super::services::Changes;
 use super::{Compiler, Facts};
 use crate::snapshot::{Policy, ReversePath};
 use crate::worker::link::{GatewayWork, ITEMS_MAX, PortsKept};
+use build::Build;
 pub use names::{GatewayNames, RuleKind, RuleName, WanName};
-use rules::Configured;
 
 /// Slots of rules are below it: rules that run and those whose conns go on.
 const RULES_MAX: u32 = 1 << 15;
@@ -334,200 +329,6 @@ fn nat_servers(compiler: &Compiler, changes: &Changes) -> BTreeMap<Slot, (u32, u
         );
     }
     servers
-}
-
-/// A gateway to be compiled.
-struct Build<'a> {
-    config: &'a Config,
-    facts: &'a Facts,
-    slots: &'a mut SlotAllocator,
-    classes: &'a mut Classes,
-    taken: &'a mut Vec<Slot>,
-    old: &'a Running,
-    rules: BTreeMap<RuleName, Known>,
-    places: BTreeMap<u32, u16>,
-    /// Places that no WAN IP has.
-    free: Box<dyn Iterator<Item = u16>>,
-    /// The WAN IPs that rules have now.
-    used: BTreeMap<u32, Vec<RuleName>>,
-    wanted: BTreeSet<Kept>,
-    names: GatewayNames,
-}
-
-impl Build<'_> {
-    fn snat(&mut self) -> Result<Vec<(Rule, Settings)>, ConfigError> {
-        let (config, section) = (self.config, Path::of("snat"));
-        let mut rules = Vec::with_capacity(config.snat.len());
-        for (name, rule) in &config.snat {
-            let path = section.key(name);
-            let (matching, except) =
-                rules::matching(&rule.matches, self.facts, &path.key("match"))?;
-            let wans = rules::wans(config, rule, self.facts, &path)?;
-            let name = RuleName { kind: RuleKind::Snat, name: name.as_str().into() };
-            self.place_all(&wans, &name, &path)?;
-            let timeouts = Some(timeout_set(&(&rule.timeouts).into()));
-            let known = self.known(name, timeouts, &path)?;
-            let source = rules::wan_source(&wans, |address| self.places.get(&address).copied());
-            let class = known.timeout_class.unwrap_or_default();
-            let action = rules::snat_action(rule.action);
-            let settings = rules::settings(rule, source, class);
-            rules.push((Rule { slot: known.slot, matching, except, action }, settings));
-        }
-        Ok(rules)
-    }
-
-    /// Port forwards to one server; those to several are services.
-    fn dnat(&mut self) -> Result<Vec<ForwardConfig>, ConfigError> {
-        let (config, section) = (self.config, Path::of("dnat"));
-        let mut forwards = Vec::with_capacity(config.dnat.len());
-        for (name, rule) in &config.dnat {
-            let path = section.key(name);
-            let (address, l4_ports) = rules::endpoints(rule.on, &path.key("on"))?;
-            let proto = Proto::from(rule.protocol).number();
-            let name = RuleName { kind: RuleKind::Dnat, name: name.as_str().into() };
-            let wan = Configured { address, iface: None, weight: 1, draining: false };
-            self.place_all(&[wan], &name, &path)?;
-            let place = self.places.get(&address).copied().unwrap_or_default();
-            let (first, last) = (*l4_ports.start(), *l4_ports.end());
-            self.wanted.insert(Kept { place, proto, first, last });
-            let DnatTarget::One(to) = &rule.to else { continue };
-            let (to_address, to_ports) = rules::endpoints(*to, &path.key("to"))?;
-            let timeouts = Some(timeout_set(&(&rule.timeouts).into()));
-            let known = self.known(name, timeouts, &path)?;
-            let in_dev = rule.in_dev.as_ref();
-            let in_dev = in_dev.map(|dev| self.facts.interface(dev, || path.key("in_dev")));
-            let wan = Wan { place, address, weight: 1, draining: false };
-            forwards.push(ForwardConfig {
-                slot: known.slot,
-                address,
-                l4_ports,
-                proto,
-                to: Endpoint32::new(to_address, *to_ports.start()),
-                sources: rules::ranges(&rule.source, &path.key("source"))?,
-                in_dev: in_dev.transpose()?,
-                source: rules::source_address(rule),
-                settings: Settings {
-                    wans: WanSource::Addresses(vec![wan]),
-                    mapping: self.mapping_on(address),
-                    timeout_class: known.timeout_class.unwrap_or_default(),
-                    ..Settings::default()
-                },
-            });
-        }
-        Ok(forwards)
-    }
-
-    /// The kind of mapping that the rules have on a WAN IP: both kinds cannot share its ports.
-    fn mapping_on(&self, address: u32) -> MappingKind {
-        let rules = self.used.get(&address).into_iter().flatten();
-        let snat = rules.filter(|name| name.kind == RuleKind::Snat);
-        let mut rules = snat.filter_map(|name| self.config.snat.get(&*name.name));
-        rules.next().map_or_else(MappingKind::default, |rule| rules::mapping(rule.mapping))
-    }
-
-    fn forwarding(&mut self) -> Result<Forwarding, ConfigError> {
-        let path = Path::of("forwarding").key("rules");
-        let mut rules = Vec::with_capacity(self.config.forwarding.rules.len());
-        for (name, rule) in &self.config.forwarding.rules {
-            let path = path.key(name);
-            let (matching, except) =
-                rules::matching(&rule.matches, self.facts, &path.key("match"))?;
-            let action = rules::forwarding_action(rule.action);
-            let name = RuleName { kind: RuleKind::Forwarding, name: name.as_str().into() };
-            let slot = self.known(name, None, &path)?.slot;
-            rules.push(Rule { slot, matching, except, action });
-        }
-        let accepts = forwards_by_default(self.config);
-        Ok(Forwarding { rules, policy: if accepts { Action::Accept } else { Action::Drop } })
-    }
-
-    /// Slot and class of timeouts of a rule: those that it has, or new ones.
-    fn known(
-        &mut self,
-        name: RuleName,
-        timeouts: Option<TimeoutSet>,
-        path: &Path,
-    ) -> Result<Known, ConfigError> {
-        let timeouts = timeouts.map(|set| TimeoutSet { gateway: true, ..set });
-        let timeout_class = timeouts.map(|set| self.classes.take(set)).transpose();
-        let timeout_class = timeout_class.map_err(|error| {
-            refuse(ErrorKind::Invalid, path.key("timeouts"), &name.name, error.to_string())
-        })?;
-        let slot = match self.old.rules.get(&name) {
-            Some(known) => known.slot,
-            None => {
-                let slot = self.slots.take();
-                if let Some(slot) = slot {
-                    self.taken.push(slot);
-                }
-                slot.filter(|slot| slot.index() < RULES_MAX as usize).ok_or_else(|| {
-                    let message = format!("there are {RULES_MAX} rules of NAT, and no more room");
-                    refuse(ErrorKind::Invalid, path.clone(), RULES_MAX, message)
-                })?
-            }
-        };
-        self.names.add_rule(slot, name.clone());
-        let known = Known { slot, timeout_class };
-        self.rules.insert(name, known);
-        Ok(known)
-    }
-
-    /// Gives WAN IPs places, where they have none.
-    fn place_all(
-        &mut self,
-        wans: &[Configured],
-        name: &RuleName,
-        path: &Path,
-    ) -> Result<(), ConfigError> {
-        for wan in wans {
-            self.used.entry(wan.address).or_default().push(name.clone());
-            if self.places.contains_key(&wan.address) {
-                continue;
-            }
-            let free = self.free.next().ok_or_else(|| {
-                let message = format!("there are {} WAN IPs, and no more room", u16::MAX);
-                refuse(ErrorKind::Invalid, path.clone(), u16::MAX, message)
-            })?;
-            self.places.insert(wan.address, free);
-        }
-        Ok(())
-    }
-
-    fn finish(self, gateway: Gateway, servers: BTreeMap<Slot, (u32, u16, u8)>) -> Next {
-        let Self { old, rules, places, used, wanted, mut names, classes, .. } = self;
-        for class in old.rules.values().filter_map(|known| known.timeout_class) {
-            classes.give_back(class);
-        }
-        let slots: BTreeSet<Slot> = rules.values().map(|known| known.slot).collect();
-        let before: BTreeSet<Slot> = old.rules.values().map(|known| known.slot).collect();
-        let new = places.iter().filter(|(address, _)| !old.places.contains_key(address));
-        let added = new.map(|(_, place)| *place).collect();
-        let leaving: BTreeSet<u32> =
-            places.keys().filter(|address| !used.contains_key(address)).copied().collect();
-        for (address, place) in &places {
-            let rules = used.get(address).cloned().unwrap_or_default();
-            names.add_wan(WanName { address: *address, place: *place, rules });
-        }
-        let kept: Vec<Kept> = wanted.difference(&old.kept).cloned().collect();
-        Next {
-            gateway: Arc::new(gateway),
-            begun: slots.difference(&before).copied().collect(),
-            gone: before.difference(&slots).copied().collect(),
-            added,
-            starts: !old.started,
-            running: Running {
-                rules,
-                places,
-                leaving,
-                kept: old.kept.union(&wanted).cloned().collect(),
-                wanted,
-                servers,
-                names: Arc::new(names),
-                started: old.started,
-            },
-            kept,
-        }
-    }
 }
 
 /// The addresses that rules translate to or lead on from, each with the interface that a rule names.

@@ -8,20 +8,20 @@ mod classes;
 mod gateway;
 mod lingering;
 mod network;
+mod prepare;
 mod services;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use balance::{ServerChunk, ServiceCell, ServiceChunk, ServiceKey, Services, TableCache};
+use balance::{ServiceKey, Services, TableCache};
 use config::{Config, ConfigError, ErrorKind, Model, Path, Warning};
 use fib::{Fib, FibConfig, NextHops};
 use flow::TimeoutSet;
 use steer::{Destination, Earlier, Steering};
-use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator, WorkerId};
+use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
 
 use crate::snapshot::{Interface, Policy, Snapshot};
-use crate::worker::link::{GatewayWork, ITEMS_MAX, Prepare};
 use classes::Classes;
 use lingering::Lingering;
 
@@ -462,43 +462,6 @@ impl Compiler {
     fn release(&mut self, taken: Taken) {
         self.give_back(&taken.services, &taken.servers);
         self.give_back_rules(&taken.rules);
-    }
-}
-
-impl Plan {
-    /// What a worker's NAT state needs before it runs the snapshot, in portions.
-    ///
-    /// # Errors
-    /// If it cannot have such a state.
-    pub fn prepare_gateway(&self, worker: WorkerId) -> Result<Vec<GatewayWork>, ConfigError> {
-        match &self.gateway {
-            Some(next) => next.prepare(&self.sizes, &self.snapshot.steering, worker),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// What a worker needs before it runs the snapshot, in portions.
-    pub fn prepare(&self, worker: u16) -> Vec<Box<Prepare>> {
-        let workers = self.snapshot.steering.workers();
-        let mut portions: Vec<Box<Prepare>> = Vec::new();
-        if !self.service_chunks.is_empty() || !self.server_chunks.is_empty() {
-            portions.push(Box::new(Prepare {
-                service_chunks: self
-                    .service_chunks
-                    .clone()
-                    .map(ServiceChunk::new)
-                    .map(Some)
-                    .collect(),
-                server_chunks: self.server_chunks.clone().map(ServerChunk::new).map(Some).collect(),
-                cells: Vec::new(),
-            }));
-        }
-        for services in self.cells.chunks(ITEMS_MAX) {
-            let cell = |service: &Arc<_>| Some(ServiceCell::new(service, worker, workers));
-            let cells = services.iter().map(cell).collect();
-            portions.push(Box::new(Prepare { cells, ..Prepare::default() }));
-        }
-        portions
     }
 }
 

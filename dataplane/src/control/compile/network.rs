@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use config::{Active, Config, ConfigError, ErrorKind, Path, Warning};
+use config::{Active, Config, ConfigError, ErrorKind, Path, RouteType, Warning};
 use fib::{Fib, FibConfig, FibError, Role, RouteKind};
 use ipnet::IpNet;
 use types::EthPortId;
@@ -245,7 +245,10 @@ fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError
         let src = route.src.map(|src| v4(src, || path().key("src"))).transpose()?;
         routes.push(fib::Route {
             prefix,
-            kind: RouteKind::Unicast,
+            kind: match route.route_type {
+                RouteType::Unicast => RouteKind::Unicast,
+                RouteType::Local => RouteKind::Local,
+            },
             via,
             iface: facts.interface(&route.dev, || path().key("dev"))?,
             metric: route.metric,

@@ -2,9 +2,10 @@
 
 use nat::gateway::{Decision, MappingKind, WanSource};
 use nat::rules::Query;
-use types::FlowKey;
+use types::{FlowKey, WorkerId};
 
 use super::*;
+use crate::worker::link::GatewayWork;
 
 /// Masquerade on `wan0` with an exception, after a pool for one host.
 const OFFICE: &str = r#"
