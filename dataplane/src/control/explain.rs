@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::{ErrorBody, ErrorCode, PacketDescription, PacketProtocol, Plan, StageDecision};
+use nat::rules::RuleMatch;
 use types::{Endpoint, MacAddr, Proto, Verdict, WorkerId};
 use wire::{Icmpv4, Ipv4, Tcp, Udp, checksum, ethernet, icmpv4, ipv4, tcp, udp};
 
@@ -224,14 +225,7 @@ impl State {
             Outcome::Forwarded { by } => {
                 stage("steer", steered(told.owner, worker));
                 stage("lookup", "of no conn".to_owned());
-                let why = match by {
-                    None => "no rule of snat matches".to_owned(),
-                    Some(found) if found.excepted => {
-                        format!("{} excepts it", self.snat_rule(found.index))
-                    }
-                    Some(found) => format!("{} accepts it", self.snat_rule(found.index)),
-                };
-                stage("open", format!("{why}: it is routed on unchanged"));
+                stage("open", format!("{}: it is routed on unchanged", self.untranslated(by)));
                 (Verdict::Sent, None)
             }
             Outcome::Opens { service, server, .. } => {
@@ -265,6 +259,15 @@ impl State {
     fn snat_rule(&self, index: usize) -> String {
         let name = self.config.snat.get_index(index).map_or("", |(name, _)| name.as_str());
         format!("rule {} of snat, `{name}`,", index + 1)
+    }
+
+    /// Why a packet keeps its source.
+    fn untranslated(&self, by: Option<RuleMatch>) -> String {
+        match by {
+            None => "no rule of snat matches".to_owned(),
+            Some(found) if found.excepted => format!("{} excepts it", self.snat_rule(found.index)),
+            Some(found) => format!("{} accepts it", self.snat_rule(found.index)),
+        }
     }
 
     fn opening(&self, opening: Opening) -> String {
