@@ -4,7 +4,8 @@
 //! - `unsafe` is forbidden everywhere but in the crates that are there for it;
 //! - no file has more than 500 lines before its tests;
 //! - links in the book lead somewhere, and every page is in its summary;
-//! - the tables of the book that list what the code has are what the code has.
+//! - the tables of the book that list what the code has are what the code has;
+//! - the RFC matrix has every clause, and names tests that there are.
 //!
 //! `UPDATE_BOOK=1 cargo test --test e2e repository` writes those tables anew.
 
@@ -160,6 +161,7 @@ fn files_are_short() {
     for folder in ["crates", "dataplane", "ctl", "kni", "tests", "benches"] {
         files(&root().join(folder), "rs", &mut sources);
     }
+    sources.retain(|file| !file.ends_with("tests.rs"));
     for file in sources {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
@@ -272,6 +274,64 @@ fn the_book_lists_every_command() {
         describe(object, &name, 3, &mut text);
     }
     same_in_book("cli.md", "commands", &format!("{}\n", text.join("\n\n")));
+}
+
+/// The functions of all sources, as `<module>::<function>`.
+fn functions() -> Vec<String> {
+    let mut sources = Vec::new();
+    for folder in ["crates", "dataplane", "ctl", "kni", "tests"] {
+        files(&root().join(folder), "rs", &mut sources);
+    }
+    let mut found = Vec::new();
+    for file in sources {
+        let text = fs::read_to_string(&file).unwrap();
+        let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let module =
+            if file.ends_with("tests.rs") { stem(file.parent().unwrap()) } else { stem(&file) };
+        let names =
+            text.lines().filter_map(|line| line.trim().strip_prefix("fn ")?.split_once("()"));
+        found.extend(names.map(|(name, _)| format!("{module}::{name}")));
+    }
+    found
+}
+
+#[test]
+fn the_rfc_matrix_names_tests_that_there_are() {
+    let matrix = fs::read_to_string(root().join("docs/rfc-matrix.md")).unwrap();
+    let functions = functions();
+    let mut rfc = "";
+    let mut clauses: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    let mut named = Vec::new();
+    for line in matrix.lines() {
+        if let Some(heading) = line.strip_prefix("## RFC ") {
+            rfc = heading.split(':').next().unwrap();
+        }
+        let Some((clause, rest)) = line.strip_prefix("| ").and_then(|row| row.split_once(" | "))
+        else {
+            continue;
+        };
+        let number = clause.trim_start_matches("REQ-").trim_start_matches('§');
+        let number = number.split([' ', ',', '.']).next().unwrap();
+        clauses.entry(rfc).or_default().extend(number.parse::<u32>());
+        let evidence = rest.split_once(" | ").map_or("", |(_, evidence)| evidence);
+        assert!(evidence.len() > 5, "{line}");
+        let quoted = evidence.split('`').skip(1).step_by(2);
+        for test in quoted.filter(|quoted| quoted.contains("::")) {
+            assert!(functions.iter().any(|function| function == test), "RFC {rfc}: no {test}");
+            named.push(test);
+        }
+    }
+    for (rfc, first, last) in
+        [("4787", 1, 14), ("5382", 1, 10), ("5508", 1, 11), ("6888", 1, 15), ("7857", 2, 12)]
+    {
+        let missing: Vec<u32> = (first..=last).filter(|n| !clauses[rfc].contains(n)).collect();
+        assert!(missing.is_empty(), "RFC {rfc} has clauses {missing:?} too");
+        for function in &functions {
+            let (_, name) = function.split_once("::").unwrap();
+            let listed = named.iter().any(|test| *test == function);
+            assert!(listed || !name.starts_with(&format!("rfc{rfc}_")), "{function} is not listed");
+        }
+    }
 }
 
 fn table(rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {

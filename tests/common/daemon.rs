@@ -84,7 +84,13 @@ impl<'l> Daemon<'l> {
     #[track_caller]
     pub fn start(lab: &'l Lab, config: &Value) -> Self {
         // JSON is YAML.
-        fs::write(lab.path("dpnat.yaml"), serde_json::to_string_pretty(config).unwrap()).unwrap();
+        Self::start_with(lab, &serde_json::to_string_pretty(config).unwrap())
+    }
+
+    /// The same with the text of a configuration.
+    #[track_caller]
+    pub fn start_with(lab: &'l Lab, config: &str) -> Self {
+        fs::write(lab.path("dpnat.yaml"), config).unwrap();
         Self::start_again(lab)
     }
 

@@ -56,6 +56,13 @@ const VIP: [&str; 2] = ["203.0.113.10", "198.18.0.100"];
 impl Lab {
     /// A lab, or `None` (said aloud) if namespaces cannot be made because we are not root.
     pub fn new(arm: Arm, load: Load) -> Option<Self> {
+        let lab = Self::unwired(arm, load)?;
+        lab.wire();
+        Some(lab)
+    }
+
+    /// The same without links and addresses: for topologies of other files.
+    pub fn unwired(arm: Arm, load: Load) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
             let test = thread::current().name().unwrap_or("test").to_owned();
@@ -75,26 +82,29 @@ impl Lab {
         let namespace = |role: &str| Namespace::create(format!("{id}-{role}"));
         let dir = std::env::temp_dir().join(&id);
         std::fs::create_dir(&dir).unwrap();
-        let lab = Self {
+        let switch = namespace("switch");
+        switch.ip(&["link", "add", "switch", "type", "bridge"]);
+        switch.ip(&["link", "set", "switch", "up"]);
+        Some(Self {
             client: namespace("client"),
             balancer: namespace("balancer"),
             servers: [namespace("rs1"), namespace("rs2")],
-            switch: namespace("switch"),
+            switch,
             arm,
             dir,
             guard,
-        };
-        lab.wire();
-        Some(lab)
+        })
+    }
+
+    /// Links an interface of a namespace to the switch, where its name is `name`.
+    pub fn plug(&self, namespace: &Namespace, interface: &str, name: &str) {
+        namespace.link(interface, &self.switch, name);
+        self.switch.ip(&["link", "set", name, "master", "switch"]);
     }
 
     fn wire(&self) {
-        let switch = &self.switch;
-        switch.ip(&["link", "add", "switch", "type", "bridge"]);
-        switch.ip(&["link", "set", "switch", "up"]);
         let plug = |namespace: &Namespace, interface: &str, name: &str| {
-            namespace.link(interface, switch, name);
-            switch.ip(&["link", "set", name, "master", "switch"]);
+            self.plug(namespace, interface, name);
         };
         plug(&self.balancer, "lan0", "balancer");
         for (index, server) in self.servers.iter().enumerate() {

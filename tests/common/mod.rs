@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 mod capture;
 mod daemon;
+mod gateway;
 mod lab;
 mod namespace;
 mod process;
@@ -17,11 +18,12 @@ mod tools;
 
 pub use capture::{Capture, Captured};
 pub use daemon::{Ctl, Daemon, api, dpnatd};
+pub use gateway::{Gateway, OUTSIDE};
 pub use lab::{Arm, Lab, Load};
 pub use namespace::Namespace;
-pub use process::{run, wait_until};
+pub use process::{Running, run, wait_until};
 pub use servers::Nginx;
-pub use sockets::{abort, accept_one, connect, connect_from, listen};
+pub use sockets::{abort, accept_one, connect, connect_from, exchange, listen, udp};
 pub use tools::{
     Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute,
 };

@@ -1,13 +1,14 @@
-//! A real nginx in a real server's namespace.
+//! A real nginx in a namespace.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lab::Lab;
+use super::namespace::Namespace;
 use super::process::{Running, wait_until};
 
-/// nginx on port 80 of a real server.
+/// nginx on port 80.
 ///
 /// `/` answers `<name> <address and port of its peer>`, `/files/` gives what is in [`Nginx::files`], and
 /// PUT below `/uploads/` stores there.
@@ -24,18 +25,20 @@ impl Nginx {
     #[track_caller]
     pub fn start(lab: &Lab, index: usize) -> Self {
         let name = format!("rs{}", index + 1);
-        let (server, address) = (&lab.servers[index], lab.server_address(index));
+        Self::start_in(lab, &lab.servers[index], &name, &lab.server_address(index))
+    }
+
+    /// Starts one in a namespace; it is asked at `address` whether it listens.
+    #[track_caller]
+    pub fn start_in(lab: &Lab, server: &Namespace, name: &str, address: &str) -> Self {
         let dir = lab.path(&format!("nginx-{name}"));
         let files = dir.join("www");
         fs::create_dir_all(files.join("files")).unwrap();
         fs::create_dir_all(files.join("uploads")).unwrap();
         let access_log = dir.join("access.log");
         let conf = dir.join("nginx.conf");
-        fs::write(
-            &conf,
-            CONF.replace("@dir@", &dir.display().to_string()).replace("@name@", &name),
-        )
-        .unwrap();
+        fs::write(&conf, CONF.replace("@dir@", &dir.display().to_string()).replace("@name@", name))
+            .unwrap();
         server.sysctl("net.core.somaxconn", "16384");
         server.sysctl("net.ipv4.tcp_max_syn_backlog", "16384");
         let mut command = server.command("nginx");

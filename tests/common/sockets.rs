@@ -1,6 +1,6 @@
-//! TCP by hand, where a test needs to say which side does what and when.
+//! TCP and UDP by hand, where a test needs to say which side does what and when.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -63,4 +63,28 @@ fn bounded(stream: &TcpStream) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
     stream.set_nodelay(true).unwrap();
+}
+
+/// A UDP socket in a namespace that waits five seconds for a datagram.
+#[track_caller]
+pub fn udp(namespace: &Namespace, address: &str) -> UdpSocket {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = namespace
+        .enter(|| UdpSocket::bind(address))
+        .unwrap_or_else(|error| panic!("{address}: {error}"));
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
+}
+
+/// Sends a datagram to `address`, where `to` answers it; whom `to` saw and who answered.
+#[track_caller]
+pub fn exchange(from: &UdpSocket, to: &UdpSocket, address: &str) -> (SocketAddr, SocketAddr) {
+    let mut buffer = [0; 64];
+    from.send_to(b"who am I?", address).unwrap();
+    let (len, peer) = to.recv_from(&mut buffer).expect("the datagram does not arrive");
+    assert_eq!(&buffer[..len], b"who am I?");
+    to.send_to(b"you are", peer).unwrap();
+    let (len, answerer) = from.recv_from(&mut buffer).expect("the answer does not arrive");
+    assert_eq!(&buffer[..len], b"you are");
+    (peer, answerer)
 }

@@ -212,6 +212,18 @@ fn rfc5508_req3_broken_errors_are_refused() {
     assert_eq!(verified(sender().quote(&quoted().bad_checksum())), Ok(()));
 }
 
+/// RFC 5508 REQ-3 b: what is quoted may have options before its ports.
+#[test]
+fn rfc5508_req3b_options_in_the_quote_are_walked_past() {
+    let (_, reverse) = snat(Proto::Udp);
+    let record_route = [7, 7, 4, 0, 0, 0, 0, 1];
+    let quoted = pkt().ipv4(WAN, REMOTE).ip_options(&record_route).udp(30_001, 53).payload("q");
+    let told = error(pkt().ipv4(ROUTER, WAN).icmp(3, 1, 0).quote(&quoted), &reverse);
+    assert_eq!(told.ipv4().dst, ip(INSIDE));
+    assert_eq!(told.quoted().key, key(Proto::Udp, "10.0.0.5:5000", "198.51.100.7:53"));
+    assert!(told.quoted().ip_checksum_ok);
+}
+
 #[test]
 fn the_mss_of_a_syn_is_lowered_to_the_way_out() {
     let syn = || pkt().ipv4(INSIDE, REMOTE).tcp(5_000, 53).syn().seq(7);
