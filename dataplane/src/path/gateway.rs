@@ -193,7 +193,7 @@ pub(super) fn reserve<P: Packet>(
                 let translate = match forward.source() {
                     SourceAddress::Keep => false,
                     SourceAddress::Translate => true,
-                    SourceAddress::Auto => are_neighbours(snapshot, key.src, to),
+                    SourceAddress::Auto => speak_past_us(snapshot, key.src, to),
                 };
                 nat.open_forward(forward, &key, translate, now)
             }
@@ -241,14 +241,17 @@ pub(super) fn insert<P: Packet>(
     })
 }
 
-/// Whether two hosts would speak past us: both are on the same link, without a gateway.
-fn are_neighbours(snapshot: &Snapshot, one: u32, other: u32) -> bool {
-    let link = |address| {
+/// Whether a server's answers to a client would not come by us: the client is on the link that leads to
+/// the server, or both are behind the same router there.
+fn speak_past_us(snapshot: &Snapshot, client: u32, server: u32) -> bool {
+    let way = |address| {
         let route = snapshot.fib.route(address)?;
-        (route.kind == RouteKind::Unicast && route.target(address) == address)
-            .then_some(route.iface)
+        (route.kind == RouteKind::Unicast).then(|| (route.iface, route.target(address)))
     };
-    link(one).is_some_and(|iface| link(other) == Some(iface))
+    let (Some((here, client_hop)), Some((there, server_hop))) = (way(client), way(server)) else {
+        return false;
+    };
+    here == there && (client_hop == client || client_hop == server_hop)
 }
 
 /// What a sender is told for whom there is no port or room.

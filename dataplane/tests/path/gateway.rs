@@ -1,13 +1,17 @@
 //! SNAT, port forwards and forwarding on a real worker.
 
+use fib::{Route, RouteKind};
+use ipnet::Ipv4Net;
 use nat::gateway::{Filtering, MappingKind, MssClamp, OnExhausted, SourceAddress};
+use nat::mapping::Endpoint32;
 use nat::rules::Match;
 use nat::subscribers::Limits;
 use testkit::{Decoded, ip, pkt};
-use types::{Proto, Verdict};
+use types::{EthPortId, Proto, Verdict};
 
 use crate::bed::{
     CLIENT, GATEWAY, GatewayPlan, LAN_IP, RS1, RS2, Setup, Testbed, WAN_IP, WANS, inside_endpoint,
+    station,
 };
 
 const REMOTE: &str = "192.0.2.80";
@@ -206,7 +210,7 @@ fn several_workers_share_nothing() {
     let mut bed = Setup { workers: 3, ..Setup::default() }.gateway(&GatewayPlan::default());
     for host in 1..=30_u32 {
         let host = std::net::Ipv4Addr::from(ip("198.18.0.100") + host).to_string();
-        bed.learn(bed.lan, &host, crate::bed::station(&host));
+        bed.learn(bed.lan, &host, station(&host));
         let mut seen = None;
         for dport in [53, 54, 55] {
             let sent = out(&mut bed, &host, 5_000, REMOTE, dport).key();
@@ -303,6 +307,44 @@ fn a_port_forward_leads_inside_and_back() {
     }
 }
 
+/// The server's answers must come by us: where they would not, it sees us instead of the client.
+#[test]
+fn a_server_sees_the_client_unless_it_would_answer_past_us() {
+    const ROUTER: &str = "198.18.0.250";
+    const BEHIND: [&str; 2] = ["10.7.0.1", "10.7.0.2"];
+    for (server, client, past_us) in [
+        (RS1, RS2, true),
+        (RS1, BEHIND[0], false),
+        (BEHIND[0], RS2, true),
+        (BEHIND[0], BEHIND[1], true),
+    ] {
+        let to = Endpoint32::new(ip(server), 22);
+        let mut bed = with(|plan| {
+            plan.forward = Some((Proto::Tcp, 10_106..=10_106, to));
+            plan.source = SourceAddress::Auto;
+        });
+        bed.update_fib(|fib| {
+            fib.routes.push(Route {
+                prefix: Ipv4Net::new([10, 7, 0, 0].into(), 24).unwrap(),
+                kind: RouteKind::Unicast,
+                via: Some(ip(ROUTER)),
+                on_link: false,
+                iface: EthPortId(1),
+                metric: 0,
+                src: None,
+                mtu: None,
+            });
+        });
+        bed.learn(bed.lan, ROUTER, station(ROUTER));
+        let syn = bed.by_inside(RS2, WANS[0]).ipv4(client, WANS[0]).tcp(30_000, 10_106).syn();
+        bed.receive(bed.lan, syn);
+        let sent = bed.one(bed.lan).key();
+        assert_eq!((sent.dst, sent.dport), (ip(server), 22));
+        let seen = if past_us { WANS[0] } else { client };
+        assert_eq!(sent.src, ip(seen), "{client} to {server}");
+    }
+}
+
 /// RFC 5382 REQ-4: silence for six seconds, then port unreachable; none if the inside host meant to
 /// meet that SYN.
 #[test]
@@ -374,10 +416,14 @@ fn forged_sources_are_dropped_by_name() {
     bed.update(|snapshot| snapshot.policy.reverse_path = ReversePath::Strict);
     bed.settled();
     // An inside source from outside.
-    bed.receive(bed.wan, bed.by_outside(RS1, REMOTE).udp(1, 2));
+    for to in [REMOTE, WANS[0]] {
+        bed.receive(bed.wan, bed.by_outside(RS1, to).udp(1, 2));
+        bed.expect("received+1 drop.reverse-path+1");
+    }
+    bed.receive(bed.wan, bed.by_outside(RS1, WANS[0]).protocol(47).payload("gre"));
     bed.expect("received+1 drop.reverse-path+1");
     bed.receive(bed.lan, bed.by_inside(WANS[0], REMOTE).udp(1, 2));
-    assert_eq!(bed.values().verdict(Verdict::ReversePath), 2);
+    assert_eq!(bed.values().verdict(Verdict::ReversePath), 4);
     bed.update(|snapshot| snapshot.policy.reverse_path = ReversePath::Off);
     bed.settled();
     bed.receive(bed.lan, bed.by_inside(WANS[0], REMOTE).udp(1, 2));
