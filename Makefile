@@ -19,8 +19,8 @@ setup: ## install missing Debian packages (needs root only if one is missing)
 build: setup ## build the release binaries
 	$(CARGO) build --release --locked
 
-demo: build ## show a client, the balancer and two nginx servers in network namespaces; ARM=1: one-arm
-	@DPNAT_BIN=$(TARGET)/release tests/demo.sh $(ARM)
+demo: build ## show a client, the balancer and two nginx servers in network namespaces; ARM=1: one-arm; NAT=1: a NAT gateway
+	@DPNAT_BIN=$(TARGET)/release tests/demo$(if $(NAT),-nat).sh $(ARM)
 
 # The crates with debug assertions, and fuzzed for a little; then the binaries that users get, end to end.
 test: setup ## run all tests: crates, EAL, end to end in network namespaces (root)
