@@ -159,6 +159,8 @@ pub struct Policy {
     pub reject_unserved: bool,
     /// Which sources are taken for forged.
     pub reverse_path: ReversePath,
+    /// What of the gateway is logged.
+    pub nat_log: NatEvents,
     /// How long a port rests after an unsafe close, in ms.
     pub rs_time_wait_ms: u32,
 }
@@ -169,9 +171,22 @@ impl Default for Policy {
             stopping: false,
             reject_unserved: false,
             reverse_path: ReversePath::default(),
+            nat_log: NatEvents::default(),
             rs_time_wait_ms: 60_000,
         }
     }
+}
+
+/// What of the gateway is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NatEvents {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Mappings as they come and go.
+    Mappings,
+    /// Conns as they begin and end.
+    Sessions,
 }
 
 /// Whether a packet that is to be forwarded must come from where its source is (RFC 3704).

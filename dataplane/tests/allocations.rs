@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bed::{RS1, Setup, Testbed};
+use dataplane::snapshot::{NatEvents, Policy};
 use dataplane::worker::link::{Scan, ScanAction};
 use testkit::Buf;
 
@@ -171,8 +172,15 @@ fn neither_expiry_nor_scans_allocate() {
 
 #[test]
 fn a_nat_gateway_does_not_allocate() {
+    for nat_log in [NatEvents::Off, NatEvents::Mappings, NatEvents::Sessions] {
+        gateway_does_not_allocate(Policy { nat_log, ..Policy::default() });
+    }
+}
+
+fn gateway_does_not_allocate(policy: Policy) {
     const REMOTE: &str = "192.0.2.80";
-    let mut bed = Setup::default().gateway(&bed::GatewayPlan::default());
+    let logged = if policy.nat_log == NatEvents::Off { 0 } else { 200 };
+    let mut bed = Setup { policy, ..Setup::default() }.gateway(&bed::GatewayPlan::default());
     let (wan, lan) = (bed.wan, bed.lan);
     let question = |bed: &Testbed, port| bed.by_inside(RS1, REMOTE).udp(port, 53).build();
     let questions: Vec<Buf> = (1_000..1_100).map(|port| question(&bed, port)).collect();
@@ -201,4 +209,5 @@ fn a_nat_gateway_does_not_allocate() {
         bed.turn();
     }
     assert_eq!(bed.mappings(), 0);
+    assert_eq!(bed.control[0].nat_log.slots(), logged);
 }

@@ -84,6 +84,8 @@ names! {
         Evicted = "conn.evicted",
         /// Packets routed on without a conn.
         Forwarded = "packet.forwarded",
+        /// Records of the log of NAT for which there was no room.
+        NatLogLost = "nat-log.lost",
         /// Conns that a newer SYN replaced.
         Reopened = "conn.reopened",
         /// Packets sent on to a worker that has their conn though it does not own their key, or may have it.

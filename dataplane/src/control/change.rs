@@ -110,11 +110,19 @@ impl Control {
         let (mut compiler, planned) = elsewhere(compiler, plan).await?;
         let (plan, mut warnings) = planned?;
         if let Some((plan, portions)) = plan {
-            if let Err(refused) = self.prepare(portions).await {
-                compiler.abandon(plan);
-                return Err(refused);
-            }
+            let prepared = match self.nat_log_for(&plan.config).await {
+                Ok(switch) => self.prepare(portions).await.map(|()| switch),
+                Err(refused) => Err(refused),
+            };
+            let switch = match prepared {
+                Ok(switch) => switch,
+                Err(refused) => {
+                    compiler.abandon(plan);
+                    return Err(refused);
+                }
+            };
             let (back, late) = self.publish(compiler, plan).await?;
+            self.state().switch_nat_log(switch);
             compiler = back;
             warnings.extend(late);
             if let Err(error) = self.clear_gateway(&mut compiler).await {

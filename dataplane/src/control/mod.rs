@@ -43,6 +43,7 @@ use tokio::sync::Notify;
 use types::Now;
 
 use self::nat::WanWatch;
+use self::nat::log::NatLog;
 use crate::snapshot::{Interface, Policy, Snapshot};
 use crate::worker::clock::Clock;
 use crate::worker::link::ControlEnd;
@@ -172,6 +173,8 @@ struct State {
     history: History,
     stall: StallMeter,
     wan_watch: WanWatch,
+    /// The log of NAT, if there is one.
+    nat_log: Option<NatLog>,
     phase: Phase,
     file: FileState,
 }
@@ -212,6 +215,7 @@ impl Control {
             history: History::default(),
             stall: StallMeter::default(),
             wan_watch: WanWatch::default(),
+            nat_log: None,
             phase: Phase::Starting,
             file: FileState::default(),
         };
@@ -259,7 +263,9 @@ impl Control {
 
     /// Ends workers and interfaces. Nothing is left behind.
     pub fn stop(&self) {
-        self.state().engine.stop();
+        let mut state = self.state();
+        state.engine.stop();
+        state.end_nat_log();
     }
 
     /// The versions of the daemon and of what it is made of.

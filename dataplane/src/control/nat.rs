@@ -1,5 +1,6 @@
 //! What rules of NAT and forwarding have counted.
 
+pub(super) mod log;
 #[cfg(test)]
 mod tests;
 mod usage;

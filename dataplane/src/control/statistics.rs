@@ -11,6 +11,7 @@ use counters::{Event, Gauge, Source, Values};
 use types::{EthPortId, Slot, Verdict, WorkerId};
 
 use super::change::answer;
+use super::nat::log::NatLog;
 use super::services::{Running, SlotTotals, traffic};
 use super::{Control, Reply, State, blocking, not_found};
 use crate::worker::link::{Command, ITEMS_MAX, Totals};
@@ -342,6 +343,7 @@ impl State {
             }
         }
         problems.extend(self.wan_watch.problems());
+        problems.extend(self.nat_log.as_ref().and_then(NatLog::problem));
         problems
     }
 }

@@ -240,7 +240,8 @@ impl State {
         let Self { workers, neighbours, snapshot, frames, .. } = self;
         let found = workers.pump(|event| neighbours.saw(event, snapshot, now_ms, frames));
         neighbours::send(workers, frames);
-        found || workers.is_waiting()
+        let waiting = workers.is_waiting();
+        self.take_nat_log() || found || waiting
     }
 
     pub(super) fn age(&mut self, now_ms: u64) {

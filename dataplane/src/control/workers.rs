@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use types::WorkerId;
 
 use crate::worker::link::{Command, ControlEnd, Event, Scan};
+use crate::worker::nat_log::NatRecord;
 
 /// Commands under way to one worker, at most; the ring back has room for as many.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -155,6 +156,14 @@ impl Workers {
             }
         }
         any
+    }
+
+    /// Takes records for the log of NAT.
+    pub fn take_nat_log(&mut self, records: &mut Vec<NatRecord>) {
+        for link in &mut self.links {
+            let taken = std::iter::from_fn(|| link.end.nat_log.pop().ok());
+            records.extend(taken.take(EVENTS_A_ROUND));
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use counters::Event;
 use fib::{Role, RouteKind};
-use flow::{ConnId, FlowId, InsertError, NewCold, Prepared, Removed};
+use flow::{ConnId, Flow, FlowId, InsertError, NewCold, Prepared, Removed};
 use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
 use nat::rules::{Query, RuleMatch};
 use nat::state::{Held, Out, Traffic};
@@ -16,9 +16,10 @@ use wire::reply::ErrorMessage;
 use wire::{Kind, ipv4};
 
 use crate::path::burst::Meta;
+use crate::path::nat_log;
 use crate::path::open::{Decision, is_opening_syn};
 use crate::path::reply::Refusal;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NatEvents, Snapshot};
 use crate::worker::Core;
 
 /// How a conn of the gateway opens.
@@ -212,7 +213,9 @@ pub(super) fn reserve<P: Packet>(
     };
     forward.timeout_class = terms.map_or(0, |terms| terms.settings().timeout_class);
     let cold = NewCold { service: held.slot, rs: Slot::NONE, lease: held.lease };
-    Ok(Reserved { held, conn: table.prepare(forward, reverse, cold, meta.hash) })
+    let conn = table.prepare(forward, reverse, cold, meta.hash);
+    nat_log::reserved(core, &held, now);
+    Ok(Reserved { held, conn })
 }
 
 /// Takes a place in the table; without one, what was reserved goes back.
@@ -224,13 +227,12 @@ pub(super) fn insert<P: Packet>(
     let error = match core.table.insert_prepared(&reserved.conn, now) {
         Ok(conn) => {
             core.counters.add(Event::Opened, 1);
+            nat_log::opened(core, &reserved.held, now);
             return Ok(conn.forward());
         }
         Err(error) => error,
     };
-    if let Some(nat) = &mut core.nat {
-        nat.release(&reserved.held, now);
-    }
+    give_back(core, &reserved.held, now);
     let silent = Refusal::Silent;
     Err(match (error, &core.snapshot.gateway) {
         (InsertError::Exists(_), _) => (Verdict::BadState, silent),
@@ -264,13 +266,34 @@ fn exhausted(gateway: &Gateway, slot: Slot) -> Refusal {
 
 /// A conn of the gateway is gone: its ports and mappings go back.
 pub(super) fn release<P: Packet>(core: &mut Core<P>, removed: &Removed, now: Now) {
+    let held = Held::of(&removed.forward, &removed.cold);
+    let counts = |flow: &Flow| (flow.packets, flow.bytes());
+    let traffic = Traffic { forward: counts(&removed.forward), reverse: counts(&removed.reverse) };
     if let Some(nat) = &mut core.nat {
-        nat.release(&Held::of(&removed.forward, &removed.cold), now);
+        nat.add_traffic(held.slot, &traffic);
     }
+    nat_log::ended(core, &held, &traffic, now);
+    give_back(core, &held, now);
 }
 
-/// Adds what a conn of the gateway has sent since the last time to its rule's counts.
+/// Gives back what a conn holds.
+fn give_back<P: Packet>(core: &mut Core<P>, held: &Held, now: Now) {
+    let mappings = nat_log::before_release(core, held);
+    if let Some(nat) = &mut core.nat {
+        nat.release(held, now);
+    }
+    nat_log::released(core, held, mappings, now);
+}
+
+/// Adds what a conn of the gateway has sent since the last time to its rule's counts. While sessions are
+/// logged it keeps its counts to its end, as far as its flows can count.
 pub(super) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId, slot: Slot) {
+    let counted = |id| core.table.flow(id).map_or(0, |flow| flow.packets);
+    if core.snapshot.policy.nat_log == NatEvents::Sessions
+        && counted(conn.forward()).max(counted(conn.reverse())) < nat_log::COUNTED_MAX
+    {
+        return;
+    }
     let mut take = |id| core.table.flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
     let traffic = Traffic { forward: take(conn.forward()), reverse: take(conn.reverse()) };
     if let Some(nat) = &mut core.nat {

@@ -23,6 +23,7 @@ pub mod gateway;
 mod gather;
 mod lips;
 pub mod lookup;
+mod nat_log;
 pub mod open;
 pub mod parse;
 pub mod receive;

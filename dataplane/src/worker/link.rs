@@ -19,6 +19,7 @@ use types::{EthPortId, FlowKey, MacAddr, Proto, Slot, WorkerId};
 use crate::path::explain::Explanation;
 use crate::path::steer::Asked;
 use crate::snapshot::Snapshot;
+use crate::worker::nat_log::{NatRecord, RECORDS};
 
 /// Commands and answers under way, at most.
 const COMMANDS: usize = 1024;
@@ -327,6 +328,8 @@ pub struct ControlEnd {
     pub scanned: Consumer<Box<Scan>>,
     /// What the worker saw.
     pub events: Consumer<Event>,
+    /// What the log of NAT is to have.
+    pub nat_log: Consumer<NatRecord>,
     /// The worker's counters, as of its last publication.
     pub published: Arc<Published>,
 }
@@ -344,6 +347,8 @@ pub struct WorkerEnd {
     pub scanned: Producer<Box<Scan>>,
     /// What control should know.
     pub events: Producer<Event>,
+    /// What the log of NAT is to have.
+    pub nat_log: Producer<NatRecord>,
 }
 
 /// Both ends of a new link. `done` and `scanned` have room for all that can be under way, so a
@@ -354,12 +359,14 @@ pub fn link(published: Arc<Published>) -> (ControlEnd, WorkerEnd) {
     let (scans_in, scans_out) = RingBuffer::new(SCANS);
     let (scanned_in, scanned_out) = RingBuffer::new(2 * SCANS);
     let (events_in, events_out) = RingBuffer::new(EVENTS);
+    let (nat_log_in, nat_log_out) = RingBuffer::new(RECORDS);
     let control = ControlEnd {
         commands: commands_in,
         done: done_out,
         scans: scans_in,
         scanned: scanned_out,
         events: events_out,
+        nat_log: nat_log_out,
         published,
     };
     let worker = WorkerEnd {
@@ -368,6 +375,7 @@ pub fn link(published: Arc<Published>) -> (ControlEnd, WorkerEnd) {
         scans: scans_out,
         scanned: scanned_in,
         events: events_in,
+        nat_log: nat_log_in,
     };
     (control, worker)
 }

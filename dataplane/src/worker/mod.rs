@@ -8,6 +8,7 @@ pub mod held;
 pub mod idle;
 pub mod link;
 pub mod nat;
+pub mod nat_log;
 mod scan;
 mod sweep;
 
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::nat::{NatState, Secrets};
 use balance::Cells;
-use counters::{Gauge, WorkerCounters};
+use counters::{Event as Counted, Gauge, WorkerCounters};
 use flow::FlowTable;
 use pool::Leases;
 use rtrb::Producer;
@@ -31,6 +32,7 @@ use handoff::Handoff;
 use held::Held;
 use idle::{Idle, Idler};
 use link::{Event, WorkerEnd};
+use nat_log::NatRecord;
 
 /// What a worker is made of.
 pub struct WorkerConfig<P> {
@@ -89,6 +91,7 @@ pub struct Core<P> {
     /// Bounds what we answer by ourselves.
     pub replies: ReplyLimit,
     events: Producer<Event>,
+    nat_log: Producer<NatRecord>,
 }
 
 impl<P: Packet> Core<P> {
@@ -96,6 +99,13 @@ impl<P: Packet> Core<P> {
     #[inline]
     pub fn told(&mut self, event: Event) -> bool {
         self.events.push(event).is_ok()
+    }
+
+    /// Tells the log of NAT. What finds no room is lost and counted.
+    pub(crate) fn log_nat(&mut self, record: NatRecord) {
+        if self.nat_log.push(record).is_err() {
+            self.counters.add(Counted::NatLogLost, 1);
+        }
     }
 
     /// Packets that are here and have no verdict yet: a term of the ledger.
@@ -139,7 +149,7 @@ const HELD_MS: u32 = 1;
 impl<I: Io> Worker<I> {
     /// A worker with `interfaces` interfaces, which does nothing yet.
     pub fn new(config: WorkerConfig<I::Packet>, io: I, interfaces: usize) -> Self {
-        let WorkerEnd { commands, done, scans, scanned, events } = config.link;
+        let WorkerEnd { commands, done, scans, scanned, events, nat_log } = config.link;
         let core = Core {
             id: config.id,
             classes: config.snapshot.steering.classes_of(config.id),
@@ -156,6 +166,7 @@ impl<I: Io> Worker<I> {
             handoff: config.handoff,
             replies: ReplyLimit::default(),
             events,
+            nat_log,
         };
         Self {
             core,

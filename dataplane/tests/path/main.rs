@@ -11,6 +11,7 @@ mod gateway;
 mod icmp;
 mod limits;
 mod malformed;
+mod nat_log;
 mod neighbours;
 mod numbers;
 mod one_connection;

@@ -19,7 +19,7 @@ use types::{Proto, Slot, WorkerId};
 use super::network::refuse;
 use super::services::Changes;
 use super::{Compiler, Facts};
-use crate::snapshot::{Policy, ReversePath};
+use crate::snapshot::{NatEvents, Policy, ReversePath};
 use crate::worker::link::{GatewayWork, ITEMS_MAX, PortsKept};
 use build::Build;
 pub use names::{GatewayNames, RuleKind, RuleName, WanName};
@@ -228,9 +228,14 @@ pub fn policy(config: &Config, policy: Policy) -> Policy {
         config::ReversePath::Loose => ReversePath::Loose,
         config::ReversePath::Strict => ReversePath::Strict,
     };
+    let nat_log = match config.nat_log.events {
+        config::NatEvents::Off => NatEvents::Off,
+        config::NatEvents::Mappings => NatEvents::Mappings,
+        config::NatEvents::Sessions => NatEvents::Sessions,
+    };
     let rs_time_wait_ms = config.conntrack.rs_time_wait.as_ms();
     let rs_time_wait_ms = u32::try_from(rs_time_wait_ms).unwrap_or(u32::MAX);
-    Policy { reverse_path, rs_time_wait_ms, ..policy }
+    Policy { reverse_path, nat_log, rs_time_wait_ms, ..policy }
 }
 
 /// Whether the gateway has to be compiled anew.

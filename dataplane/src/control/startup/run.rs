@@ -183,6 +183,9 @@ async fn reload(control: &Control) {
         }
         Err(error) => tracing::error!("the file was not applied: {error}"),
     }
+    if let Err(error) = control.reopen_nat_log().await {
+        tracing::error!("the log of NAT goes on in the old file: {error}");
+    }
 }
 
 async fn daemon(
@@ -196,7 +199,11 @@ async fn daemon(
     let socket = Socket::bind(&args.socket).map_err(text)?;
     let secrets = NodeSecrets::load(&args.state_dir).map_err(text)?;
     let control = launch(args, commit, &model, &secrets, log)?;
-    let files = [args.config.as_path(), &args.socket, &args.state_dir];
+    let nat_log = Path::new(&model.nat_log.file);
+    let mut files = vec![args.config.as_path(), args.socket.as_path(), args.state_dir.as_path()];
+    if model.nat_log.events != config::NatEvents::Off {
+        files.push(nat_log);
+    }
     privileges::drop_of_control(&files).map_err(text)?;
     control.run_tasks();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
