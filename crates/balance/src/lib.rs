@@ -21,11 +21,10 @@ mod service;
 mod services;
 mod sticky;
 mod table;
+mod totals;
 mod tournament;
 
-pub use cells::{
-    Cells, RetireError, Retired, ServerChunk, ServiceCell, ServiceChunk, Totals, Traffic,
-};
+pub use cells::{Cells, RetireError, Retired, ServerChunk, ServiceCell, ServiceChunk};
 pub use choose::NoServer;
 pub use chunks::CHUNK_LEN;
 pub use quota::{Limits, Quota};
@@ -36,3 +35,4 @@ pub use service::{
 };
 pub use services::{ServiceKey, Services};
 pub use table::TableCache;
+pub use totals::{Totals, Traffic};
