@@ -1,6 +1,7 @@
 //! Any bytes as a frame: what `wire::parse` says of it, and the replies that are made of it.
 
-use testkit::{Buf, Decoded, decoded::Net};
+use testkit::decoded::{L4, Net};
+use testkit::{Buf, Decoded};
 use types::{MacAddr, Packet, Proto};
 use wire::reply::{self, ErrorMessage};
 use wire::{Kind, ParseError, Parsed, ipv4, tcp, tcp_options};
@@ -109,8 +110,14 @@ fn same_as_decoded(frame: &[u8], parsed: &Parsed) {
                 assert_eq!(ip.key(), parsed.key, "{decoded}");
             }
             if parsed.key.proto == Proto::Icmp.number() && parsed.kind != Kind::OtherIp {
-                let sum = wire::verify_icmp(frame, parsed);
-                assert_eq!(sum.is_ok(), ip.l4_checksum_ok(), "{decoded}");
+                let verified = wire::verify_icmp(frame, parsed).is_ok();
+                // Of an error the quoted header, too (RFC 5508 REQ-3 a).
+                let quoted = match &ip.l4 {
+                    L4::Icmp(icmp) if parsed.kind == Kind::IcmpError => icmp.quoted.as_ref(),
+                    _ => None,
+                };
+                let quoted_ok = quoted.is_none_or(|quoted| quoted.ip_checksum_ok);
+                assert_eq!(verified, ip.l4_checksum_ok() && quoted_ok, "{decoded}");
             }
         }
     }
