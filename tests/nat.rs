@@ -223,7 +223,7 @@ fn an_idle_connection_outlives_the_short_timers() {
     let (asker, answerer) = (udp(host, "0.0.0.0:0"), udp(outside, "192.0.2.80:53"));
     exchange(&asker, &answerer, "192.0.2.80:53");
     assert_eq!(ping(host, OUTSIDE[0], 1, &[]), 1);
-    assert!(daemon.conns() >= 3);
+    wait_until("all three are counted", Duration::from_secs(3), || daemon.conns_opened() >= 3);
     wait_until("all but TCP are forgotten", Duration::from_secs(8), || daemon.conns() == 1);
     thread::sleep(Duration::from_secs(2));
     let mut got = [0; 4];

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::common::{
     Arm, Capture, Daemon, Lab, Load, Nginx, Wrk, curl, http_get, iperf3_client, iperf3_server,
-    ping, run, sha256,
+    ping, run, sha256, wait_until,
 };
 
 /// Bodies of `count` requests, each over its own connection.
@@ -46,6 +46,7 @@ fn requests_are_split_exactly(arm: Arm) {
         assert_eq!(requests.len(), 100, "server {index}");
         assert!(requests.iter().all(|request| request.starts_with("198.18.0.1")), "{requests:?}");
     }
+    wait_until("all are counted", Duration::from_secs(3), || daemon.conns_opened() >= 200);
     assert_eq!(daemon.conns_opened(), 200);
     daemon.stop();
 }

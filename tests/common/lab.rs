@@ -83,7 +83,10 @@ impl Lab {
         let dir = std::env::temp_dir().join(&id);
         std::fs::create_dir(&dir).unwrap();
         let switch = namespace("switch");
-        switch.ip(&["link", "add", "switch", "type", "bridge"]);
+        // A switch that looks after multicast speaks by itself, and tests count frames.
+        let quiet = ["mcast_snooping", "0"];
+        let bridge = ["link", "add", "switch", "type", "bridge"];
+        switch.ip(&[&bridge[..], &quiet[..]].concat());
         switch.ip(&["link", "set", "switch", "up"]);
         Some(Self {
             client: namespace("client"),
