@@ -110,7 +110,7 @@ impl<'l> Daemon<'l> {
             let ended = process.ended();
             assert_eq!(ended, None, "dpnatd ended at once:\n{}", process.log());
             assert!(start.elapsed() < Duration::from_secs(20), "not ready:\n{}", process.log());
-            std::thread::sleep(Duration::from_millis(10));
+            sleep(Duration::from_millis(10));
         }
         let ctl = Ctl::new(&socket);
         let mut daemon = Self { lab, process, file, socket, ctl, buffers_in_use: 0, links };
