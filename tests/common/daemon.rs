@@ -148,6 +148,7 @@ impl<'l> Daemon<'l> {
     /// A counter by its name.
     #[track_caller]
     pub fn counter(&self, name: &str) -> u64 {
+        sleep(PUBLISHED);
         let counters = self.ctl.json(&["counters"]);
         let counters = counters.as_array().expect("a list of counters");
         let counter = counters.iter().find(|counter| counter["name"] == name);
