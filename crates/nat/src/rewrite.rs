@@ -124,6 +124,8 @@ fn translate_udp(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict
 fn translate_query(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
     let icmp = chunk_at_mut::<8>(bytes, at).ok_or(Verdict::Internal)?;
     let sum = checksum::apply(u16::from_be_bytes([icmp[2], icmp[3]]), flow.l4_delta);
+    // 0 would be wrong for a message that is nothing but zeros, and 0xffff is right for every one.
+    let sum = checksum::udp_never_zero(sum);
     [icmp[2], icmp[3]] = sum.to_be_bytes();
     [icmp[4], icmp[5]] = flow.new_sport.to_be_bytes();
     Ok(())

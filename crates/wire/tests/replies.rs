@@ -217,3 +217,12 @@ proptest! {
         prop_assert_eq!(unfinished.frame(), whole.frame());
     }
 }
+
+/// The one's complement has two zeros, and the answer to a ping of zeros is nothing but zeros.
+#[test]
+fn a_ping_of_zeros_is_answered_with_a_right_checksum() {
+    let mut ping = pkt().ipv4("10.0.0.1", "10.0.0.2").echo_request(0, 0).payload([0; 3]).build();
+    let parsed = ping.parsed();
+    assert!(wire::reply::echo_reply(ping.bytes_mut(), &parsed));
+    Decoded::check(ping.frame());
+}

@@ -22,6 +22,9 @@ fn turn_round(bytes: &mut [u8], parsed: &Parsed) -> Option<()> {
     let reply = u16::from_be_bytes([icmpv4::ECHO_REPLY, 0]) | code;
     message.set_icmp_type(icmpv4::ECHO_REPLY);
     message.adjust_checksum(checksum::delta_u16(request, reply));
+    // 0 would be wrong for a message that is nothing but zeros, and 0xffff is right for every one.
+    let never_zero = checksum::udp_never_zero(message.checksum());
+    message.set_checksum(never_zero);
 
     let mut ip = Ipv4::at_mut(bytes, usize::from(parsed.l3))?;
     let (asker, asked) = (ip.source(), ip.destination());
