@@ -116,8 +116,17 @@ fn same_as_decoded(frame: &[u8], parsed: &Parsed) {
                     L4::Icmp(icmp) if parsed.kind == Kind::IcmpError => icmp.quoted.as_ref(),
                     _ => None,
                 };
-                let quoted_ok = quoted.is_none_or(|quoted| quoted.ip_checksum_ok);
-                assert_eq!(verified, ip.l4_checksum_ok() && quoted_ok, "{decoded}");
+                match quoted {
+                    Some(quoted) => {
+                        let right = ip.l4_checksum_ok() && quoted.ip_checksum_ok;
+                        assert_eq!(verified, right, "{decoded}");
+                    }
+                    // Etherparse does not read every quote that we do.
+                    None if parsed.kind == Kind::IcmpError => {
+                        assert!(!verified || ip.l4_checksum_ok(), "{decoded}");
+                    }
+                    None => assert_eq!(verified, ip.l4_checksum_ok(), "{decoded}"),
+                }
             }
         }
     }
