@@ -345,18 +345,7 @@ impl FromStr for EndpointRange {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn same<T: FromStr<Err = ParseTextError> + fmt::Display>(text: &str, canonical: &str) {
-        let value = text.parse::<T>().unwrap_or_else(|e| panic!("{text}: {e}"));
-        assert_eq!(value.to_string(), canonical);
-    }
-
-    fn refused<T: FromStr<Err = ParseTextError>>(texts: &[&str]) {
-        for text in texts {
-            let error = text.parse::<T>().err().unwrap_or_else(|| panic!("`{text}` was taken"));
-            assert!(error.to_string().contains(text), "{error}");
-        }
-    }
+    use crate::text::tests::{refused, same};
 
     #[test]
     fn addresses() {

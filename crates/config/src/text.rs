@@ -496,15 +496,18 @@ impl FromStr for CpuSet {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn same<T: FromStr<Err = ParseTextError> + fmt::Display>(text: &str, canonical: &str) {
+    pub(crate) fn same<T: FromStr<Err = ParseTextError> + fmt::Display>(
+        text: &str,
+        canonical: &str,
+    ) {
         let value = text.parse::<T>().unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(value.to_string(), canonical);
     }
 
-    fn refused<T: FromStr<Err = ParseTextError>>(texts: &[&str]) {
+    pub(crate) fn refused<T: FromStr<Err = ParseTextError>>(texts: &[&str]) {
         for text in texts {
             let error = text.parse::<T>().err().unwrap_or_else(|| panic!("`{text}` was taken"));
             assert!(error.to_string().contains(text), "{error}");

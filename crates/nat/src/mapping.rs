@@ -1,10 +1,10 @@
 //! Mappings: which inside endpoint has which port of a WAN IP, whoever it speaks with.
 
-use types::{Now, Slot};
+use types::{KeyedHash, Now, Slot};
 
 use crate::gateway::Filtering;
 use crate::subscribers::SubscriberId;
-use crate::table::{Secrets, Table};
+use crate::table::Table;
 
 /// An IPv4 endpoint in host order. For ICMP the port is the identifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,7 +71,7 @@ pub struct Mappings {
     /// By inside, by outside.
     entries: Table<Mapping, 2>,
     peers: Table<Peer, 1>,
-    secrets: Secrets,
+    keyed: KeyedHash,
 }
 
 const INSIDE: usize = 0;
@@ -83,7 +83,7 @@ impl Mappings {
         Self {
             entries: Table::new(max_mappings),
             peers: Table::new(max_peers),
-            secrets: Secrets::new(seed),
+            keyed: KeyedHash::new(seed),
         }
     }
 
@@ -96,12 +96,12 @@ impl Mappings {
     #[inline]
     fn inside_hash(&self, inside: Endpoint32, proto: u8, zone: u16, rule: Slot) -> u64 {
         let rest = u64::from(rule.to_bits()) << 24 | u64::from(zone) << 8 | u64::from(proto);
-        self.secrets.hash(inside.to_bits(), rest)
+        self.keyed.hash(inside.to_bits(), rest)
     }
 
     #[inline]
     fn outside_hash(&self, outside: Endpoint32, proto: u8) -> u64 {
-        self.secrets.hash(outside.to_bits(), u64::from(proto) | 1 << 63)
+        self.keyed.hash(outside.to_bits(), u64::from(proto) | 1 << 63)
     }
 
     /// Asks what [`Mappings::find_inside`] reads first into the cache.
@@ -192,7 +192,7 @@ impl Mappings {
 
     #[inline]
     fn find_peer(&self, mapping: MappingId, remote: u32) -> (u64, Option<u32>) {
-        let hash = self.secrets.hash(u64::from(mapping.0) << 32 | u64::from(remote), 1 << 62);
+        let hash = self.keyed.hash(u64::from(mapping.0) << 32 | u64::from(remote), 1 << 62);
         let wanted = |peer: &Peer| peer.mapping == mapping && peer.remote == remote;
         (hash, self.peers.find(0, hash, wanted))
     }

@@ -1,8 +1,8 @@
 //! Inside addresses: which WAN IP each has, and how much of what (RFC 6888 REQ-2, 4 and 5).
 
-use types::{Now, Slot, Verdict};
+use types::{KeyedHash, Now, Slot, Verdict};
 
-use crate::table::{Secrets, Table};
+use crate::table::Table;
 
 /// A subscriber: its place, until it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +42,13 @@ pub struct Subscriber {
 /// The subscribers of one worker.
 pub struct Subscribers {
     entries: Table<Subscriber, 1>,
-    secrets: Secrets,
+    keyed: KeyedHash,
 }
 
 impl Subscribers {
     /// For so many; nothing is allocated later.
     pub fn new(max_subscribers: u32, seed: [u64; 2]) -> Self {
-        Self { entries: Table::new(max_subscribers), secrets: Secrets::new(seed) }
+        Self { entries: Table::new(max_subscribers), keyed: KeyedHash::new(seed) }
     }
 
     /// Bytes that [`Subscribers::new`] reserves.
@@ -58,13 +58,13 @@ impl Subscribers {
 
     #[inline]
     fn hash(&self, address: u32, zone: u16, rule: Slot) -> u64 {
-        self.secrets.hash(u64::from(address) << 16 | u64::from(zone), rule.to_bits().into())
+        self.keyed.hash(u64::from(address) << 16 | u64::from(zone), rule.to_bits().into())
     }
 
     /// A number that depends on the address and the rule only, the same on all workers of one seed.
     #[inline]
     pub(crate) fn draw(&self, address: u32, zone: u16, rule: Slot) -> u64 {
-        self.secrets.hash(self.hash(address, zone, rule), 1)
+        self.keyed.hash(self.hash(address, zone, rule), 1)
     }
 
     /// The subscriber of an inside address under a rule.

@@ -161,35 +161,6 @@ impl<E, const KEYS: usize> Table<E, KEYS> {
     }
 }
 
-/// Secrets of keyed hashes: who does not know them cannot make keys that collide.
-#[derive(Clone, Copy)]
-pub(crate) struct Secrets([u64; 4]);
-
-impl Secrets {
-    /// Spreads a seed (SplitMix64), so that even a zero in it does not make a zero multiplier.
-    pub(crate) fn new(seed: [u64; 2]) -> Self {
-        let [mut state, other] = seed;
-        Self(std::array::from_fn(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state ^ other;
-            z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ z >> 31
-        }))
-    }
-
-    /// Multiply and fold, twice, with secrets on both sides: not linear in the key.
-    #[inline(always)]
-    pub(crate) fn hash(self, x: u64, y: u64) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            product as u64 ^ (product >> 64) as u64
-        };
-        let [a, b, c, d] = self.0;
-        fold(fold(x ^ a, y ^ b) ^ c, d)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;

@@ -15,7 +15,7 @@ mod earlier;
 
 pub use earlier::{Destination, Earlier};
 
-use types::{BlockSet, ClassSet, FlowKey, PORT_BLOCKS, PORT_CLASSES, WorkerId};
+use types::{BlockSet, ClassSet, FlowKey, KeyedHash, PORT_BLOCKS, PORT_CLASSES, WorkerId};
 use types::{port_block, port_class};
 
 /// Workers that keys can be divided among: each needs a port class of its own.
@@ -55,7 +55,7 @@ pub struct WorkerCountError(pub u16);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steering {
     workers: u16,
-    secrets: [u64; 4],
+    keyed: KeyedHash,
     class_owners: [u8; PORT_CLASSES],
 }
 
@@ -71,7 +71,7 @@ impl Steering {
         }
         // Class modulo workers: for a power of two it is a mask of the port, one flow rule each.
         let class_owners = std::array::from_fn(|class| (class as u16 % workers) as u8);
-        Ok(Self { workers, secrets: spread(seed), class_owners })
+        Ok(Self { workers, keyed: KeyedHash::new(seed), class_owners })
     }
 
     /// How many workers there are.
@@ -133,11 +133,9 @@ impl Steering {
         WorkerId(self.class_owners.get(usize::from(class)).copied().unwrap_or(0).into())
     }
 
-    /// Multiply and fold, twice, with secrets on both sides: not linear, unlike a CRC or Toeplitz.
     #[inline(always)]
     fn hash(&self, bits: u128) -> u64 {
-        let [a, b, c, d] = self.secrets;
-        fold(fold(bits as u64 ^ a, (bits >> 64) as u64 ^ b) ^ c, d)
+        self.keyed.hash(bits as u64, (bits >> 64) as u64)
     }
 
     /// The upper half of a hash, scaled to the number of workers.
@@ -145,25 +143,6 @@ impl Steering {
     fn share(&self, hash: u64) -> WorkerId {
         WorkerId((((hash >> 32) * u64::from(self.workers)) >> 32) as u16)
     }
-}
-
-#[inline(always)]
-const fn fold(a: u64, b: u64) -> u64 {
-    let product = a as u128 * b as u128;
-    product as u64 ^ (product >> 64) as u64
-}
-
-/// Four secrets from two, none of them zero in practice (SplitMix64), so that a weak seed does not
-/// make a weak multiplier.
-fn spread(seed: [u64; 2]) -> [u64; 4] {
-    let [mut state, other] = seed;
-    std::array::from_fn(|_| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state ^ other;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    })
 }
 
 #[cfg(test)]

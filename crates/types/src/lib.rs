@@ -8,6 +8,7 @@ mod address;
 mod class;
 mod io;
 mod key;
+mod keyed_hash;
 mod packet;
 mod slot;
 mod time;
@@ -19,6 +20,7 @@ pub use class::{
 };
 pub use io::Io;
 pub use key::{Dir, FlowKey, IcmpId, L4Port, Proto, Zone};
+pub use keyed_hash::KeyedHash;
 pub use packet::Packet;
 pub use slot::{Slot, SlotAllocator};
 pub use time::Now;
