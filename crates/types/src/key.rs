@@ -1,7 +1,7 @@
 //! What identifies a flow.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,16 +121,107 @@ impl FlowKey {
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (src, dst) = (Ipv4Addr::from(self.src), Ipv4Addr::from(self.dst));
-        match Proto::from_number(self.proto) {
-            Some(proto) => write!(f, "{proto}")?,
-            None => write!(f, "proto-{}", self.proto)?,
-        }
-        write!(f, " {src}:{} > {dst}:{}", self.sport, self.dport)?;
-        if self.zone != 0 {
-            write!(f, " zone {}", self.zone)?;
-        }
-        Ok(())
+        let ends = [SocketAddr::from((src, self.sport)), SocketAddr::from((dst, self.dport))];
+        write_key(f, self.proto, ends, self.zone)
     }
+}
+
+/// One direction of a conn that has an IPv6 side, as it arrives.
+///
+/// All numbers are in host order. Where the conn is translated between families, the key of its
+/// IPv4 side has IPv4-mapped addresses (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2), which no packet carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowKey6 {
+    /// Source address.
+    pub src: u128,
+    /// Destination address.
+    pub dst: u128,
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// Zone of both addresses.
+    pub zone: u16,
+    /// IANA protocol number.
+    pub proto: u8,
+}
+
+/// What the high 96 bits of an IPv4-mapped address are.
+const MAPPED: u128 = 0xffff << 32;
+
+impl FlowKey6 {
+    /// The key of a packet that answers one of this key, without any rewriting.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..self }
+    }
+
+    /// The IPv4 key with its addresses mapped.
+    #[inline(always)]
+    pub const fn mapped(key: FlowKey) -> Self {
+        let FlowKey { src, dst, sport, dport, zone, proto } = key;
+        Self { src: map_v4(src), dst: map_v4(dst), sport, dport, zone, proto }
+    }
+
+    /// The IPv4 key that this one was mapped from; `None` if either address is an IPv6 one.
+    #[inline(always)]
+    pub const fn unmapped(self) -> Option<FlowKey> {
+        let Self { src, dst, sport, dport, zone, proto } = self;
+        match (unmap_v4(src), unmap_v4(dst)) {
+            (Some(src), Some(dst)) => Some(FlowKey { src, dst, sport, dport, zone, proto }),
+            _ => None,
+        }
+    }
+}
+
+/// The IPv4-mapped IPv6 address.
+#[inline(always)]
+pub const fn map_v4(address: u32) -> u128 {
+    MAPPED | address as u128
+}
+
+/// The IPv4 address of an IPv4-mapped one; `None` of any other.
+#[inline(always)]
+pub const fn unmap_v4(address: u128) -> Option<u32> {
+    if address >> 32 == MAPPED >> 32 { Some(address as u32) } else { None }
+}
+
+impl From<FlowKey> for FlowKey6 {
+    fn from(key: FlowKey) -> Self {
+        Self::mapped(key)
+    }
+}
+
+impl fmt::Display for FlowKey6 {
+    /// As people write it: mapped addresses as the IPv4 ones that they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends = [(self.src, self.sport), (self.dst, self.dport)];
+        let ends = ends.map(|(address, l4_port)| {
+            let address = match unmap_v4(address) {
+                Some(address) => IpAddr::V4(Ipv4Addr::from(address)),
+                None => IpAddr::V6(Ipv6Addr::from(address)),
+            };
+            SocketAddr::new(address, l4_port)
+        });
+        write_key(f, self.proto, ends, self.zone)
+    }
+}
+
+fn write_key(
+    f: &mut fmt::Formatter<'_>,
+    proto: u8,
+    [src, dst]: [SocketAddr; 2],
+    zone: u16,
+) -> fmt::Result {
+    match Proto::from_number(proto) {
+        Some(proto) => write!(f, "{proto}")?,
+        None => write!(f, "proto-{proto}")?,
+    }
+    write!(f, " {src} > {dst}")?;
+    if zone != 0 {
+        write!(f, " zone {zone}")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -152,6 +243,29 @@ mod tests {
             assert_ne!(other.to_bits(), base.to_bits(), "{other:?}");
         }
         assert_eq!(base.reversed().reversed(), base);
+    }
+
+    #[test]
+    fn keys_are_written_as_people_write_them() {
+        let key =
+            FlowKey { src: 0xcb00_7164, dst: 0xcb00_710a, sport: 9, dport: 80, zone: 0, proto: 6 };
+        assert_eq!(key.to_string(), "tcp 203.0.113.100:9 > 203.0.113.10:80");
+        let mapped = FlowKey6::from(FlowKey { zone: 7, proto: 47, ..key });
+        assert_eq!(mapped.to_string(), "proto-47 203.0.113.100:9 > 203.0.113.10:80 zone 7");
+        let dst = 0x2001_0db8 << 96 | 1;
+        let key = FlowKey6 { dst, proto: 17, zone: 0, ..mapped };
+        assert_eq!(key.to_string(), "udp 203.0.113.100:9 > [2001:db8::1]:80");
+    }
+
+    #[test]
+    fn only_mapped_addresses_are_ipv4() {
+        let key = FlowKey { src: 1, dst: u32::MAX, sport: 3, dport: 4, zone: 5, proto: 6 };
+        let mapped = FlowKey6::mapped(key);
+        assert_eq!(mapped.unmapped(), Some(key));
+        assert_eq!(mapped.reversed().unmapped(), Some(key.reversed()));
+        assert_eq!(FlowKey6 { src: 1, ..mapped }.unmapped(), None);
+        assert_eq!(FlowKey6 { dst: map_v4(1) | 1 << 48, ..mapped }.unmapped(), None);
+        assert_eq!(unmap_v4(map_v4(0)), Some(0));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use class::{
     BlockSet, ClassSet, PORT_BLOCK_LEN, PORT_BLOCKS, PORT_CLASSES, port_block, port_class,
 };
 pub use io::Io;
-pub use key::{Dir, FlowKey, IcmpId, L4Port, Proto, Zone};
+pub use key::{Dir, FlowKey, FlowKey6, IcmpId, L4Port, Proto, Zone, map_v4, unmap_v4};
 pub use keyed_hash::KeyedHash;
 pub use packet::Packet;
 pub use slot::{Slot, SlotAllocator};
