@@ -1,9 +1,11 @@
 //! What identifies a flow.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Address, map_v4, unmap_v4};
 
 /// A TCP or UDP port. The bare word port is not used: an `EthPort` is a NIC's.
 #[derive(
@@ -80,15 +82,16 @@ pub enum Dir {
     Reverse,
 }
 
-/// One direction of an IPv4 conn as it arrives: what the flow table is asked for.
+/// One direction of a conn as it arrives: what the flow table is asked for.
 ///
-/// All numbers are in host order. For ICMP queries both ports hold the identifier.
+/// `A` is `u32` for conns of IPv4, and `u128` for those that have an IPv6 side. All numbers are in
+/// host order. For ICMP queries both ports hold the identifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowKey {
+pub struct FlowKey<A = u32> {
     /// Source address.
-    pub src: u32,
+    pub src: A,
     /// Destination address.
-    pub dst: u32,
+    pub dst: A,
     /// Source port.
     pub sport: u16,
     /// Destination port.
@@ -99,13 +102,30 @@ pub struct FlowKey {
     pub proto: u8,
 }
 
-impl FlowKey {
+/// The key of a conn that has an IPv6 side.
+///
+/// Where it is translated between families, the key of its IPv4 side has IPv4-mapped addresses
+/// (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2), which no packet carries.
+pub type FlowKey6 = FlowKey<u128>;
+
+impl<A: Address> FlowKey<A> {
     /// The key of a packet that answers one of this key, without any rewriting.
     #[must_use]
     pub const fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..self }
     }
 
+    /// All but the addresses, each another number.
+    #[inline(always)]
+    pub const fn rest_to_bits(&self) -> u64 {
+        (self.sport as u64)
+            | (self.dport as u64) << 16
+            | (self.zone as u64) << 32
+            | (self.proto as u64) << 48
+    }
+}
+
+impl FlowKey {
     /// The key in 128 bits, each key another number: what the table hashes and compares.
     #[inline(always)]
     pub const fn to_bits(self) -> u128 {
@@ -118,44 +138,7 @@ impl FlowKey {
     }
 }
 
-impl fmt::Display for FlowKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (src, dst) = (Ipv4Addr::from(self.src), Ipv4Addr::from(self.dst));
-        let ends = [SocketAddr::from((src, self.sport)), SocketAddr::from((dst, self.dport))];
-        write_key(f, self.proto, ends, self.zone)
-    }
-}
-
-/// One direction of a conn that has an IPv6 side, as it arrives.
-///
-/// All numbers are in host order. Where the conn is translated between families, the key of its
-/// IPv4 side has IPv4-mapped addresses (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2), which no packet carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowKey6 {
-    /// Source address.
-    pub src: u128,
-    /// Destination address.
-    pub dst: u128,
-    /// Source port.
-    pub sport: u16,
-    /// Destination port.
-    pub dport: u16,
-    /// Zone of both addresses.
-    pub zone: u16,
-    /// IANA protocol number.
-    pub proto: u8,
-}
-
-/// What the high 96 bits of an IPv4-mapped address are.
-const MAPPED: u128 = 0xffff << 32;
-
 impl FlowKey6 {
-    /// The key of a packet that answers one of this key, without any rewriting.
-    #[must_use]
-    pub const fn reversed(self) -> Self {
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..self }
-    }
-
     /// The IPv4 key with its addresses mapped.
     #[inline(always)]
     pub const fn mapped(key: FlowKey) -> Self {
@@ -174,54 +157,27 @@ impl FlowKey6 {
     }
 }
 
-/// The IPv4-mapped IPv6 address.
-#[inline(always)]
-pub const fn map_v4(address: u32) -> u128 {
-    MAPPED | address as u128
-}
-
-/// The IPv4 address of an IPv4-mapped one; `None` of any other.
-#[inline(always)]
-pub const fn unmap_v4(address: u128) -> Option<u32> {
-    if address >> 32 == MAPPED >> 32 { Some(address as u32) } else { None }
-}
-
 impl From<FlowKey> for FlowKey6 {
     fn from(key: FlowKey) -> Self {
         Self::mapped(key)
     }
 }
 
-impl fmt::Display for FlowKey6 {
+impl<A: Address> fmt::Display for FlowKey<A> {
     /// As people write it: mapped addresses as the IPv4 ones that they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ends = [(self.src, self.sport), (self.dst, self.dport)];
-        let ends = ends.map(|(address, l4_port)| {
-            let address = match unmap_v4(address) {
-                Some(address) => IpAddr::V4(Ipv4Addr::from(address)),
-                None => IpAddr::V6(Ipv6Addr::from(address)),
-            };
-            SocketAddr::new(address, l4_port)
-        });
-        write_key(f, self.proto, ends, self.zone)
+        match Proto::from_number(self.proto) {
+            Some(proto) => write!(f, "{proto}")?,
+            None => write!(f, "proto-{}", self.proto)?,
+        }
+        let source = SocketAddr::new(self.src.to_ip(), self.sport);
+        let destination = SocketAddr::new(self.dst.to_ip(), self.dport);
+        write!(f, " {source} > {destination}")?;
+        if self.zone != 0 {
+            write!(f, " zone {}", self.zone)?;
+        }
+        Ok(())
     }
-}
-
-fn write_key(
-    f: &mut fmt::Formatter<'_>,
-    proto: u8,
-    [src, dst]: [SocketAddr; 2],
-    zone: u16,
-) -> fmt::Result {
-    match Proto::from_number(proto) {
-        Some(proto) => write!(f, "{proto}")?,
-        None => write!(f, "proto-{proto}")?,
-    }
-    write!(f, " {src} > {dst}")?;
-    if zone != 0 {
-        write!(f, " zone {zone}")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -247,8 +203,14 @@ mod tests {
 
     #[test]
     fn keys_are_written_as_people_write_them() {
-        let key =
-            FlowKey { src: 0xcb00_7164, dst: 0xcb00_710a, sport: 9, dport: 80, zone: 0, proto: 6 };
+        let key: FlowKey = FlowKey {
+            src: 0xcb00_7164_u32,
+            dst: 0xcb00_710a,
+            sport: 9,
+            dport: 80,
+            zone: 0,
+            proto: 6,
+        };
         assert_eq!(key.to_string(), "tcp 203.0.113.100:9 > 203.0.113.10:80");
         let mapped = FlowKey6::from(FlowKey { zone: 7, proto: 47, ..key });
         assert_eq!(mapped.to_string(), "proto-47 203.0.113.100:9 > 203.0.113.10:80 zone 7");
@@ -259,13 +221,12 @@ mod tests {
 
     #[test]
     fn only_mapped_addresses_are_ipv4() {
-        let key = FlowKey { src: 1, dst: u32::MAX, sport: 3, dport: 4, zone: 5, proto: 6 };
+        let key: FlowKey = FlowKey { src: 1, dst: u32::MAX, sport: 3, dport: 4, zone: 5, proto: 6 };
         let mapped = FlowKey6::mapped(key);
         assert_eq!(mapped.unmapped(), Some(key));
         assert_eq!(mapped.reversed().unmapped(), Some(key.reversed()));
         assert_eq!(FlowKey6 { src: 1, ..mapped }.unmapped(), None);
         assert_eq!(FlowKey6 { dst: map_v4(1) | 1 << 48, ..mapped }.unmapped(), None);
-        assert_eq!(unmap_v4(map_v4(0)), Some(0));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod address;
 mod class;
+mod family;
 mod io;
 mod key;
 mod keyed_hash;
@@ -18,8 +19,9 @@ pub use address::{Endpoint, Lip, MacAddr, ParseEndpointError, ParseMacError, RsA
 pub use class::{
     BlockSet, ClassSet, PORT_BLOCK_LEN, PORT_BLOCKS, PORT_CLASSES, port_block, port_class,
 };
+pub use family::{Address, map_v4, unmap_v4};
 pub use io::Io;
-pub use key::{Dir, FlowKey, FlowKey6, IcmpId, L4Port, Proto, Zone, map_v4, unmap_v4};
+pub use key::{Dir, FlowKey, FlowKey6, IcmpId, L4Port, Proto, Zone};
 pub use keyed_hash::KeyedHash;
 pub use packet::Packet;
 pub use slot::{Slot, SlotAllocator};

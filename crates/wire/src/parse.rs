@@ -1,6 +1,6 @@
 //! The parser of the packet path: one pass over the headers of a frame, to its key and offsets.
 
-use types::{FlowKey, Verdict};
+use types::{Address, FlowKey, Verdict};
 
 use crate::ethernet::{self, Ethernet};
 use crate::icmpv4::{self, Icmpv4};
@@ -37,14 +37,15 @@ pub enum Kind {
 
 /// Where everything is in a frame, and which flow it is of.
 ///
-/// Offsets are in bytes from the start of the frame; lengths and numbers are in host order.
+/// Offsets are in bytes from the start of the frame; lengths and numbers are in host order. `A` is the
+/// address of the packet's family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parsed {
+pub struct Parsed<A = u32> {
     /// The packet's own tuple. For echo both ports are the identifier, for ICMP errors and other
     /// protocols they are 0, for ARP the addresses are the sender's and the target's. Zone is 0.
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
     /// ICMP errors only: the flow that would carry a reply to the quoted packet, as it arrives here.
-    pub inner: FlowKey,
+    pub inner: FlowKey<A>,
     /// The IPv4 header, or the ARP packet.
     pub l3: u16,
     /// The header above IPv4.
@@ -75,12 +76,12 @@ pub struct Parsed {
     pub dont_fragment: bool,
 }
 
-const _: () = assert!(size_of::<Parsed>() <= 64);
+const _: () = assert!(size_of::<Parsed>() <= 64 && size_of::<Parsed<u128>>() <= 128);
 
-impl Parsed {
+impl<A: Address> Parsed<A> {
     /// The key by which the flow table is asked: an ICMP error goes by the packet that it quotes.
     #[inline(always)]
-    pub fn lookup_key(&self) -> FlowKey {
+    pub fn lookup_key(&self) -> FlowKey<A> {
         if self.kind == Kind::IcmpError { self.inner } else { self.key }
     }
 
