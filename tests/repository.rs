@@ -321,9 +321,17 @@ fn the_rfc_matrix_names_tests_that_there_are() {
             named.push(test);
         }
     }
-    for (rfc, first, last) in
-        [("4787", 1, 14), ("5382", 1, 10), ("5508", 1, 11), ("6888", 1, 15), ("7857", 2, 12)]
-    {
+    for (rfc, first, last) in [
+        ("4787", 1, 14),
+        ("5382", 1, 10),
+        ("5508", 1, 11),
+        ("6888", 1, 15),
+        ("7857", 2, 12),
+        ("7915", 4, 7),
+        ("4443", 2, 2),
+        ("4861", 3, 4),
+        ("3810", 5, 5),
+    ] {
         let missing: Vec<u32> = (first..=last).filter(|n| !clauses[rfc].contains(n)).collect();
         assert!(missing.is_empty(), "RFC {rfc} has clauses {missing:?} too");
         for function in &functions {

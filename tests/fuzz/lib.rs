@@ -10,6 +10,7 @@ mod bed;
 mod choices;
 mod conf;
 mod parse;
+mod parse6;
 mod path;
 mod proto;
 

@@ -4,7 +4,7 @@ use testkit::decoded::{L4, Net};
 use testkit::{Buf, Decoded};
 use types::{MacAddr, Packet, Proto};
 use wire::reply::{self, ErrorMessage};
-use wire::{Kind, ParseError, Parsed, ipv4, tcp, tcp_options};
+use wire::{Kind, ParseError, Parsed, Piece, ipv4, tcp, tcp_options};
 
 use crate::choices::Choices;
 
@@ -23,6 +23,9 @@ pub fn parse(input: &[u8]) {
     }
     let buf = Buf::with_room(&frame, headroom.into(), 64);
     let whole = parsed(&frame, frame.len());
+    if whole == Err(ParseError::Ipv6) {
+        return crate::parse6::parse(&buf, first_len.into());
+    }
     let mut pulled = buf.clone().segmented(first_len.into());
     assert_eq!(parse_pulling(&mut pulled), whole, "in segments");
     for len in 0..frame.len() {
@@ -32,6 +35,10 @@ pub fn parse(input: &[u8]) {
     }
     let Ok(parsed) = whole else { return };
     within(&frame, &parsed);
+    if is_fragment(&frame, &parsed) {
+        // Etherparse does not look into one.
+        return;
+    }
     same_as_decoded(&frame, &parsed);
     options(&frame, &parsed);
     replies(&buf, &parsed);
@@ -53,7 +60,11 @@ pub(crate) fn mend(frame: &mut [u8]) {
 
 fn parsed(bytes: &[u8], total_len: usize) -> Result<Parsed, ParseError> {
     let mut parsed = Parsed::default();
-    wire::parse(bytes, total_len, &mut parsed).map(|()| parsed)
+    match wire::parse(bytes, total_len, &mut parsed) {
+        // Whatever is known of a fragment is right, too.
+        Ok(()) | Err(ParseError::Fragment) => Ok(parsed),
+        Err(error) => Err(error),
+    }
 }
 
 /// As the path does it. Each turn asks for more than there is, and never for more than the frame.
@@ -67,6 +78,11 @@ fn parse_pulling(packet: &mut Buf) -> Result<Parsed, ParseError> {
             other => return other,
         }
     }
+}
+
+fn is_fragment(frame: &[u8], parsed: &Parsed) -> bool {
+    let header = wire::Ipv4::at(frame, parsed.l3.into());
+    parsed.kind != Kind::Arp && header.is_some_and(|header| Piece::of_ipv4(header).is_part())
 }
 
 /// Every offset is in the frame, and in order.
@@ -84,7 +100,7 @@ fn within(frame: &[u8], parsed: &Parsed) {
     let header = match parsed.kind {
         Kind::Tcp => tcp::LEN,
         Kind::Udp | Kind::IcmpQuery | Kind::IcmpReply | Kind::IcmpError => 8,
-        Kind::OtherIp | Kind::Arp => 0,
+        Kind::OtherIp | Kind::Arp | Kind::Ndp | Kind::Fragment => 0,
     };
     assert!(payload - l4 >= header, "{parsed:?}");
     if parsed.kind == Kind::IcmpError {
@@ -102,6 +118,7 @@ fn same_as_decoded(frame: &[u8], parsed: &Parsed) {
         Net::Arp(arp) => {
             assert_eq!((arp.sender_ip, arp.target_ip), (parsed.key.src, parsed.key.dst));
         }
+        Net::Ipv6(_) => panic!("not told to be IPv6: {decoded}"),
         Net::Ipv4(ip) => {
             assert!(ip.checksum_ok, "{decoded}");
             assert_eq!((ip.ttl, ip.tos, ip.df), (parsed.ttl, parsed.tos, parsed.dont_fragment));

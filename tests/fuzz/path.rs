@@ -178,6 +178,7 @@ impl Life {
                 (ip.ident, right, quoted.map(|quoted| quoted.l4_checksum_ok))
             }
             Net::Arp(_) => (0, true, None),
+            Net::Ipv6(_) => panic!("IPv6 out of IPv4"),
         });
         match ident {
             Ok((ident, true, Some(l4_right))) => _ = self.quoting.insert(ident, l4_right),

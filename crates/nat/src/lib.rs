@@ -4,6 +4,8 @@
 //! each packet. `toa` shows the real server its client, `icmp` carries errors back through the
 //! translation, `reuse` says when a LIP's port may serve the same real server again.
 //!
+//! `nat64` translates between the families.
+//!
 //! Checksums are only ever changed by the difference (RFC 1624), so that a wrong one stays wrong.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -15,6 +17,7 @@ pub mod fullnat;
 pub mod gateway;
 pub mod icmp;
 pub mod mapping;
+pub mod nat64;
 mod options;
 pub mod reuse;
 pub mod rewrite;

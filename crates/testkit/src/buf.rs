@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use types::Packet;
-use wire::Parsed;
+use wire::{ParseError, Parsed, Parsed6};
 
 /// Bytes before a new frame, as an mbuf has them.
 const HEADROOM: usize = 128;
@@ -66,12 +66,22 @@ impl Buf {
     /// Panics if it is neither TCP nor UDP.
     #[must_use]
     pub fn with_unfinished_checksum(mut self) -> Self {
-        let parsed = self.clone().parsed();
-        let length = parsed.ip_end() - usize::from(parsed.l4);
-        let key = parsed.key;
-        let sum = wire::checksum::pseudo_header(key.src, key.dst, key.proto, length as u16);
-        let field = usize::from(parsed.l4)
-            + match parsed.kind {
+        let is_v6 = self.frame().get(12..14) == Some(&[0x86, 0xdd]);
+        let (kind, l4, sum) = if is_v6 {
+            let parsed = self.clone().parsed6();
+            let length = parsed.ip_end() - usize::from(parsed.l4);
+            let key = parsed.key;
+            let sum = wire::checksum::pseudo_header_v6(key.src, key.dst, key.proto, length as u32);
+            (parsed.kind, parsed.l4, sum)
+        } else {
+            let parsed = self.clone().parsed();
+            let length = parsed.ip_end() - usize::from(parsed.l4);
+            let key = parsed.key;
+            let sum = wire::checksum::pseudo_header(key.src, key.dst, key.proto, length as u16);
+            (parsed.kind, parsed.l4, sum)
+        };
+        let field = usize::from(l4)
+            + match kind {
                 wire::Kind::Tcp => 16,
                 wire::Kind::Udp => 6,
                 other => panic!("{other:?} has no checksum to be left"),
@@ -108,12 +118,49 @@ impl Buf {
 
     /// What `wire::parse` says of the frame, pulling as the path does. Panics if it is refused.
     pub fn parsed(&mut self) -> Parsed {
+        self.pulling(wire::parse).unwrap_or_else(|error| panic!("{error:?}: {self:?}"))
+    }
+
+    /// What `wire::parse6` says of the frame, pulling as the path does. Panics if it is refused.
+    pub fn parsed6(&mut self) -> Parsed6 {
+        self.pulling(wire::parse6).unwrap_or_else(|error| panic!("{error:?}: {self:?}"))
+    }
+
+    /// The same of a fragment. Panics if it is none.
+    pub fn parsed_fragment(&mut self) -> Parsed {
         let mut parsed = Parsed::default();
+        match self.pulling_into(wire::parse, &mut parsed) {
+            Err(ParseError::Fragment) => parsed,
+            other => panic!("no fragment but {other:?}: {self:?}"),
+        }
+    }
+
+    /// The same of an IPv6 fragment. Panics if it is none.
+    pub fn parsed_fragment6(&mut self) -> Parsed6 {
+        let mut parsed = Parsed6::default();
+        match self.pulling_into(wire::parse6, &mut parsed) {
+            Err(ParseError::Fragment) => parsed,
+            other => panic!("no fragment but {other:?}: {self:?}"),
+        }
+    }
+
+    fn pulling<T: Default>(
+        &mut self,
+        parse: impl Fn(&[u8], usize, &mut T) -> Result<(), ParseError>,
+    ) -> Result<T, ParseError> {
+        let mut parsed = T::default();
+        self.pulling_into(parse, &mut parsed).map(|()| parsed)
+    }
+
+    fn pulling_into<T>(
+        &mut self,
+        parse: impl Fn(&[u8], usize, &mut T) -> Result<(), ParseError>,
+        parsed: &mut T,
+    ) -> Result<(), ParseError> {
         loop {
-            match wire::parse(self.bytes(), self.total_len(), &mut parsed) {
-                Ok(()) => return parsed,
-                Err(wire::ParseError::Pull(len)) => assert!(self.pull(len.into()), "pull {len}"),
-                Err(wire::ParseError::Drop(verdict)) => panic!("{verdict}: {self:?}"),
+            match parse(self.bytes(), self.total_len(), parsed) {
+                Err(ParseError::Pull(len)) => assert!(self.pull(len.into()), "pull {len}"),
+                other => return other,
             }
         }
     }

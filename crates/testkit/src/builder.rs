@@ -6,6 +6,9 @@ use wire::{icmpv4, tcp, tcp_options};
 use crate::{ToIp, ToMac};
 
 mod assemble;
+mod ipv6;
+
+use ipv6::Ip6;
 
 /// Begins a frame; see [`PacketBuilder`].
 pub fn pkt() -> PacketBuilder {
@@ -22,6 +25,7 @@ pub struct PacketBuilder {
     vlan: Option<u16>,
     ether_type: Option<u16>,
     ip: Ip,
+    ip6: Option<Ip6>,
     l4: L4,
     payload: Vec<u8>,
     min_len: usize,
@@ -53,6 +57,7 @@ enum L4 {
     Tcp(Tcp),
     Udp(Udp),
     Icmp(Icmp),
+    Icmp6(Icmp),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,6 +112,7 @@ impl Default for PacketBuilder {
                 bad_checksum: false,
                 options: Vec::new(),
             },
+            ip6: None,
             l4: L4::None,
             payload: Vec::new(),
             min_len: 0,
@@ -422,16 +428,16 @@ impl PacketBuilder {
         self
     }
 
-    /// The payload of an ICMP error: the IPv4 packet of another description, all of it.
+    /// The payload of an ICMP error: the IP packet of another description, all of it.
     pub fn quote(self, inner: &PacketBuilder) -> Self {
         let packet = inner.ip_packet();
         self.payload(packet)
     }
 
-    /// The payload of an ICMP error: the IPv4 header of another description and eight bytes.
+    /// The payload of an ICMP error: the IP headers of another description and eight bytes.
     pub fn quote_short(self, inner: &PacketBuilder) -> Self {
         let mut packet = inner.ip_packet();
-        packet.truncate(inner.ip_header_len() + 8);
+        packet.truncate(inner.l3_len() + 8);
         self.payload(packet)
     }
 
@@ -440,7 +446,7 @@ impl PacketBuilder {
         match &mut self.l4 {
             L4::Tcp(tcp) => tcp.bad_checksum = true,
             L4::Udp(udp) => udp.bad_checksum = true,
-            L4::Icmp(icmp) => icmp.bad_checksum = true,
+            L4::Icmp(icmp) | L4::Icmp6(icmp) => icmp.bad_checksum = true,
             other => panic!("{other:?} has no checksum"),
         }
         self

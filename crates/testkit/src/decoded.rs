@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use etherparse::{LinkSlice, NetSlice, SlicedPacket};
-use types::{FlowKey, MacAddr};
+use types::{FlowKey, FlowKey6, MacAddr};
 
+mod ipv6;
 mod read;
+
+pub use ipv6::{Icmp6, Ipv6, Quoted6};
 
 /// A frame, decoded. Numbers are in host order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum Net {
     Arp(Arp),
     /// IPv4.
     Ipv4(Ipv4),
+    /// IPv6.
+    Ipv6(Ipv6),
 }
 
 /// An ARP packet.
@@ -74,7 +79,7 @@ pub struct Ipv4 {
     pub payload: Vec<u8>,
 }
 
-/// What IPv4 carries.
+/// What IP carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum L4 {
     /// TCP.
@@ -83,6 +88,8 @@ pub enum L4 {
     Udp(Udp),
     /// ICMP.
     Icmp(Icmp),
+    /// ICMPv6.
+    Icmp6(Icmp6),
     /// Anything else, and fragments.
     Other,
 }
@@ -187,7 +194,7 @@ impl Decoded {
     /// Decodes a frame; checksums may be wrong, lengths not.
     ///
     /// # Errors
-    /// What etherparse says, or that it is neither ARP nor IPv4.
+    /// What etherparse says, or that it is neither ARP nor IP.
     pub fn of(frame: &[u8]) -> Result<Self, String> {
         let sliced = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
         let Some(LinkSlice::Ethernet2(link)) = &sliced.link else {
@@ -201,7 +208,8 @@ impl Decoded {
             Some(NetSlice::Ipv4(ip)) => {
                 Net::Ipv4(read::ipv4(&ip.header(), ip.payload().payload, sliced.transport.as_ref()))
             }
-            _ => return Err("neither ARP nor IPv4".to_owned()),
+            Some(NetSlice::Ipv6(ip)) => Net::Ipv6(ipv6::read(ip, sliced.transport.as_ref())),
+            _ => return Err("neither ARP nor IP".to_owned()),
         };
         Ok(Self {
             eth_src: MacAddr(link.source()),
@@ -221,11 +229,12 @@ impl Decoded {
         }
     }
 
-    /// True if the IPv4 checksum and the one above it are right or, of UDP, left out.
+    /// True if the IPv4 checksum and the one above IP are right or, of UDP over IPv4, left out.
     pub fn checksums_ok(&self) -> bool {
         match &self.net {
             Net::Arp(_) => true,
-            Net::Ipv4(ip) => ip.checksum_ok && ip.l4_checksum_ok(),
+            Net::Ipv4(ip) => ip.checksum_ok && l4_checksum_ok(&ip.l4),
+            Net::Ipv6(ip) => l4_checksum_ok(&ip.l4),
         }
     }
 
@@ -234,7 +243,7 @@ impl Decoded {
     pub fn arp(&self) -> &Arp {
         match &self.net {
             Net::Arp(arp) => arp,
-            Net::Ipv4(_) => panic!("no ARP: {self}"),
+            _ => panic!("no ARP: {self}"),
         }
     }
 
@@ -243,14 +252,57 @@ impl Decoded {
     pub fn ipv4(&self) -> &Ipv4 {
         match &self.net {
             Net::Ipv4(ip) => ip,
-            Net::Arp(_) => panic!("no IPv4: {self}"),
+            _ => panic!("no IPv4: {self}"),
         }
+    }
+
+    /// The IPv6 packet. Panics if it is none.
+    #[track_caller]
+    pub fn ipv6(&self) -> &Ipv6 {
+        match &self.net {
+            Net::Ipv6(ip) => ip,
+            _ => panic!("no IPv6: {self}"),
+        }
+    }
+
+    /// The header above IP. Panics if it is ARP.
+    #[track_caller]
+    pub fn l4(&self) -> &L4 {
+        match &self.net {
+            Net::Ipv4(ip) => &ip.l4,
+            Net::Ipv6(ip) => &ip.l4,
+            Net::Arp(_) => panic!("no IP: {self}"),
+        }
+    }
+
+    /// The ICMPv6 header. Panics if there is none.
+    #[track_caller]
+    pub fn icmp6(&self) -> &Icmp6 {
+        match self.l4() {
+            L4::Icmp6(icmp) => icmp,
+            _ => panic!("no ICMPv6: {self}"),
+        }
+    }
+
+    /// The packet that an ICMPv6 error quotes. Panics if there is none.
+    #[track_caller]
+    pub fn quoted6(&self) -> &Quoted6 {
+        match &self.icmp6().quoted {
+            Some(quoted) => quoted,
+            None => panic!("nothing quoted: {self}"),
+        }
+    }
+
+    /// The packet's own tuple, zone 0. Panics if it is no IPv6.
+    #[track_caller]
+    pub fn key6(&self) -> FlowKey6 {
+        self.ipv6().key()
     }
 
     /// The TCP header. Panics if there is none.
     #[track_caller]
     pub fn tcp(&self) -> &Tcp {
-        match &self.ipv4().l4 {
+        match self.l4() {
             L4::Tcp(tcp) => tcp,
             _ => panic!("no TCP: {self}"),
         }
@@ -259,7 +311,7 @@ impl Decoded {
     /// The UDP header. Panics if there is none.
     #[track_caller]
     pub fn udp(&self) -> &Udp {
-        match &self.ipv4().l4 {
+        match self.l4() {
             L4::Udp(udp) => udp,
             _ => panic!("no UDP: {self}"),
         }
@@ -268,7 +320,7 @@ impl Decoded {
     /// The ICMP header. Panics if there is none.
     #[track_caller]
     pub fn icmp(&self) -> &Icmp {
-        match &self.ipv4().l4 {
+        match self.l4() {
             L4::Icmp(icmp) => icmp,
             _ => panic!("no ICMP: {self}"),
         }
@@ -283,10 +335,14 @@ impl Decoded {
         }
     }
 
-    /// What the innermost header carries. Panics if it is no IPv4.
+    /// What the innermost header carries. Panics if it is ARP.
     #[track_caller]
     pub fn payload(&self) -> &[u8] {
-        &self.ipv4().payload
+        match &self.net {
+            Net::Ipv4(ip) => &ip.payload,
+            Net::Ipv6(ip) => &ip.payload,
+            Net::Arp(_) => panic!("no IP: {self}"),
+        }
     }
 
     /// The packet's own tuple, zone 0. Panics if it is no IPv4.
@@ -303,26 +359,31 @@ impl Ipv4 {
             L4::Tcp(tcp) => (tcp.sport, tcp.dport),
             L4::Udp(udp) => (udp.sport, udp.dport),
             L4::Icmp(icmp) if matches!(icmp.icmp_type, 0 | 8) => (icmp.ident(), icmp.ident()),
-            L4::Icmp(_) | L4::Other => (0, 0),
+            L4::Icmp(_) | L4::Icmp6(_) | L4::Other => (0, 0),
         };
         FlowKey { src: self.src, dst: self.dst, sport, dport, zone: 0, proto: self.protocol }
     }
 
     /// True if the checksum above IPv4 is right, left out or unknown.
     pub fn l4_checksum_ok(&self) -> bool {
-        match &self.l4 {
-            L4::Tcp(tcp) => tcp.checksum_ok,
-            L4::Udp(udp) => udp.checksum_ok,
-            L4::Icmp(icmp) => icmp.checksum_ok,
-            L4::Other => true,
-        }
+        l4_checksum_ok(&self.l4)
+    }
+}
+
+fn l4_checksum_ok(l4: &L4) -> bool {
+    match l4 {
+        L4::Tcp(tcp) => tcp.checksum_ok,
+        L4::Udp(udp) => udp.checksum_ok,
+        L4::Icmp(icmp) => icmp.checksum_ok,
+        L4::Icmp6(icmp) => icmp.checksum_ok,
+        L4::Other => true,
     }
 }
 
 /// As tcpdump would: one line, for assertions and failures.
 impl fmt::Display for Decoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = match &self.net {
+        let (l4, payload) = match &self.net {
             Net::Arp(arp) => {
                 let (sender, target) =
                     (Ipv4Addr::from(arp.sender_ip), Ipv4Addr::from(arp.target_ip));
@@ -331,10 +392,16 @@ impl fmt::Display for Decoded {
                     _ => write!(f, "arp {sender} is-at {}", arp.sender_mac),
                 };
             }
-            Net::Ipv4(ip) => ip,
+            Net::Ipv4(ip) => {
+                write!(f, "{}", ip.key())?;
+                (&ip.l4, &ip.payload)
+            }
+            Net::Ipv6(ip) => {
+                write!(f, "{}", ip.key())?;
+                (&ip.l4, &ip.payload)
+            }
         };
-        write!(f, "{}", ip.key())?;
-        match &ip.l4 {
+        match l4 {
             L4::Tcp(tcp) => {
                 let letters = "FSRP.UEW".chars().enumerate();
                 let flags: String = letters
@@ -352,8 +419,14 @@ impl fmt::Display for Decoded {
                     write!(f, " about {}", quoted.key)?;
                 }
             }
+            L4::Icmp6(icmp) => {
+                write!(f, " type {} code {}", icmp.icmp_type, icmp.code)?;
+                if let Some(quoted) = &icmp.quoted {
+                    write!(f, " about {}", quoted.key)?;
+                }
+            }
             L4::Udp(_) | L4::Other => {}
         }
-        write!(f, " len {}", ip.payload.len())
+        write!(f, " len {}", payload.len())
     }
 }

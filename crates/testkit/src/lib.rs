@@ -21,7 +21,7 @@ mod ledger;
 mod pcap;
 mod port;
 
-pub use address::{ToIp, ToMac, ip, key, mac};
+pub use address::{ToIp, ToIp6, ToMac, ip, ip6, key, key6, mac};
 pub use buf::Buf;
 pub use builder::{PacketBuilder, pkt};
 pub use clock::FakeClock;

@@ -154,7 +154,7 @@ fn expected_kind(l4: &L4) -> Kind {
         L4::Icmp(icmp) if icmp.icmp_type == 8 => Kind::IcmpQuery,
         L4::Icmp(icmp) if icmp.icmp_type == 0 => Kind::IcmpReply,
         L4::Icmp(_) => Kind::IcmpError,
-        L4::Other => Kind::OtherIp,
+        L4::Icmp6(_) | L4::Other => Kind::OtherIp,
     }
 }
 

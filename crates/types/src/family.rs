@@ -50,7 +50,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn prefix(self, len: u8) -> Self {
-        let host_bits = u32::from(Self::BITS).saturating_sub(len.into());
+        let host_bits = Self::BITS.saturating_sub(len.into());
         self & Self::MAX.checked_shl(host_bits).unwrap_or(0)
     }
 
@@ -79,7 +79,7 @@ impl Address for u128 {
 
     #[inline(always)]
     fn prefix(self, len: u8) -> Self {
-        let host_bits = u32::from(Self::BITS).saturating_sub(len.into());
+        let host_bits = Self::BITS.saturating_sub(len.into());
         self & Self::MAX.checked_shl(host_bits).unwrap_or(0)
     }
 

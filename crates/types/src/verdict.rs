@@ -53,18 +53,26 @@ verdicts! {
     BadArp = "drop.bad-arp",
     /// Sent to another station's Ethernet address.
     OtherStation = "drop.other-station",
-    /// IPv4 header with a wrong version, header length or total length.
+    /// IP header with a wrong version, header length or total length.
     BadIpHeader = "drop.bad-ip-header",
     /// IPv4 header with a wrong checksum.
     BadIpChecksum = "drop.bad-ip-checksum",
-    /// IPv4 source that no host may have: multicast, broadcast, loopback, 0.0.0.0 or our own address.
+    /// IP source that no host may have: multicast, broadcast, loopback, unspecified or our own address.
     BadSource = "drop.bad-source",
-    /// Source-routed packet (RFC 7126 advises to drop them).
+    /// Source-routed packet (RFC 7126 advises to drop them), or a routing header with segments left (RFC 5095).
     SourceRouted = "drop.source-routed",
+    /// IPv6 extension headers or options that overrun, are too many, or stand where they may not.
+    BadExtension = "drop.bad-extension",
     /// TCP, UDP or ICMP header that does not fit its packet or contradicts itself.
     BadTransport = "drop.bad-transport",
+    /// IPv6 datagram without UDP checksum (RFC 8200 section 8.1).
+    NoChecksum = "drop.no-checksum",
+    /// Neighbour discovery from another link, or whose fields contradict each other (RFC 4861).
+    BadNdp = "drop.bad-ndp",
     /// IPv4 fragment.
     Fragment = "drop.fragment",
+    /// Fragment that overlaps others, is longer than any packet, or parts the transport header (RFC 1858).
+    BadFragment = "drop.bad-fragment",
     /// IP protocol that no address of ours speaks.
     UnknownProtocol = "drop.unknown-protocol",
 
@@ -96,6 +104,8 @@ verdicts! {
     /// ICMP error of a type that does not pass, or with a broken inner packet or checksum.
     BadIcmp = "drop.bad-icmp",
 
+    /// What has no translation to the other family: another protocol than TCP, UDP and ICMP, a type of ICMP, fragments of it (RFC 7915).
+    Untranslatable = "drop.untranslatable",
     /// To a WAN IP, but no mapping has this port.
     NoMapping = "drop.no-mapping",
     /// To a mapping, from a remote that the rule's filtering keeps out.

@@ -70,6 +70,22 @@ pub const fn pseudo_header(source: u32, destination: u32, protocol: u8, len: u16
     fold(addresses.wrapping_add(protocol as u64).wrapping_add(len as u64))
 }
 
+/// The sum of the IPv6 pseudo header (RFC 8200 §8.1); `len` is that of the upper-layer header and data,
+/// `next_header` the upper layer's own number, whatever extension headers stand before it.
+#[inline]
+pub const fn pseudo_header_v6(source: u128, destination: u128, next_header: u8, len: u32) -> u16 {
+    let addresses = add(sum_u128(source), sum_u128(destination));
+    add(addresses, fold((next_header as u64).wrapping_add(len as u64)))
+}
+
+/// The sum of 128 bits at an even offset.
+#[inline(always)]
+pub const fn sum_u128(value: u128) -> u16 {
+    let halves = (value as u64 as u128).wrapping_add(value >> 64);
+    let (low, carry) = (halves as u64, (halves >> 64) as u64);
+    fold((low & 0xffff_ffff).wrapping_add(low >> 32).wrapping_add(carry))
+}
+
 /// The checksum of a UDP datagram as it is sent: 0xffff where it is 0, which would say none (RFC 768).
 #[inline(always)]
 pub const fn udp_never_zero(checksum: u16) -> u16 {
@@ -86,6 +102,12 @@ pub const fn delta_u16(old: u16, new: u16) -> u16 {
 #[inline(always)]
 pub const fn delta_u32(old: u32, new: u32) -> u16 {
     fold((!old as u64).wrapping_add(new as u64))
+}
+
+/// The delta of 128 bits at an even offset.
+#[inline(always)]
+pub const fn delta_u128(old: u128, new: u128) -> u16 {
+    add(!sum_u128(old), sum_u128(new))
 }
 
 /// The delta of bytes that replace as many others at `offset` of what is summed, be it even or odd.
@@ -179,6 +201,19 @@ mod tests {
             bytes.extend([0, protocol]);
             bytes.extend(len.to_be_bytes());
             prop_assert_eq!(pseudo_header(src, dst, protocol, len), naive(&bytes));
+        }
+
+        #[test]
+        fn the_ipv6_pseudo_header_is_the_sum_of_its_bytes(
+            src: u128, dst: u128, next_header: u8, len: u32,
+        ) {
+            let mut bytes = [&src.to_be_bytes()[..], &dst.to_be_bytes()].concat();
+            bytes.extend(len.to_be_bytes());
+            bytes.extend([0, 0, 0, next_header]);
+            prop_assert_eq!(pseudo_header_v6(src, dst, next_header, len), naive(&bytes));
+            prop_assert_eq!(sum_u128(src), naive(&src.to_be_bytes()));
+            let both = add(sum_u128(src), delta_u128(src, dst));
+            prop_assert_eq!(both % 0xffff, sum_u128(dst) % 0xffff);
         }
 
         #[test]

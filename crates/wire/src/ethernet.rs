@@ -6,6 +6,8 @@ use types::MacAddr;
 pub const IPV4: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
 /// EtherType of an IEEE 802.1Q tag.
 pub const VLAN: u16 = 0x8100;
 /// Length of an IEEE 802.1Q tag in bytes.

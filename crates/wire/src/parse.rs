@@ -1,18 +1,24 @@
 //! The parser of the packet path: one pass over the headers of a frame, to its key and offsets.
+//!
+//! Each family has a file of its own; the transport headers are the same for both.
 
 use types::{Address, FlowKey, Verdict};
 
 use crate::ethernet::{self, Ethernet};
-use crate::icmpv4::{self, Icmpv4};
-use crate::ipv4::{self, Ipv4};
-use crate::{Arp, Tcp, Udp, arp, checksum, chunk_at, tcp, udp};
+use crate::extension::Piece;
+use crate::{Tcp, Udp, chunk_at, tcp, udp};
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+mod v4;
+mod v6;
 
-/// Version 4 and a header of five words: no options.
-const PLAIN_IPV4: u8 = 0x45;
+pub use v4::verify_icmp;
+pub use v6::{parse6, verify_icmp6};
+
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+
+/// Bytes of an IP packet behind its header, at most.
+const REST_MAX: usize = 65_535;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -33,6 +39,11 @@ pub enum Kind {
     IcmpReply,
     /// An ICMP error; [`Parsed::inner`] tells what it is about.
     IcmpError,
+    /// A message of IPv6's neighbour discovery: see [`crate::ndp`].
+    Ndp,
+    /// A fragment but the first of TCP, UDP or ICMP. Ports and ICMP type are the first one's, and 0 as
+    /// long as nobody has remembered them.
+    Fragment,
 }
 
 /// Where everything is in a frame, and which flow it is of.
@@ -46,17 +57,17 @@ pub struct Parsed<A = u32> {
     pub key: FlowKey<A>,
     /// ICMP errors only: the flow that would carry a reply to the quoted packet, as it arrives here.
     pub inner: FlowKey<A>,
-    /// The IPv4 header, or the ARP packet.
+    /// The IP header, or the ARP packet.
     pub l3: u16,
-    /// The header above IPv4.
+    /// The header above IP, behind options and extension headers.
     pub l4: u16,
     /// What follows the TCP, UDP or first eight bytes of the ICMP header; otherwise as `l4`.
     pub payload: u16,
-    /// Length of the IPv4 packet as its header says; the frame may be longer by Ethernet's padding.
+    /// Length of the IP packet, header included, as it says; the frame may be longer by Ethernet's padding.
     pub ip_total_len: u16,
-    /// ICMP errors only: the quoted IPv4 header.
+    /// ICMP errors only: the quoted IP header.
     pub inner_l3: u16,
-    /// ICMP errors only: what follows the quoted IPv4 header; at least eight bytes are there.
+    /// ICMP errors only: the quoted transport header; at least eight bytes are there.
     pub inner_l4: u16,
     /// VLAN identifier of the frame's tag, 0 for none or a mere priority.
     pub vlan: u16,
@@ -64,7 +75,7 @@ pub struct Parsed<A = u32> {
     pub kind: Kind,
     /// TCP only: the flags.
     pub tcp_flags: u8,
-    /// Time to live on arrival.
+    /// Time to live or hop limit on arrival.
     pub ttl: u8,
     /// DSCP and ECN.
     pub tos: u8,
@@ -72,11 +83,14 @@ pub struct Parsed<A = u32> {
     pub icmp_type: u8,
     /// ICMP only: code.
     pub icmp_code: u8,
-    /// The packet must not be fragmented.
+    /// The packet must not be fragmented; of IPv6, always.
     pub dont_fragment: bool,
 }
 
-const _: () = assert!(size_of::<Parsed>() <= 64 && size_of::<Parsed<u128>>() <= 128);
+/// The same of an IPv6 packet.
+pub type Parsed6 = Parsed<u128>;
+
+const _: () = assert!(size_of::<Parsed>() <= 64 && size_of::<Parsed6>() <= 128);
 
 impl<A: Address> Parsed<A> {
     /// The key by which the flow table is asked: an ICMP error goes by the packet that it quotes.
@@ -85,7 +99,7 @@ impl<A: Address> Parsed<A> {
         if self.kind == Kind::IcmpError { self.inner } else { self.key }
     }
 
-    /// Where the IPv4 packet ends, in bytes from the start of the frame.
+    /// Where the IP packet ends, in bytes from the start of the frame.
     #[inline(always)]
     pub fn ip_end(&self) -> usize {
         usize::from(self.l3).wrapping_add(usize::from(self.ip_total_len))
@@ -105,11 +119,16 @@ pub enum ParseError {
     Drop(Verdict),
     /// Headers stand beyond the first segment: parse again with so many bytes of the frame in it.
     Pull(u16),
+    /// It is a fragment. What is known of it is written all the same: of the first one everything, of
+    /// others all but what stands above IP.
+    Fragment,
+    /// It is IPv6, whose parser is [`crate::parse6`]; nothing is written.
+    Ipv6,
 }
 
 /// Bytes up to `needed` are not in the first segment: they are in another one, or nowhere.
 #[cold]
-fn missing(total_len: usize, needed: usize, nowhere: Verdict) -> ParseError {
+pub(crate) fn missing(total_len: usize, needed: usize, nowhere: Verdict) -> ParseError {
     match u16::try_from(needed) {
         Ok(len) if needed <= total_len => ParseError::Pull(len),
         _ => ParseError::Drop(nowhere),
@@ -117,38 +136,25 @@ fn missing(total_len: usize, needed: usize, nowhere: Verdict) -> ParseError {
 }
 
 #[cold]
-fn dropped(verdict: Verdict) -> Result<(), ParseError> {
+pub(crate) fn dropped(verdict: Verdict) -> Result<(), ParseError> {
     Err(ParseError::Drop(verdict))
 }
 
-/// Parses a frame of `total_len` bytes, the first of which are `bytes`.
+/// Parses a frame of `total_len` bytes, the first of which are `bytes`: IPv4 or ARP.
 ///
 /// On success `out` is written whole; on an error it holds anything. Checksums of TCP, UDP and ICMP
 /// are not looked at: a wrong one passes through and stays wrong.
 ///
 /// # Errors
-/// [`ParseError::Pull`] if headers are not in `bytes` but further on in the frame, otherwise the
-/// verdict on what is wrong.
+/// [`ParseError::Pull`] if headers are not in `bytes` but further on in the frame, `Fragment` and `Ipv6`
+/// as they say, otherwise the verdict on what is wrong.
 #[inline(always)]
 pub fn parse(bytes: &[u8], total_len: usize, out: &mut Parsed) -> Result<(), ParseError> {
-    let Some(header) = Ethernet::new_checked(bytes) else {
-        return Err(missing(total_len, ethernet::LEN, Verdict::Malformed));
-    };
-    let mut ether_type = header.ether_type();
-    let mut l3 = ethernet::LEN;
-    let mut vlan = 0;
-    if ether_type == ethernet::VLAN {
-        l3 = const { ethernet::LEN + ethernet::VLAN_LEN };
-        let Some(&[vid_high, vid_low, type_high, type_low]) = chunk_at(bytes, ethernet::LEN) else {
-            return Err(missing(total_len, l3, Verdict::Malformed));
-        };
-        vlan = u16::from_be_bytes([vid_high, vid_low]) & 0x0fff;
-        ether_type = u16::from_be_bytes([type_high, type_low]);
-    }
-    let frame = Frame { bytes, total_len, l3, vlan };
+    let (frame, ether_type) = Frame::of(bytes, total_len)?;
     match ether_type {
         ethernet::IPV4 => frame.ipv4(out),
         ethernet::ARP => frame.arp(out),
+        ethernet::IPV6 => Err(ParseError::Ipv6),
         _ => dropped(Verdict::UnknownEtherType),
     }
 }
@@ -158,93 +164,42 @@ pub fn parse(bytes: &[u8], total_len: usize, out: &mut Parsed) -> Result<(), Par
 /// It is handed on by value, and `out` is written field by field: so the optimizer keeps the one in
 /// registers and stores the other once. Built up in memory and copied, parsing takes twice as long.
 #[derive(Clone, Copy)]
-struct Frame<'a> {
-    bytes: &'a [u8],
-    total_len: usize,
-    l3: usize,
-    vlan: u16,
+pub(crate) struct Frame<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) total_len: usize,
+    pub(crate) l3: usize,
+    pub(crate) vlan: u16,
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// Reads L2; returns the EtherType of what it carries, too.
     #[inline(always)]
-    fn ipv4(self, out: &mut Parsed) -> Result<(), ParseError> {
-        let Some(ip) = Ipv4::at(self.bytes, self.l3) else {
-            let needed = self.l3.wrapping_add(ipv4::LEN);
-            return Err(missing(self.total_len, needed, Verdict::Malformed));
+    pub(crate) fn of(bytes: &'a [u8], total_len: usize) -> Result<(Self, u16), ParseError> {
+        let Some(header) = Ethernet::new_checked(bytes) else {
+            return Err(missing(total_len, ethernet::LEN, Verdict::Malformed));
         };
-        let header_len = if ip.version_ihl() == PLAIN_IPV4 {
-            if checksum::sum_20(ip.as_bytes()) != 0xffff {
-                return dropped(Verdict::BadIpChecksum);
-            }
-            ipv4::LEN
-        } else {
-            self.unusual_header(ip)?
-        };
-        let ip_total_len = usize::from(ip.total_len());
-        let l4 = self.l3.wrapping_add(header_len);
-        // The frame may be longer: Ethernet pads to 60 bytes.
-        if ip_total_len < header_len || ip_total_len > self.total_len.saturating_sub(self.l3) {
-            return dropped(Verdict::BadIpHeader);
+        let mut ether_type = header.ether_type();
+        let mut l3 = ethernet::LEN;
+        let mut vlan = 0;
+        if ether_type == ethernet::VLAN {
+            l3 = const { ethernet::LEN + ethernet::VLAN_LEN };
+            let Some(&[vid_high, vid_low, type_high, type_low]) = chunk_at(bytes, ethernet::LEN)
+            else {
+                return Err(missing(total_len, l3, Verdict::Malformed));
+            };
+            vlan = u16::from_be_bytes([vid_high, vid_low]) & 0x0fff;
+            ether_type = u16::from_be_bytes([type_high, type_low]);
         }
-        let fragment = ip.fragment();
-        if fragment & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) != 0 {
-            return dropped(Verdict::Fragment);
-        }
-        if ipv4::is_bad_source(ip.source()) {
-            return dropped(Verdict::BadSource);
-        }
-        let proto = ip.protocol();
-        out.key.src = ip.source();
-        out.key.dst = ip.destination();
-        out.key.sport = 0;
-        out.key.dport = 0;
-        out.key.zone = 0;
-        out.key.proto = proto;
-        out.inner = FlowKey::default();
-        out.l3 = self.l3 as u16;
-        out.l4 = l4 as u16;
-        out.payload = l4 as u16;
-        out.ip_total_len = ip_total_len as u16;
-        out.inner_l3 = 0;
-        out.inner_l4 = 0;
-        out.vlan = self.vlan;
-        out.kind = Kind::OtherIp;
-        out.tcp_flags = 0;
-        out.ttl = ip.ttl();
-        out.tos = ip.tos();
-        out.icmp_type = 0;
-        out.icmp_code = 0;
-        out.dont_fragment = fragment & ipv4::DONT_FRAGMENT != 0;
-        let payload_len = ip_total_len.wrapping_sub(header_len);
-        match proto {
-            TCP => self.tcp(l4, payload_len, out),
-            UDP => self.udp(l4, payload_len, out),
-            ICMP => self.icmp(l4, payload_len, out),
-            _ => Ok(()),
-        }
-    }
-
-    /// A header that is not 20 bytes of version 4: with options, or broken. Returns its length.
-    #[cold]
-    #[inline(never)]
-    fn unusual_header(self, ip: Ipv4<&[u8; ipv4::LEN]>) -> Result<usize, ParseError> {
-        let header_len = ip.header_len();
-        if ip.version_ihl() >> 4 != 4 || header_len < ipv4::LEN {
-            return Err(ParseError::Drop(Verdict::BadIpHeader));
-        }
-        let end = self.l3.wrapping_add(header_len);
-        let Some(header) = self.bytes.get(self.l3..end) else {
-            return Err(missing(self.total_len, end, Verdict::BadIpHeader));
-        };
-        if checksum::sum(header) != 0xffff {
-            return Err(ParseError::Drop(Verdict::BadIpChecksum));
-        }
-        check_options(header.get(ipv4::LEN..).unwrap_or(&[])).map_err(ParseError::Drop)?;
-        Ok(header_len)
+        Ok((Self { bytes, total_len, l3, vlan }, ether_type))
     }
 
     #[inline(always)]
-    fn tcp(self, l4: usize, payload_len: usize, out: &mut Parsed) -> Result<(), ParseError> {
+    pub(crate) fn tcp<A: Address>(
+        self,
+        l4: usize,
+        payload_len: usize,
+        out: &mut Parsed<A>,
+    ) -> Result<(), ParseError> {
         let Some(header) = Tcp::at(self.bytes, l4) else {
             return Err(self.transport_missing(l4, payload_len, tcp::LEN));
         };
@@ -271,15 +226,22 @@ impl Frame<'_> {
         Ok(())
     }
 
+    /// `rest_len` is how much of the datagram may be in other fragments.
     #[inline(always)]
-    fn udp(self, l4: usize, payload_len: usize, out: &mut Parsed) -> Result<(), ParseError> {
+    pub(crate) fn udp<A: Address>(
+        self,
+        l4: usize,
+        payload_len: usize,
+        rest_len: usize,
+        out: &mut Parsed<A>,
+    ) -> Result<(), ParseError> {
         let Some(header) = Udp::at(self.bytes, l4) else {
             return Err(self.transport_missing(l4, payload_len, udp::LEN));
         };
         let len = usize::from(header.datagram_len());
         let (sport, dport) = (header.sport(), header.dport());
         // A datagram may be shorter than its packet: UDP options live there (RFC 9868 §8).
-        if len < udp::LEN || len > payload_len || sport == 0 || dport == 0 {
+        if len < udp::LEN || len > payload_len.wrapping_add(rest_len) || sport == 0 || dport == 0 {
             return dropped(Verdict::BadTransport);
         }
         out.kind = Kind::Udp;
@@ -289,166 +251,42 @@ impl Frame<'_> {
         Ok(())
     }
 
-    #[cold]
-    #[inline(never)]
-    fn icmp(self, l4: usize, payload_len: usize, out: &mut Parsed) -> Result<(), ParseError> {
-        let Some(header) = Icmpv4::at(self.bytes, l4) else {
-            return Err(self.transport_missing(l4, payload_len, icmpv4::LEN));
-        };
-        if payload_len < icmpv4::LEN {
-            return dropped(Verdict::BadTransport);
-        }
-        out.icmp_type = header.icmp_type();
-        out.icmp_code = header.code();
-        out.payload = l4.wrapping_add(icmpv4::LEN) as u16;
-        match out.icmp_type {
-            icmpv4::ECHO_REQUEST | icmpv4::ECHO_REPLY => {
-                out.key.sport = header.ident();
-                out.key.dport = header.ident();
-                out.kind = if out.icmp_type == icmpv4::ECHO_REQUEST {
-                    Kind::IcmpQuery
-                } else {
-                    Kind::IcmpReply
-                };
-            }
-            // RFC 6633 §3 and RFC 1812 §5.2.7.2: the one is obsolete, the other not for others.
-            icmpv4::SOURCE_QUENCH | icmpv4::REDIRECT => return dropped(Verdict::BadIcmp),
-            icmp_type if icmpv4::is_error(icmp_type) => {
-                out.kind = Kind::IcmpError;
-                self.quoted(out)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The packet that an ICMP error quotes: at least its header and eight bytes (RFC 792).
-    fn quoted(self, out: &mut Parsed) -> Result<(), ParseError> {
-        const BROKEN: ParseError = ParseError::Drop(Verdict::BadIcmp);
-        let inner_l3 = usize::from(out.payload);
-        let end = out.ip_end();
-        let need = |needed: usize| if needed <= end { Ok(needed) } else { Err(BROKEN) };
-
-        let needed = need(inner_l3.wrapping_add(ipv4::LEN))?;
-        let ip = Ipv4::at(self.bytes, inner_l3)
-            .ok_or_else(|| missing(self.total_len, needed, Verdict::BadIcmp))?;
-        let header_len = ip.header_len();
-        if ip.version_ihl() >> 4 != 4
-            || header_len < ipv4::LEN
-            || ip.fragment() & ipv4::FRAGMENT_OFFSET != 0
-        {
-            return Err(BROKEN);
-        }
-        let inner_l4 = inner_l3.wrapping_add(header_len);
-        let needed = need(inner_l4.wrapping_add(8))?;
-        let start = chunk_at::<8>(self.bytes, inner_l4)
-            .ok_or_else(|| missing(self.total_len, needed, Verdict::BadIcmp))?;
-        let (sport, dport) = match ip.protocol() {
-            TCP | UDP => {
-                let &[a, b, c, d, ..] = start;
-                (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-            }
-            ICMP => {
-                let &[icmp_type, _, _, _, a, b, ..] = start;
-                // RFC 1122 §3.2.2: there is no error about an error.
-                if !matches!(icmp_type, icmpv4::ECHO_REQUEST | icmpv4::ECHO_REPLY) {
-                    return Err(BROKEN);
-                }
-                (u16::from_be_bytes([a, b]), u16::from_be_bytes([a, b]))
-            }
-            _ => (0, 0),
-        };
-        let quoted = FlowKey {
-            src: ip.source(),
-            dst: ip.destination(),
-            sport,
-            dport,
-            zone: 0,
-            proto: ip.protocol(),
-        };
-        out.inner = quoted.reversed();
-        out.inner_l3 = inner_l3 as u16;
-        out.inner_l4 = inner_l4 as u16;
-        Ok(())
-    }
-
     /// A transport header of `len` bytes that is not in the first segment.
     #[cold]
-    fn transport_missing(self, l4: usize, payload_len: usize, len: usize) -> ParseError {
+    pub(crate) fn transport_missing(self, l4: usize, payload_len: usize, len: usize) -> ParseError {
         if payload_len < len {
             return ParseError::Drop(Verdict::BadTransport);
         }
         missing(self.total_len, l4.wrapping_add(len), Verdict::BadTransport)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn arp(self, out: &mut Parsed) -> Result<(), ParseError> {
-        let Some(header) = Arp::at(self.bytes, self.l3) else {
-            let needed = self.l3.wrapping_add(arp::LEN);
-            return Err(missing(self.total_len, needed, Verdict::Malformed));
-        };
-        let sender_mac = header.sender_mac();
-        // RFC 1812 §3.3.2: nobody's address is a group's. A probe's sender has none yet (RFC 5227).
-        if header.as_bytes().first_chunk() != Some(&arp::ETHERNET_IPV4)
-            || !matches!(header.operation(), arp::REQUEST | arp::REPLY)
-            || sender_mac.is_multicast()
-            || sender_mac.is_zero()
-            || header.sender_ip() != 0 && ipv4::is_bad_source(header.sender_ip())
-        {
-            return dropped(Verdict::BadArp);
+    /// What a fragment may be at all: RFC 791 §3.2 and RFC 8200 §4.5 on lengths, RFC 1858 §3 on first
+    /// ones whose TCP flags come with another.
+    fn check_piece(self, piece: Piece, proto: u8, len: usize) -> Result<(), ParseError> {
+        const TINY: u16 = 8;
+        let whole_units = !piece.more || len.is_multiple_of(8);
+        let fits = usize::from(piece.offset).wrapping_add(len) <= REST_MAX;
+        if len == 0 || !whole_units || !fits || proto == TCP && piece.offset == TINY {
+            return dropped(Verdict::BadFragment);
         }
-        *out = Parsed {
-            key: FlowKey { src: header.sender_ip(), dst: header.target_ip(), ..FlowKey::default() },
-            l3: self.l3 as u16,
-            l4: self.l3 as u16,
-            payload: self.l3 as u16,
-            vlan: self.vlan,
-            kind: Kind::Arp,
-            ..Parsed::default()
-        };
         Ok(())
     }
-}
 
-/// Refuses IPv4 options that are malformed or ask for source routing (RFC 7126 §4.3, §4.4).
-fn check_options(mut options: &[u8]) -> Result<(), Verdict> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-
-    // Each turn takes a byte or more of at most 40.
-    while let Some((&kind, rest)) = options.split_first() {
-        options = match kind {
-            END => return Ok(()),
-            NOP => rest,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Verdict::SourceRouted),
-            _ => rest
-                .first()
-                .filter(|&&len| len >= 2)
-                .and_then(|&len| options.get(usize::from(len)..))
-                .ok_or(Verdict::BadIpHeader)?,
-        };
+    /// What a first fragment is, after its transport header was read: one that has not got all of it is
+    /// made to be read by nobody (RFC 1858 §3, RFC 7112 §5), and an ICMP error in pieces quotes more than
+    /// it may.
+    fn read_of_first<A>(
+        self,
+        read: Result<(), ParseError>,
+        out: &Parsed<A>,
+    ) -> Result<(), ParseError> {
+        match read {
+            Err(ParseError::Drop(Verdict::BadTransport)) => dropped(Verdict::BadFragment),
+            Ok(()) if matches!(out.kind, Kind::IcmpError | Kind::Ndp) => {
+                dropped(Verdict::BadFragment)
+            }
+            Ok(()) => Err(ParseError::Fragment),
+            error => error,
+        }
     }
-    Ok(())
-}
-
-/// Checks the checksum of a parsed ICMP message, all of it, and that of a quoted IPv4 header
-/// (RFC 5508 REQ-3).
-///
-/// # Errors
-/// [`ParseError::Pull`] if the message is not wholly in `bytes`, the verdict `BadIcmp` if the
-/// checksum is wrong.
-pub fn verify_icmp(bytes: &[u8], parsed: &Parsed) -> Result<(), ParseError> {
-    let end = parsed.ip_end();
-    let Some(message) = bytes.get(usize::from(parsed.l4)..end) else {
-        return Err(missing(end, end, Verdict::BadIcmp));
-    };
-    // The quoted packet's own checksum stays unseen: it may be cut off (RFC 5508 REQ-3 c).
-    let quoted = usize::from(parsed.inner_l3)..usize::from(parsed.inner_l4);
-    let quoted = bytes.get(quoted).unwrap_or(&[]);
-    let is_right =
-        checksum::sum(message) == 0xffff && (quoted.is_empty() || checksum::sum(quoted) == 0xffff);
-    if is_right { Ok(()) } else { dropped(Verdict::BadIcmp) }
 }

@@ -6,14 +6,20 @@
 mod arp;
 mod echo;
 mod error;
+mod error6;
+mod ndp;
 mod reset;
 
-use types::{MacAddr, Packet};
+use types::{Address, MacAddr, Packet};
 
 pub use arp::{ARP_MAX_LEN, arp_announcement, arp_reply, arp_request};
-pub use echo::echo_reply;
+pub use echo::{echo_reply, echo_reply6};
 pub use error::{ErrorMessage, QUOTE_MAX, icmp_error, may_answer_with_error};
-pub use reset::{RESET_MAX_LEN, Reset, reset_reply, write_reset};
+pub use error6::{QUOTE6_MAX, icmp6_error, may_answer_with_error6};
+pub use ndp::neighbour_advertisement;
+pub use reset::{
+    RESET_MAX_LEN, RESET6_MAX_LEN, Reset, reset_reply, reset_reply6, write_reset, write_reset6,
+};
 
 use crate::{Ethernet, Parsed, ethernet};
 
@@ -29,9 +35,9 @@ fn answer_stations(bytes: &[u8]) -> Option<(MacAddr, MacAddr)> {
 /// Cuts L2 and whatever is beyond `l3_len` bytes of the packet, and makes room of `extra` bytes and
 /// for a new L2 header before it. Returns where L3 begins then.
 #[inline]
-fn reshape<P: Packet>(
+fn reshape<P: Packet, A: Address>(
     packet: &mut P,
-    parsed: &Parsed,
+    parsed: &Parsed<A>,
     extra: usize,
     l3_len: usize,
 ) -> Option<usize> {

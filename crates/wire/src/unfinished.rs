@@ -1,15 +1,30 @@
 //! Finishes a transport checksum that its sender left to an interface.
 
-use types::Packet;
+use types::{Address, Packet};
 
-use crate::checksum::{add, at_offset, pseudo_header, sum, udp_never_zero};
-use crate::{Kind, Parsed, chunk_at_mut};
+use crate::checksum::{add, at_offset, pseudo_header, pseudo_header_v6, sum, udp_never_zero};
+use crate::{Kind, Parsed, Parsed6, chunk_at_mut};
 
 /// Writes the TCP or UDP checksum over the whole packet, over all of its segments.
 ///
 /// What the field holds does not matter. Nothing happens to packets of other kinds, or if the headers
 /// are not in the first segment.
 pub fn finish_l4_checksum<P: Packet>(packet: &mut P, parsed: &Parsed) {
+    let key = parsed.key;
+    finish(packet, parsed, |len| pseudo_header(key.src, key.dst, key.proto, len));
+}
+
+/// [`finish_l4_checksum`] for IPv6.
+pub fn finish_l4_checksum6<P: Packet>(packet: &mut P, parsed: &Parsed6) {
+    let key = parsed.key;
+    finish(packet, parsed, |len| pseudo_header_v6(key.src, key.dst, key.proto, len.into()));
+}
+
+fn finish<P: Packet, A: Address>(
+    packet: &mut P,
+    parsed: &Parsed<A>,
+    pseudo_header: impl FnOnce(u16) -> u16,
+) {
     let start = usize::from(parsed.l4);
     let field = match parsed.kind {
         Kind::Tcp => start.saturating_add(16),
@@ -20,7 +35,7 @@ pub fn finish_l4_checksum<P: Packet>(packet: &mut P, parsed: &Parsed) {
     *checksum = [0, 0];
     let end = parsed.ip_end();
     let length = end.saturating_sub(start) as u16;
-    let mut total = pseudo_header(parsed.key.src, parsed.key.dst, parsed.key.proto, length);
+    let mut total = pseudo_header(length);
     let mut at = 0_usize;
     packet.visit_segments(|bytes| {
         let next = at.saturating_add(bytes.len());

@@ -223,6 +223,6 @@ proptest! {
 fn a_ping_of_zeros_is_answered_with_a_right_checksum() {
     let mut ping = pkt().ipv4("10.0.0.1", "10.0.0.2").echo_request(0, 0).payload([0; 3]).build();
     let parsed = ping.parsed();
-    assert!(wire::reply::echo_reply(ping.bytes_mut(), &parsed));
+    assert!(reply::echo_reply(ping.bytes_mut(), &parsed));
     Decoded::check(ping.frame());
 }

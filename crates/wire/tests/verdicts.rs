@@ -2,7 +2,7 @@
 
 use testkit::{Buf, PacketBuilder, pkt};
 use types::{MacAddr, Packet, Verdict};
-use wire::{Kind, ParseError, Parsed, parse, tcp};
+use wire::{Kind, ParseError, Parsed, Piece, parse, tcp};
 
 #[track_caller]
 fn outcome(frame: &[u8]) -> Result<Kind, ParseError> {
@@ -30,7 +30,8 @@ fn frames_of_no_use() {
     }
     let tagged = pkt().vlan(5).tcp(1, 2).frame();
     assert_eq!(outcome(&tagged[..17]), Err(ParseError::Drop(Verdict::Malformed)));
-    for ether_type in [0x86dd, 0x88a8, 0x8847, 0x0001, 0x9000] {
+    assert_eq!(outcome(&pkt().ether_type(0x86dd).tcp(1, 2).frame()), Err(ParseError::Ipv6));
+    for ether_type in [0x88a8, 0x8847, 0x0001, 0x9000] {
         assert_dropped(&pkt().ether_type(ether_type).tcp(1, 2), Verdict::UnknownEtherType);
     }
     // Two tags: the second is an EtherType that nobody knows.
@@ -60,11 +61,41 @@ fn ipv4_headers_that_lie() {
     assert_dropped(&base().ip_options(&[1, 1, 0]).bad_ip_checksum(), Verdict::BadIpChecksum);
     assert_dropped(&base().ip_options(&[131, 7, 4, 10, 0, 0, 1]), Verdict::SourceRouted);
     assert_dropped(&base().ip_options(&[1, 137, 7, 4, 10, 0, 0, 1]), Verdict::SourceRouted);
-    assert_dropped(&base().fragment(0, true), Verdict::Fragment);
-    assert_dropped(&base().fragment(8, false), Verdict::Fragment);
-    assert_dropped(&base().fragment(8, true), Verdict::Fragment);
     for source in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.5", "255.255.255.255"] {
         assert_dropped(&base().ipv4(source, "10.0.0.1"), Verdict::BadSource);
+    }
+}
+
+#[test]
+fn fragments_are_told_and_bad_ones_refused() {
+    let part = |offset, more| pkt().fragment(offset, more);
+    let mut first = part(0, true).udp(7, 8).udp_len(4000).payload_len(1464).build();
+    let parsed = first.parsed_fragment();
+    assert_eq!((parsed.kind, parsed.key.sport, parsed.key.dport), (Kind::Udp, 7, 8));
+    let mut later = part(1472, true).ident(9).protocol(17).payload_len(1472).build();
+    let parsed = later.parsed_fragment();
+    assert_eq!((parsed.kind, parsed.key.sport, parsed.key.proto), (Kind::Fragment, 0, 17));
+    let header = wire::Ipv4::at(&later, 14).unwrap();
+    assert_eq!(Piece::of_ipv4(header), Piece { ident: 9, offset: 1472, more: true });
+    let mut echo = part(0, true).echo_request(5, 6).payload_len(16).build();
+    assert_eq!(echo.parsed_fragment().kind, Kind::IcmpQuery);
+    assert_eq!(
+        part(0, true).protocol(47).payload_len(8).build().parsed_fragment().kind,
+        Kind::OtherIp
+    );
+    for bad in [
+        // Not in units of eight, empty, beyond 65,535.
+        part(0, true).udp(1, 2).payload_len(7),
+        part(8, false).protocol(17),
+        part(65_528, false).protocol(17).payload_len(8),
+        // The transport header is not whole, or its flags come with another (RFC 1858).
+        part(0, true).protocol(6).payload_len(16),
+        part(8, false).protocol(6).payload_len(8),
+        part(0, true).tcp(1, 2).payload_len(4).tcp_header_words(7),
+        // Errors quote no more than a frame takes.
+        part(0, true).icmp(3, 1, 0).quote(&pkt().udp(1, 2).payload_len(4)),
+    ] {
+        assert_dropped(&bad, Verdict::BadFragment);
     }
 }
 

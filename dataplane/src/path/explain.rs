@@ -107,6 +107,14 @@ fn explain_packet<P: Packet>(
             explanation.outcome = refused(Verdict::Malformed);
             return explanation;
         }
+        Err(ParseError::Fragment) => {
+            explanation.outcome = refused(Verdict::Fragment);
+            return explanation;
+        }
+        Err(ParseError::Ipv6) => {
+            explanation.outcome = refused(Verdict::UnknownEtherType);
+            return explanation;
+        }
     }
     let owner = core.snapshot.fib.owner(meta.parsed.key.dst);
     meta.role = owner.map(|owner| owner.role);

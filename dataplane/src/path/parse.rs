@@ -40,6 +40,8 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
             Ok(()) => {}
             Err(ParseError::Drop(verdict)) => burst.end(at, verdict),
             Err(ParseError::Pull(_)) => burst.end(at, Verdict::Malformed),
+            Err(ParseError::Fragment) => burst.end(at, Verdict::Fragment),
+            Err(ParseError::Ipv6) => burst.end(at, Verdict::UnknownEtherType),
         }
     }
 }

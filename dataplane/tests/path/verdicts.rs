@@ -102,8 +102,14 @@ fn case(verdict: Verdict) -> Case {
         Verdict::SourceRouted => {
             Made(|| usual(|bed| bed.by_client().udp(1, 53).ip_options(&[137, 3, 4])))
         }
+        Verdict::BadExtension | Verdict::NoChecksum | Verdict::BadNdp | Verdict::Untranslatable => {
+            Never("IPv6 ends before it is parsed")
+        }
         Verdict::BadTransport => Made(|| usual(|bed| bed.by_client().udp(1, 53).udp_len(3))),
         Verdict::Fragment => Made(|| usual(|bed| bed.by_client().udp(1, 53).fragment(0, true))),
+        Verdict::BadFragment => {
+            Made(|| usual(|bed| bed.by_client().udp(1, 53).payload_len(3).fragment(0, true)))
+        }
         Verdict::UnknownProtocol => Made(|| usual(|bed| bed.by_client().protocol(47))),
         Verdict::NotOurs => {
             Made(|| usual(|bed| bed.by_client().ipv4("192.0.2.1", "192.0.2.2").udp(1, 53)))

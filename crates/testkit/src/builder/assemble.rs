@@ -9,6 +9,7 @@ use crate::Buf;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
 
 impl PacketBuilder {
     /// The frame as a packet.
@@ -30,6 +31,7 @@ impl PacketBuilder {
         }
         let (own_type, packet) = match &self.l4 {
             L4::Arp(packet) => (ethernet::ARP, packet.to_vec()),
+            _ if self.ip6.is_some() => (ethernet::IPV6, self.ip_packet()),
             _ => (ethernet::IPV4, self.ip_packet()),
         };
         frame.extend(self.ether_type.unwrap_or(own_type).to_be_bytes());
@@ -43,8 +45,11 @@ impl PacketBuilder {
         20 + self.ip.options.len()
     }
 
-    /// The IPv4 packet as bytes, without Ethernet.
+    /// The IP packet as bytes, without Ethernet.
     pub fn ip_packet(&self) -> Vec<u8> {
+        if let Some(ip6) = &self.ip6 {
+            return self.ip6_packet(ip6);
+        }
         let ip = &self.ip;
         let (protocol, l4) = self.l4_packet();
         let total_len = self.ip_header_len() + l4.len();
@@ -65,13 +70,14 @@ impl PacketBuilder {
     }
 
     /// Protocol number, and header with payload.
-    fn l4_packet(&self) -> (u8, Vec<u8>) {
+    pub(super) fn l4_packet(&self) -> (u8, Vec<u8>) {
         match &self.l4 {
             L4::None => (253, self.payload.clone()),
-            L4::Arp(packet) => panic!("ARP is not carried by IPv4: {packet:?}"),
+            L4::Arp(packet) => panic!("ARP is not carried by IP: {packet:?}"),
             L4::Tcp(tcp) => (TCP, self.tcp_segment(tcp)),
             L4::Udp(udp) => (UDP, self.udp_datagram(udp)),
             L4::Icmp(icmp) => (ICMP, self.icmp_message(icmp)),
+            L4::Icmp6(icmp) => (ICMPV6, self.icmp6_message(icmp)),
         }
     }
 
@@ -111,17 +117,36 @@ impl PacketBuilder {
     }
 
     fn icmp_message(&self, icmp: &Icmp) -> Vec<u8> {
-        let mut message = vec![icmp.icmp_type, icmp.code, 0, 0];
-        message.extend(icmp.rest.to_be_bytes());
-        message.extend(&self.payload);
+        let mut message = self.icmp_unsummed(icmp);
         let checksum = !sum(&message) ^ u16::from(icmp.bad_checksum);
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
         message
     }
 
+    fn icmp6_message(&self, icmp: &Icmp) -> Vec<u8> {
+        let mut message = self.icmp_unsummed(icmp);
+        let checksum = self.transport_checksum(ICMPV6, &message) ^ u16::from(icmp.bad_checksum);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        message
+    }
+
+    fn icmp_unsummed(&self, icmp: &Icmp) -> Vec<u8> {
+        let mut message = vec![icmp.icmp_type, icmp.code, 0, 0];
+        message.extend(icmp.rest.to_be_bytes());
+        message.extend(&self.payload);
+        message
+    }
+
     fn transport_checksum(&self, protocol: u8, bytes: &[u8]) -> u16 {
-        let mut summed = self.ip.source.to_be_bytes().to_vec();
-        summed.extend(self.ip.destination.to_be_bytes());
+        let (source, destination) = match &self.ip6 {
+            Some(ip6) => {
+                (ip6.source.to_be_bytes().to_vec(), ip6.destination.to_be_bytes().to_vec())
+            }
+            None => {
+                (self.ip.source.to_be_bytes().to_vec(), self.ip.destination.to_be_bytes().to_vec())
+            }
+        };
+        let mut summed = [source, destination].concat();
         summed.extend([0, protocol]);
         summed.extend((bytes.len() as u16).to_be_bytes());
         summed.extend(bytes);

@@ -63,7 +63,7 @@ fn transport_sum_ok(header: &Ipv4HeaderSlice<'_>, body: &[u8]) -> bool {
     sum.ones_complement() == 0
 }
 
-fn tcp(tcp: &TcpSlice<'_>, checksum_ok: bool) -> Tcp {
+pub(super) fn tcp(tcp: &TcpSlice<'_>, checksum_ok: bool) -> Tcp {
     let bits =
         [tcp.fin(), tcp.syn(), tcp.rst(), tcp.psh(), tcp.ack(), tcp.urg(), tcp.ece(), tcp.cwr()];
     let flags = bits.iter().rev().fold(0, |flags, bit| flags << 1 | u8::from(*bit));
@@ -134,7 +134,7 @@ fn find_toa(options: &[u8]) -> Option<(u32, u16)> {
     None
 }
 
-fn udp(udp: &UdpSlice<'_>, sum_ok: bool) -> Udp {
+pub(super) fn udp(udp: &UdpSlice<'_>, sum_ok: bool) -> Udp {
     Udp {
         sport: udp.source_port(),
         dport: udp.destination_port(),

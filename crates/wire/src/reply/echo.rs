@@ -1,6 +1,9 @@
 //! Answers to ping.
 
-use crate::{Ethernet, Icmpv4, Ipv4, Kind, Parsed, checksum, icmpv4, ipv4};
+use crate::{
+    Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv6, Kind, Parsed, Parsed6, checksum, icmpv4, icmpv6, ipv4,
+    ipv6,
+};
 
 /// Turns an ICMP echo request into its reply (RFC 792; RFC 1122 §3.2.2.6: data and TOS come back).
 ///
@@ -38,5 +41,40 @@ fn turn_round(bytes: &mut [u8], parsed: &Parsed) -> Option<()> {
     let mut header = Ethernet::new_checked_mut(bytes)?;
     header.set_destination(destination);
     header.set_source(source);
+    Some(())
+}
+
+/// Turns an ICMPv6 echo request into its reply from `source`, which is the address asked unless that is a
+/// group's (RFC 4443 §4.2); otherwise as [`echo_reply`].
+#[inline]
+pub fn echo_reply6(bytes: &mut [u8], parsed: &Parsed6, source: u128) -> bool {
+    turn_round6(bytes, parsed, source).is_some()
+}
+
+fn turn_round6(bytes: &mut [u8], parsed: &Parsed6, source: u128) -> Option<()> {
+    if parsed.kind != Kind::IcmpQuery {
+        return None;
+    }
+    let (eth_destination, eth_source) = super::answer_stations(bytes)?;
+    let asked = parsed.key.dst;
+    let mut message = Icmpv6::at_mut(bytes, usize::from(parsed.l4))?;
+    let code = u16::from(message.code());
+    let request = u16::from_be_bytes([icmpv6::ECHO_REQUEST, 0]) | code;
+    let reply = u16::from_be_bytes([icmpv6::ECHO_REPLY, 0]) | code;
+    message.set_icmp_type(icmpv6::ECHO_REPLY);
+    // The addresses change places, which the pseudo header's sum does not see.
+    let delta =
+        checksum::add(checksum::delta_u16(request, reply), checksum::delta_u128(asked, source));
+    message.adjust_checksum(delta);
+
+    let mut ip = Ipv6::at_mut(bytes, usize::from(parsed.l3))?;
+    let asker = ip.source();
+    ip.set_source(source);
+    ip.set_destination(asker);
+    ip.set_hop_limit(ipv6::DEFAULT_HOP_LIMIT);
+
+    let mut header = Ethernet::new_checked_mut(bytes)?;
+    header.set_destination(eth_destination);
+    header.set_source(eth_source);
     Some(())
 }

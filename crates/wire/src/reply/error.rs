@@ -47,7 +47,7 @@ impl ErrorMessage {
 /// fragments but the first. The broadcast address of a subnet is for the caller to know.
 pub fn may_answer_with_error(bytes: &[u8], parsed: &Parsed) -> bool {
     let is_about_packet = match parsed.kind {
-        Kind::Arp | Kind::IcmpError => false,
+        Kind::Arp | Kind::IcmpError | Kind::Ndp | Kind::Fragment => false,
         // An ICMP type that nobody knows may be an error's.
         Kind::OtherIp => parsed.key.proto != Proto::Icmp.number(),
         Kind::Tcp | Kind::Udp | Kind::IcmpQuery | Kind::IcmpReply => true,
