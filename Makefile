@@ -50,15 +50,18 @@ docs: ## build the book into target/book and the API documentation into target/d
 	mdbook build docs
 	$(CARGO) doc --workspace --no-deps --locked
 
-install: build ## install under PREFIX (default /usr/local): binaries, man pages, unit, sample configuration
+install: build ## install under PREFIX (default /usr/local): binaries, man pages, units, sample configuration
 	install -D -m 755 $(TARGET)/release/dpnatd $(DESTDIR)$(PREFIX)/sbin/dpnatd
 	install -D -m 755 $(TARGET)/release/dpctl $(DESTDIR)$(PREFIX)/bin/dpctl
+	install -D -m 755 $(TARGET)/release/dptoa $(DESTDIR)$(PREFIX)/sbin/dptoa
 	install -d $(DESTDIR)$(PREFIX)/share && cp -R $(TARGET)/release/share/. $(DESTDIR)$(PREFIX)/share
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/dpnat
-	sed 's|/usr/local/|$(PREFIX)/|' conf/dpnatd.service \
-	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/dpnatd.service
+	for unit in dpnatd dptoa; do sed 's|/usr/local/|$(PREFIX)/|' conf/$$unit.service \
+	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; done
 	test -e $(DESTDIR)/etc/dpnat/dpnat.yaml || \
 	  install -m 640 conf/dpnat.yaml $(DESTDIR)/etc/dpnat/dpnat.yaml
+	test -e $(DESTDIR)/etc/dpnat/balancers || \
+	  install -m 644 conf/balancers $(DESTDIR)/etc/dpnat/balancers
 
 clean: ## remove all that was built
 	$(CARGO) clean

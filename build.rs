@@ -46,7 +46,18 @@ fn share(out: &Path) -> PathBuf {
 fn write_pages(share: &Path) -> Result<(), Box<dyn Error>> {
     let man = share.join("man/man1");
     fs::create_dir_all(&man)?;
-    clap_mangen::generate_to(ctl::cli::command(), &man)?;
+    for (name, command) in [("dpctl", ctl::cli::command()), ("dptoa", toa::cli::command())] {
+        clap_mangen::generate_to(command.clone(), &man)?;
+        write_completions(share, name, command)?;
+    }
+    Ok(())
+}
+
+fn write_completions(
+    share: &Path,
+    name: &str,
+    mut command: clap::Command,
+) -> Result<(), Box<dyn Error>> {
     for (shell, dir) in [
         (Shell::Bash, "bash-completion/completions"),
         (Shell::Zsh, "zsh/site-functions"),
@@ -54,10 +65,10 @@ fn write_pages(share: &Path) -> Result<(), Box<dyn Error>> {
     ] {
         let dir = share.join(dir);
         fs::create_dir_all(&dir)?;
-        clap_complete::generate_to(shell, &mut ctl::cli::command(), "dpctl", &dir)?;
+        clap_complete::generate_to(shell, &mut command, name, &dir)?;
     }
     // The name by which bash-completion finds it.
     let bash = share.join("bash-completion/completions");
-    fs::rename(bash.join("dpctl.bash"), bash.join("dpctl"))?;
+    fs::rename(bash.join(format!("{name}.bash")), bash.join(name))?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod common;
 
+mod client_address;
 mod closing;
 mod command_line;
 mod control;

@@ -49,7 +49,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config", "api", "dpdk", "kni",
         ],
     ),
-    ("dpnat", &["dataplane", "ctl"]),
+    ("toa", &[]),
+    ("dpnat", &["dataplane", "ctl", "toa"]),
     (
         "fuzz",
         &[
@@ -76,6 +77,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("dpdk-sys", "bindings of C"),
     ("dpdk", "calls them"),
     ("kni", "kernel devices"),
+    ("toa", "links of the kernel"),
 ];
 
 fn metadata() -> serde_json::Value {
@@ -266,14 +268,17 @@ fn argument(arg: &clap::Arg) -> String {
 
 #[test]
 fn the_book_lists_every_command() {
-    let mut command = ctl::cli::command();
-    command.build();
-    let mut text = Vec::new();
-    for object in command.get_subcommands_mut().filter(|object| object.get_name() != "help") {
-        let name = object.get_name().to_owned();
-        describe(object, &name, 3, &mut text);
+    for (page, mut command) in
+        [("cli.md", ctl::cli::command()), ("client-address.md", toa::cli::command())]
+    {
+        command.build();
+        let mut text = Vec::new();
+        for object in command.get_subcommands_mut().filter(|object| object.get_name() != "help") {
+            let name = object.get_name().to_owned();
+            describe(object, &name, 3, &mut text);
+        }
+        same_in_book(page, "commands", &format!("{}\n", text.join("\n\n")));
     }
-    same_in_book("cli.md", "commands", &format!("{}\n", text.join("\n\n")));
 }
 
 /// The functions of all sources, as `<module>::<function>`.
@@ -361,5 +366,10 @@ fn the_book_lists_every_counter() {
         &table(Source::ALL.iter().map(|s| (s.name(), s.help()))),
     );
     same_in_book("counters.md", "gauges", &table(Gauge::ALL.iter().map(|g| (g.name(), g.help()))));
+    same_in_book(
+        "client-address.md",
+        "counters",
+        &table(toa::Counter::ALL.iter().map(|c| (c.name(), c.help()))),
+    );
     same_in_book("counters.md", "events", &table(Event::ALL.iter().map(|e| (e.name(), e.help()))));
 }

@@ -6,23 +6,27 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod agent;
 mod capture;
 mod daemon;
 mod gateway;
 mod lab;
 mod namespace;
 mod process;
+mod raw_tcp;
 mod servers;
 mod sockets;
 mod tools;
 
+pub use agent::{Agent, dptoa};
 pub use capture::{Capture, Captured};
 pub use daemon::{Ctl, Daemon, api, dpnatd};
 pub use gateway::{Gateway, OUTSIDE};
 pub use lab::{Arm, Lab, Load};
 pub use namespace::Namespace;
 pub use process::{Running, run, wait_until};
-pub use servers::Nginx;
+pub use raw_tcp::RawTcp;
+pub use servers::{Nginx, Who};
 pub use sockets::{abort, accept_one, connect, connect_from, exchange, listen, udp};
 pub use tools::{
     Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute,

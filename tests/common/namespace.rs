@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -18,6 +18,7 @@ pub const WORKER_CPU: usize = 1;
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    cgroup: OnceLock<PathBuf>,
 }
 
 impl Namespace {
@@ -25,7 +26,7 @@ impl Namespace {
     #[track_caller]
     pub fn create(name: String) -> Self {
         ip(&["netns", "add", &name]);
-        let namespace = Self { name };
+        let namespace = Self { name, cgroup: OnceLock::new() };
         namespace.sysctl("net.ipv6.conf.all.disable_ipv6", "1");
         namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1");
         namespace.ip(&["link", "set", "lo", "up"]);
@@ -43,7 +44,7 @@ impl Namespace {
                     pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()
                 };
                 if owner.is_some_and(dead) {
-                    drop(Self { name: name.to_owned() });
+                    drop(Self { name: name.to_owned(), cgroup: OnceLock::new() });
                 }
             }
         });
@@ -52,6 +53,11 @@ impl Namespace {
     /// Its name, as `ip netns` lists it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// From now on commands in this namespace are in a cgroup, too.
+    pub fn join(&self, cgroup: &Path) {
+        self.cgroup.set(cgroup.to_owned()).expect("in one cgroup already");
     }
 
     /// A command in this namespace that dies with the test that starts it, and keeps away from the
@@ -70,6 +76,12 @@ impl Namespace {
     /// The same on any CPU.
     pub fn bare_command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
+        if let Some(cgroup) = self.cgroup.get() {
+            // First the cgroup: in the namespace its file system is hidden.
+            command = Command::new("sh");
+            command.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]);
+            command.arg(cgroup.join("cgroup.procs")).arg("ip");
+        }
         command.args(["netns", "exec", &self.name, "setpriv", "--pdeathsig", "KILL", "--"]);
         command.arg(program.as_ref());
         command

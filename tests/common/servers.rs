@@ -1,7 +1,7 @@
-//! A real nginx in a namespace.
+//! Unmodified servers in a namespace: nginx, and small ones in Python and Node.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lab::Lab;
@@ -65,6 +65,36 @@ impl Nginx {
     }
 }
 
+/// A server in Python or Node that tells each client who it is, as the kernel tells it.
+pub struct Who {
+    #[expect(dead_code, reason = "runs as long as this lives")]
+    process: Running,
+}
+
+impl Who {
+    /// Python on pairs of a family (`v4`, `v6` for both, `mptcp`) and a port.
+    #[track_caller]
+    pub fn python(lab: &Lab, server: &Namespace, listeners: &[&str]) -> Self {
+        Self::start(lab, server, "python3", "who.py", listeners)
+    }
+
+    /// Node, by HTTP.
+    #[track_caller]
+    pub fn node(lab: &Lab, server: &Namespace, port: &str) -> Self {
+        Self::start(lab, server, "node", "who.js", &[port])
+    }
+
+    #[track_caller]
+    fn start(lab: &Lab, server: &Namespace, program: &str, script: &str, words: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
+        let mut command = server.command(program);
+        command.arg(script).args(words);
+        let mut process = Running::start(&mut command, &lab.dir, program);
+        process.wait_for_log("listening", Duration::from_secs(20));
+        Self { process }
+    }
+}
+
 const CONF: &str = r#"
 user root;
 worker_processes 1;
@@ -87,6 +117,7 @@ http {
     listen 80 backlog=16384;
     root @dir@/www;
     location / { return 200 "@name@ $remote_addr:$remote_port\n"; }
+    location = /who { return 200 "Your remote_addr and remote_port is $remote_addr:$remote_port\n"; }
     location = /ready { access_log off; return 204; }
     location = /quiet { access_log off; return 200 "@name@\n"; }
     location /files/ { }
