@@ -4,7 +4,7 @@ if [ "$(id -u)" -ne 0 ]; then
   echo "demo: network namespaces need root: sudo make demo" >&2
   exit 1
 fi
-for program in dpnatd dpctl; do
+for program in dpnatd dpctl dptoa; do
   [ -x "$bin/$program" ] || { echo "demo: $bin/$program is not there; run make build" >&2 && exit 1; }
 done
 
@@ -12,6 +12,7 @@ id=dpnat-demo-$$
 work=$(mktemp -d "/tmp/$id.XXXX")
 declare -A pid=()
 failed=0 checks=0
+cgroup=
 export DPNAT_SOCKET=$work/dpnat.sock DPNAT_STATE=$work/state
 PATH=$bin:$PATH
 
@@ -23,6 +24,11 @@ cleanup() {
     ip netns pids "$id-$name" 2>/dev/null | xargs -r kill -KILL
     ip netns del "$id-$name" 2>/dev/null
   done
+  if [ -n "$cgroup" ]; then
+    echo 1 >"$cgroup/cgroup.kill"
+    umount "$work/bpf"
+    for _ in {1..100}; do rmdir "$cgroup" 2>/dev/null && break || sleep 0.05; done
+  fi
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -67,7 +73,11 @@ start() { # NAME NAMESPACE COMMAND...
   local name=$1 namespace=$2
   shift 2
   printf '$ %s %s &\n' "$namespace" "$*"
-  ip netns exec "$id-$namespace" setpriv --pdeathsig KILL -- "$@" >"$work/$name.log" 2>&1 &
+  (
+    # Real servers are in a cgroup of their own, and join it first: in a namespace its files are hidden.
+    if [[ -n $cgroup && $namespace == rs* ]]; then echo $BASHPID >"$cgroup/cgroup.procs"; fi
+    exec ip netns exec "$id-$namespace" setpriv --pdeathsig KILL -- "$@"
+  ) >"$work/$name.log" 2>&1 &
   pid[$name]=$!
 }
 
@@ -79,6 +89,19 @@ link() { # NAMESPACE INTERFACE NAMESPACE INTERFACE
     ip netns exec "$id-$1" ethtool -K "$2" tx off >/dev/null
     ip -n "$id-$1" link set "$2" up
   done
+}
+
+# A cgroup for the real servers, and a place for what dptoa keeps in the kernel.
+make_cgroup() {
+  local root
+  root=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+  if [ -z "$root" ]; then
+    echo "demo: dptoa needs a cgroup2 file system: mount -t cgroup2 none /sys/fs/cgroup/unified" >&2
+    exit 1
+  fi
+  mkdir "$root/$id" "$work/bpf"
+  cgroup=$root/$id
+  mount -t bpf bpf "$work/bpf"
 }
 
 make_namespaces() {
@@ -116,6 +139,7 @@ http {
     listen 80;
     root $work/$1;
     location / { return 200 "$1\n"; }
+    location = /who { return 200 "Your remote_addr and remote_port is \$remote_addr:\$remote_port\n"; }
     location = /peer { return 200 "\$remote_addr\n"; }
     location /files/ { }
     location /uploads/ { dav_methods PUT; create_full_put_path on; }

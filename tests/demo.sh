@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.."
 arm=${1:-2}
 bin=$(realpath "${DPNAT_BIN:-target/release}")
 case $arm in
-1) vip=198.18.0.100 vip_dev=lan0 gateway=198.18.0.254 scenario=conf/one-arm.yaml ;;
-2) vip=203.0.113.10 vip_dev=wan0 gateway=203.0.113.1 scenario=conf/two-arm.yaml ;;
+1) vip=198.18.0.100 client_address=192.0.2.100 vip_dev=lan0 gateway=198.18.0.254 scenario=conf/one-arm.yaml ;;
+2) vip=203.0.113.10 client_address=203.0.113.100 vip_dev=wan0 gateway=203.0.113.1 scenario=conf/two-arm.yaml ;;
 *) echo "usage: tests/demo.sh [1|2]" >&2 && exit 2 ;;
 esac
 namespaces=(client balancer rs1 rs2 switch)
@@ -47,6 +47,7 @@ wire() {
 say "A client, the balancer, two real servers, and the switch between them"
 echo "client … stands for ip netns exec $id-client …; balancer, rs1 and rs2 likewise"
 wire
+make_cgroup
 head -c 100000000 /dev/urandom >"$work/100MB"
 serve rs1 198.18.0.121
 serve rs2 198.18.0.122
@@ -99,6 +100,24 @@ check "its count is ours" 202 "dpctl --json stats | jq .connections.opened"
 check "nginx's count, too" 202 "cat $work/rs?-access.log | wc -l"
 check "peers that nginx saw" "198.18.0.10 198.18.0.11 198.18.0.12 198.18.0.13" "cut -d' ' -f1 $work/rs?-access.log | sort -u"
 check "every packet has its end" 0 "dpctl --json stats | jq .ledger.difference"
+
+say "The same servers see the client: dptoa"
+run dptoa --pins "$work/bpf/dptoa" check --cgroup "$cgroup"
+printf '$ %s &\n' "dptoa --pins $work/bpf/dptoa run --cgroup $cgroup --balancer 198.18.0.10-198.18.0.13"
+setpriv --pdeathsig KILL -- dptoa --pins "$work/bpf/dptoa" run --cgroup "$cgroup" \
+  --balancer 198.18.0.10-198.18.0.13 >"$work/dptoa.log" 2>&1 &
+pid[dptoa]=$!
+status() { dptoa --pins "$work/bpf/dptoa" "$@" status; }
+wait_for "dptoa is attached" status
+who() { client curl -sS -m 5 --local-port "$1" "http://$vip/who"; }
+check "nginx sees the client" "Your remote_addr and remote_port is $client_address:40001" "who 40001"
+check "the other one, too" "Your remote_addr and remote_port is $client_address:40002" "who 40002"
+check "learned from the balancer" 2 "status --json | jq .counters.learned"
+run status
+run kill -TERM "${pid[dptoa]}"
+wait "${pid[dptoa]}"
+unset "pid[dptoa]"
+check "stopped, they see the LIP" 198.18.0.1 "who 40003 | grep -o '198.18.0.1[0-3]:' | cut -c1-10"
 
 say "It is the daemon: stopped, nothing passes"
 run kill -STOP "${pid[dpnatd]}"
