@@ -99,9 +99,9 @@ pub fn reserved_bytes(config: &BedConfig) -> (u64, u64) {
             pool::plan(&LeaseConfig::new(config.max_connections, SEED)).total_bytes() as u64
         }
         form => {
-            let blocks = steering().wan_blocks_of(WorkerId(0));
-            let maps = u64::from(nat::wans(form)) * AddressPorts::bytes(blocks) as u64;
-            NatState::reserved_bytes(&nat::config(config, blocks)) + maps
+            let classes = steering().wan_classes_of(WorkerId(0));
+            let maps = u64::from(nat::wans(form)) * AddressPorts::bytes(classes) as u64;
+            NatState::reserved_bytes(&nat::config(config, classes)) + maps
         }
     };
     (FlowTable::plan(config.max_connections).total(), ports)
@@ -130,7 +130,7 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
     let nat = snapshot
         .gateway
         .as_ref()
-        .map(|_| nat::state(&nat::config(config, snapshot.steering.wan_blocks_of(WorkerId(0)))));
+        .map(|_| nat::state(&nat::config(config, snapshot.steering.wan_classes_of(WorkerId(0)))));
     let config = WorkerConfig {
         id: WorkerId(0),
         snapshot: Arc::new(snapshot),

@@ -6,7 +6,7 @@ use ::nat::state::NatConfig;
 use ::nat::{Gateway, NatState};
 use flow::TimeoutSet;
 use pool::wan::AddressPorts;
-use types::{BlockSet, EthPortId, Slot};
+use types::{ClassSet, EthPortId, Slot};
 
 use crate::bed::{self, BedConfig, LAN};
 use crate::traffic::Form;
@@ -52,10 +52,10 @@ pub fn gateway(form: Form) -> Option<Gateway> {
 }
 
 /// The size of the state of its only worker.
-pub fn config(bed: &BedConfig, blocks: BlockSet) -> NatConfig {
+pub fn config(bed: &BedConfig, classes: ClassSet) -> NatConfig {
     let clients = bed.form.clients().map_or(0, |clients| clients.end() - clients.start() + 1);
     NatConfig {
-        blocks,
+        classes,
         max_addresses: wans(bed.form) as u16,
         max_mappings: bed.max_connections,
         max_peers: 0,
@@ -73,7 +73,7 @@ pub fn config(bed: &BedConfig, blocks: BlockSet) -> NatConfig {
 pub fn state(config: &NatConfig) -> Box<NatState> {
     let mut nat = NatState::new(config).expect("memory for mappings");
     for place in 0..config.max_addresses {
-        let ports = Box::new(AddressPorts::new(config.blocks));
+        let ports = Box::new(AddressPorts::new(config.classes));
         assert!(nat.wan_mut().add(place, ports).is_ok());
     }
     assert!(nat.begin(RULE));

@@ -7,6 +7,7 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
+use pool::Within;
 use pool::wan::Order;
 use types::{EthPortId, FlowKey, Proto, Slot, Verdict};
 
@@ -15,9 +16,6 @@ use crate::subscribers::Limits;
 pub use forwards::{Forward, ForwardConfig, SourceAddress};
 use forwards::{Forwards, Servers};
 use inside::Inside;
-
-/// Ports that pool by blocks: blocks wholly within a range.
-const BLOCK_LEN: u32 = types::PORT_BLOCK_LEN as u32;
 
 /// Whether an inside endpoint has one outside endpoint for all remotes (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -159,8 +157,8 @@ pub struct Terms {
     by_place: Box<[Wan]>,
     /// Those that get new mappings, and the sums of their weights up to each.
     open: Box<[(u32, Wan)]>,
-    /// Bit n: all ports of block n are in the range.
-    blocks: u128,
+    /// The ports of the range, for leases.
+    within: Within,
 }
 
 impl Terms {
@@ -177,13 +175,8 @@ impl Terms {
             (sum, *wan)
         });
         let open = open.collect();
-        let (first, last) = (*settings.l4_ports.start(), *settings.l4_ports.end());
-        let blocks = (0..types::PORT_BLOCKS as u32).filter(|block| {
-            let start = block * BLOCK_LEN;
-            u32::from(first) <= start && start + BLOCK_LEN - 1 <= u32::from(last)
-        });
-        let blocks = blocks.fold(0, |blocks, block| blocks | 1 << block);
-        Self { slot, settings, by_place: wans.into(), open, blocks }
+        let within = Within::new(&settings.l4_ports);
+        Self { slot, settings, by_place: wans.into(), open, within }
     }
 
     /// Names the rule for as long as it lives.
@@ -198,10 +191,10 @@ impl Terms {
         &self.settings
     }
 
-    /// Blocks of ports that lie in the range with all their ports.
+    /// The ports that may be taken.
     #[inline]
-    pub(crate) const fn blocks(&self) -> u128 {
-        self.blocks
+    pub(crate) const fn within(&self) -> &Within {
+        &self.within
     }
 
     /// The WAN IP at a place, if the rule gives new mappings on it.

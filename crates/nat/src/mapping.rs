@@ -55,7 +55,7 @@ pub struct Mapping {
     pub proto: u8,
     /// Which remotes may answer.
     pub filtering: Filtering,
-    /// Its port is of another worker's blocks: it came from another division.
+    /// Its port is of another worker's classes: it came from another division.
     pub foreign: bool,
 }
 

@@ -10,7 +10,7 @@ mod tests;
 use flow::{Cold, Flow, LeaseKind};
 use pool::wan::{WanConfig, WanPorts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
-use types::{BlockSet, ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
+use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
 
 use crate::gateway::{Filtering, Forward, Gateway, Terms};
 use crate::mapping::{Endpoint32, MappingId, Mappings};
@@ -24,8 +24,8 @@ pub use held::{HeldSyn, QUOTE_MAX};
 /// The size of one worker's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatConfig {
-    /// The blocks of WAN IPs' ports that are this worker's.
-    pub blocks: BlockSet,
+    /// The classes of WAN IPs' ports that are this worker's.
+    pub classes: ClassSet,
     /// Places for WAN IPs.
     pub max_addresses: u16,
     /// Mappings at once.
@@ -95,23 +95,12 @@ pub struct NatState {
     mappings: Mappings,
     subscribers: Subscribers,
     wan: WanPorts,
-    /// Ports for one remote each. They are numbered by [`to_leased`], so that the classes that a
-    /// worker may lease of are its blocks.
+    /// Ports for one remote each.
     leases: Leases,
     rules: Box<[RuleCell]>,
     held: HeldSyns,
     /// Counts draws of WAN IPs for arbitrary pooling.
     drawn: u64,
-}
-
-/// A port as [`Leases`] numbers it: the block in the low bits, where the class is.
-const fn to_leased(l4_port: u16) -> u16 {
-    l4_port.rotate_left(7)
-}
-
-/// The port of a number.
-const fn from_leased(number: u16) -> u16 {
-    number.rotate_right(7)
 }
 
 impl NatState {
@@ -128,7 +117,7 @@ impl NatState {
             ..LeaseConfig::new(config.max_leases, own_seed)
         };
         let wan = WanConfig {
-            blocks: config.blocks,
+            classes: config.classes,
             max_addresses: config.max_addresses,
             max_resting: config.max_resting,
             seed: own_seed,
@@ -177,7 +166,7 @@ impl NatState {
         &mut self.wan
     }
 
-    /// The ports that are leased for one remote each; numbers in it are not ports.
+    /// The ports that are leased for one remote each.
     pub const fn leases(&self) -> &Leases {
         &self.leases
     }
@@ -235,7 +224,7 @@ impl NatState {
         }
         match self.mappings.find_outside(Endpoint32::new(key.dst, key.dport), key.proto) {
             Some(id) => Ok(Some(id)),
-            None if self.wan.blocks().contains_port(key.dport) => Err(Verdict::NoMapping),
+            None if self.wan.classes().contains_port(key.dport) => Err(Verdict::NoMapping),
             None => Ok(None),
         }
     }
@@ -476,10 +465,5 @@ impl NatState {
         is_answered: impl Fn(&FlowKey) -> bool,
     ) -> Option<HeldSyn> {
         self.held.next_due(now, budget, is_answered)
-    }
-
-    /// Classes of [`Leases`] that this worker's blocks within a range stand for.
-    const fn classes(&self, blocks: u128) -> ClassSet {
-        ClassSet(blocks & self.wan.blocks().0)
     }
 }

@@ -1,6 +1,7 @@
 //! One worker's leases: taking, giving back, and rest.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use types::{ClassSet, Now};
 
@@ -35,6 +36,22 @@ pub(crate) struct Resting {
     group: u32,
     until_ms: u32,
     position: u16,
+}
+
+/// Some of a pool's ports, to lease of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within(Positions);
+
+impl Within {
+    /// The ports of a range.
+    pub fn new(l4_ports: &RangeInclusive<u16>) -> Self {
+        Self(Positions::new(l4_ports))
+    }
+
+    /// How many of these ports are of these classes.
+    pub fn count(&self, classes: ClassSet) -> u32 {
+        self.0.capacity(classes)
+    }
 }
 
 /// The ports that one worker has leased.
@@ -90,14 +107,40 @@ impl Leases {
     /// [`LeaseError::Exhausted`] and [`LeaseError::Full`].
     #[inline]
     pub fn take(&mut self, key: &GroupKey, classes: ClassSet) -> Result<u16, LeaseError> {
+        let all = self.records.range;
+        self.take_in(key, classes, &all)
+    }
+
+    /// The same of some ports only.
+    ///
+    /// # Errors
+    /// As [`Leases::take`].
+    #[inline]
+    pub fn take_within(
+        &mut self,
+        key: &GroupKey,
+        classes: ClassSet,
+        within: &Within,
+    ) -> Result<u16, LeaseError> {
+        let range = self.records.range.and(within.0);
+        self.take_in(key, classes, &range.ok_or(LeaseError::Exhausted)?)
+    }
+
+    #[inline(always)]
+    fn take_in(
+        &mut self,
+        key: &GroupKey,
+        classes: ClassSet,
+        range: &Positions,
+    ) -> Result<u16, LeaseError> {
         if self.taken >= self.max_leases {
             return Err(LeaseError::Full);
         }
-        let classes = self.records.range.populated(classes);
+        let classes = range.populated(classes);
         let (hash, place) = self.find(key);
         let position = match place {
             Some(place) => {
-                let found = self.records.occupy_next(place, classes).map_err(no_room)?;
+                let found = self.records.occupy_next(place, classes, range).map_err(no_room)?;
                 let position = found.ok_or(LeaseError::Exhausted)?;
                 self.taken += 1;
                 if let Some(group) = self.records.group_mut(place) {
@@ -109,7 +152,7 @@ impl Leases {
             }
             None => {
                 let from = self.recall(hash);
-                let first = self.records.range.next(from, classes);
+                let first = range.next(from, classes);
                 let position = first.ok_or(LeaseError::Exhausted)?;
                 let cursor = position.wrapping_add(1);
                 self.open(hash, key, position, cursor)?;

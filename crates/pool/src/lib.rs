@@ -24,5 +24,5 @@ pub mod wan;
 
 pub use config::{LeaseConfig, LeaseConfigError, MemoryPlan, plan};
 pub use group::{GroupKey, Usage};
-pub use leases::{LeaseError, Leases};
+pub use leases::{LeaseError, Leases, Within};
 pub use wan::WanPorts;

@@ -51,7 +51,7 @@ pub(crate) const fn class_after(set: u128, class: u8) -> u8 {
 }
 
 /// The ports that are there to be leased.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Positions {
     first: u16,
     last: u16,
@@ -67,6 +67,12 @@ impl Positions {
             }
         }
         positions
+    }
+
+    /// The ports that both have, of which `within` is the smaller one; `None` if it reaches beyond.
+    #[inline(always)]
+    pub(crate) const fn and(&self, within: Self) -> Option<Self> {
+        if self.first <= within.first && within.last <= self.last { Some(within) } else { None }
     }
 
     /// Classes of the set that have ports at all.

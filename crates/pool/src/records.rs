@@ -184,14 +184,20 @@ impl Records {
         }
     }
 
-    /// Occupies the first free port at or after the group's cursor, cyclically, in these classes.
-    /// `Ok(None)` if there is none, an error if there is no memory for it.
+    /// Occupies the first free port at or after the group's cursor, cyclically, in these classes and this
+    /// range, which is a part of all there are. `Ok(None)` if there is none, an error if there is no memory
+    /// for it.
     #[inline]
-    pub(crate) fn occupy_next(&mut self, place: u32, classes: u128) -> Result<Option<u16>, NoRoom> {
+    pub(crate) fn occupy_next(
+        &mut self,
+        place: u32,
+        classes: u128,
+        range: &Positions,
+    ) -> Result<Option<u16>, NoRoom> {
         let group = self.group(place).ok_or(NoRoom)?;
         let from = group.cursor;
         if let Place::Listed(len) = group.place() {
-            let Some(position) = next_unlisted(group, len, from, classes, &self.range) else {
+            let Some(position) = next_unlisted(group, len, from, classes, range) else {
                 return Ok(None);
             };
             return if self.occupy(place, position) { Ok(Some(position)) } else { Err(NoRoom) };
@@ -201,10 +207,21 @@ impl Records {
             return Ok(None);
         }
         let here = positions::class(from);
-        let found = if open >> here & 1 != 0 { self.free_in_class(place, from) } else { None };
+        let found =
+            if open >> here & 1 != 0 { self.free_in_class(place, from, range) } else { None };
         let found = found.or_else(|| {
-            let start = positions::chunks_of(positions::class_after(open, here)).start;
-            self.free_in_class(place, positions::at(start, 0))
+            let (mut left, mut class) = (open, here);
+            // A class that is open has a free port; in a narrower range it may be another one's.
+            while left != 0 {
+                class = positions::class_after(left, class);
+                let start = positions::chunks_of(class).start;
+                let found = self.free_in_class(place, positions::at(start, 0), range);
+                if found.is_some() {
+                    return found;
+                }
+                left &= !(1 << class);
+            }
+            None
         });
         let Some((spot, position)) = found else { return Ok(None) };
         if self.mark(place, spot, position) { Ok(Some(position)) } else { Err(NoRoom) }
@@ -219,12 +236,12 @@ impl Records {
         }
     }
 
-    /// The first free port of the class at or after `from`, with its chunk.
+    /// The first free port of the class at or after `from` in a range, with its chunk.
     #[inline]
-    fn free_in_class(&self, owner: u32, from: u16) -> Option<(Spot, u16)> {
+    fn free_in_class(&self, owner: u32, from: u16, range: &Positions) -> Option<(Spot, u16)> {
         positions::chunks_from(from).find_map(|(number, wanted)| {
             let spot = self.spot(owner, number);
-            let free = self.range.valid(number) & wanted & !self.occupied(spot);
+            let free = range.valid(number) & wanted & !self.occupied(spot);
             (free != 0).then(|| (spot, positions::at(number, free.trailing_zeros())))
         })
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use proptest::prelude::*;
 use types::{ClassSet, Now, PORT_CLASSES};
 
-use crate::{GroupKey, LeaseConfig, LeaseConfigError, LeaseError, Leases, Usage, plan};
+use crate::{GroupKey, LeaseConfig, LeaseConfigError, LeaseError, Leases, Usage, Within, plan};
 
 const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
@@ -547,4 +547,39 @@ fn nonsense_is_refused() {
     let mut some = pool(&LeaseConfig::new(1, SEED));
     assert_eq!(some.take(&key(0), ClassSet::NONE), Err(LeaseError::Exhausted));
     assert!(!some.give_back(&key(0), 5_000, None));
+}
+
+proptest! {
+    /// Two rules share a destination, each with a range of its own: each gets what is free of it, and no more.
+    #[test]
+    fn ports_are_taken_within_a_range(
+        ranges in prop::collection::vec((1_000..1_400_u16, 0..400_u16), 2),
+        takes in prop::collection::vec((0..2_usize, any::<bool>()), 1..400),
+        classes in any::<u128>(),
+    ) {
+        let classes = ClassSet(classes);
+        let mut leases = pool(&LeaseConfig { l4_ports: 1..=65_535, ..LeaseConfig::new(1_000, SEED) });
+        let ranges: Vec<_> = ranges.iter().map(|(first, len)| *first..=*first + *len).collect();
+        let mut taken = Vec::new();
+        for (n, back) in takes {
+            if back && !taken.is_empty() {
+                prop_assert!(leases.give_back(&key(0), taken.remove(taken.len() / 2), None));
+                continue;
+            }
+            let within = Within::new(&ranges[n]);
+            let fits = |l4_port: &u16| classes.contains_port(*l4_port);
+            prop_assert_eq!(within.count(classes) as usize, ranges[n].clone().filter(fits).count());
+            match leases.take_within(&key(0), classes, &within) {
+                Ok(l4_port) => {
+                    prop_assert!(ranges[n].contains(&l4_port) && fits(&l4_port));
+                    prop_assert!(!taken.contains(&l4_port));
+                    taken.push(l4_port);
+                }
+                Err(error) => {
+                    prop_assert_eq!(error, LeaseError::Exhausted);
+                    prop_assert!(ranges[n].clone().filter(fits).all(|l4_port| taken.contains(&l4_port)));
+                }
+            }
+        }
+    }
 }

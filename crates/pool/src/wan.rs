@@ -1,7 +1,7 @@
 //! Ports of WAN IPs, each for one inside endpoint only (RFC 4787 REQ-3, RFC 5382 REQ-7).
 //!
 //! Other than a LIP's, a port of a WAN IP is open to any remote, so it cannot serve two. A worker
-//! owns whole blocks of ports of each address; they are bit maps, even and odd ports apart. A port
+//! owns whole classes of ports of each address; they are bit maps, even and odd ports apart. A port
 //! that is given back rests, so that nobody gets what was meant for the one before (RFC 6888 REQ-8).
 
 mod map;
@@ -11,7 +11,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use types::{BlockSet, Now, Proto};
+use types::{ClassSet, Now, Proto};
 
 use crate::group::Usage;
 use crate::hash::Secrets;
@@ -23,8 +23,8 @@ const WELL_KNOWN_END: u16 = 1_024;
 /// The size of one worker's WAN ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WanConfig {
-    /// The blocks of ports that are this worker's.
-    pub blocks: BlockSet,
+    /// The classes of ports that are this worker's.
+    pub classes: ClassSet,
     /// Places for addresses.
     pub max_addresses: u16,
     /// Ports that rest at once; if there are more, the oldest ends its rest early.
@@ -99,7 +99,7 @@ pub enum WanError {
     /// The port asked for is kept for a port forward.
     #[error("the port is reserved")]
     Reserved,
-    /// The port asked for is of a block that is not this worker's.
+    /// The port asked for is of a class that is not this worker's.
     #[error("the port is not this worker's")]
     NotOurs,
     /// Nothing stands at this place.
@@ -110,20 +110,20 @@ pub enum WanError {
 /// One worker's ports of one address; control makes it, the worker gives it back when it is gone.
 #[derive(Clone, Debug)]
 pub struct AddressPorts {
-    blocks: BlockSet,
+    classes: ClassSet,
     /// TCP, UDP, ICMP identifiers.
     maps: [Map; 3],
 }
 
 impl AddressPorts {
-    /// All ports of these blocks, free.
-    pub fn new(blocks: BlockSet) -> Self {
-        Self { blocks, maps: std::array::from_fn(|_| Map::new(blocks)) }
+    /// All ports of these classes, free.
+    pub fn new(classes: ClassSet) -> Self {
+        Self { classes, maps: std::array::from_fn(|_| Map::new(classes)) }
     }
 
     /// Bytes that it takes.
-    pub const fn bytes(blocks: BlockSet) -> usize {
-        size_of::<Self>() + 3 * 3 * blocks.count() as usize * 512 / 8
+    pub const fn bytes(classes: ClassSet) -> usize {
+        size_of::<Self>() + 3 * 3 * classes.count() as usize * 512 / 8
     }
 }
 
@@ -165,7 +165,7 @@ impl WanPorts {
     pub fn new(config: &WanConfig) -> Self {
         let none = || Address { ports: None, generation: 0 };
         Self {
-            layout: Layout::new(config.blocks),
+            layout: Layout::new(config.classes),
             addresses: (0..config.max_addresses).map(|_| none()).collect(),
             resting: VecDeque::with_capacity(config.max_resting as usize),
             max_resting: config.max_resting as usize,
@@ -175,17 +175,17 @@ impl WanPorts {
         }
     }
 
-    /// The blocks that are this worker's.
-    pub const fn blocks(&self) -> BlockSet {
-        self.layout.blocks()
+    /// The classes that are this worker's.
+    pub const fn classes(&self) -> ClassSet {
+        self.layout.classes()
     }
 
     /// Puts an address at a place that has none.
     ///
     /// # Errors
-    /// The ports come back if the place is taken or none, or if they are of other blocks.
+    /// The ports come back if the place is taken or none, or if they are of other classes.
     pub fn add(&mut self, at: u16, ports: Box<AddressPorts>) -> Result<(), Box<AddressPorts>> {
-        let fits = ports.blocks == self.blocks();
+        let fits = ports.classes == self.classes();
         match self.addresses.get_mut(usize::from(at)) {
             Some(address) if address.ports.is_none() && fits => {
                 address.ports = Some(ports);

@@ -4,7 +4,8 @@
 //! packets go by a hash of their key; the worker that opens the conn leases a port of its own
 //! classes, and replies go by the class of that port. Behind a NAT gateway the inside address
 //! decides in both ways: outgoing packets go by a hash of it, and what comes back to a WAN IP by the
-//! block of the port, of which the owner of the inside address has leased one of its own.
+//! class of the port, of which the owner of the inside address has leased one of its own. A port that
+//! is forwarded is the owner's of the inside server that it leads to.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -15,8 +16,7 @@ mod earlier;
 
 pub use earlier::{Destination, Earlier};
 
-use types::{BlockSet, ClassSet, FlowKey, KeyedHash, PORT_BLOCKS, PORT_CLASSES, WorkerId};
-use types::{port_block, port_class};
+use types::{ClassSet, FlowKey, KeyedHash, PORT_CLASSES, WorkerId, port_class};
 
 /// Workers that keys can be divided among: each needs a port class of its own.
 pub const MAX_WORKERS: u16 = PORT_CLASSES as u16;
@@ -42,8 +42,10 @@ pub enum Role {
     /// By its destination address alone, so that [`Role::Source`] of a packet and this one of its
     /// answer have the same owner.
     Destination,
-    /// A WAN IP: the block of the destination port.
+    /// A WAN IP: the class of the destination port, see [`Steering::wan_classes_of`].
     Wan,
+    /// By this address alone, whatever the key: a port of a WAN IP that leads to an inside server.
+    Of(u32),
 }
 
 /// Why there is no steering among so many workers.
@@ -57,6 +59,7 @@ pub struct Steering {
     workers: u16,
     keyed: KeyedHash,
     class_owners: [u8; PORT_CLASSES],
+    wan_owners: [u8; PORT_CLASSES],
 }
 
 impl Steering {
@@ -71,7 +74,10 @@ impl Steering {
         }
         // Class modulo workers: for a power of two it is a mask of the port, one flow rule each.
         let class_owners = std::array::from_fn(|class| (class as u16 % workers) as u8);
-        Ok(Self { workers, keyed: KeyedHash::new(seed), class_owners })
+        // In turn the even ones, and then the odd ones: as evenly as can be, and each has both kinds.
+        let in_turn = |class: usize| class / 2 + class % 2 * (PORT_CLASSES / 2);
+        let wan_owners = std::array::from_fn(|class| (in_turn(class) as u16 % workers) as u8);
+        Ok(Self { workers, keyed: KeyedHash::new(seed), class_owners, wan_owners })
     }
 
     /// How many workers there are.
@@ -96,7 +102,8 @@ impl Steering {
             Role::Lip => self.owner_of_class(port_class(key.dport)),
             Role::Source => self.owner_of_address(key.src, key.zone),
             Role::Destination => self.owner_of_address(key.dst, key.zone),
-            Role::Wan => self.owner_of_block(port_block(key.dport)),
+            Role::Wan => self.owner_of_wan_class(port_class(key.dport)),
+            Role::Of(address) => self.owner_of_address(address, key.zone),
         }
     }
 
@@ -107,13 +114,14 @@ impl Steering {
             .fold(ClassSet::NONE, ClassSet::with)
     }
 
-    /// The blocks of WAN IPs' ports that this worker leases; none if there is no such worker.
+    /// The classes of WAN IPs' ports that this worker leases; none if there is no such worker.
     ///
-    /// Of 128 workers the first two have only ports below 1024.
-    pub fn wan_blocks_of(&self, worker: WorkerId) -> BlockSet {
-        (0..PORT_BLOCKS as u8)
-            .filter(|&block| self.owner_of_block(block) == worker)
-            .fold(BlockSet::NONE, BlockSet::with)
+    /// Neighbouring ports are of different workers, so that a narrow range has some of each; and up to 64
+    /// workers have both even and odd ones, for parity to be kept (RFC 4787 REQ-4).
+    pub fn wan_classes_of(&self, worker: WorkerId) -> ClassSet {
+        (0..PORT_CLASSES as u8)
+            .filter(|&class| self.owner_of_wan_class(class) == worker)
+            .fold(ClassSet::NONE, ClassSet::with)
     }
 
     /// Bits 80 and up are those of no prefix of [`Role::VipPersistent`]: the hash is another one.
@@ -122,10 +130,9 @@ impl Steering {
         self.share(self.hash(u128::from(address) | u128::from(zone) << 64 | 1 << 80))
     }
 
-    /// Block modulo workers: for a power of two it is a mask of the port, as with classes.
     #[inline(always)]
-    fn owner_of_block(&self, block: u8) -> WorkerId {
-        WorkerId(u16::from(block).checked_rem(self.workers).unwrap_or(0))
+    fn owner_of_wan_class(&self, class: u8) -> WorkerId {
+        WorkerId(self.wan_owners.get(usize::from(class)).copied().unwrap_or(0).into())
     }
 
     #[inline(always)]
@@ -191,17 +198,37 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_shared_evenly_and_wholly() {
+    fn ports_of_wan_ips_are_shared_evenly_and_wholly() {
         for workers in 1..=MAX_WORKERS {
             let steering = steering(workers);
-            let shares: Vec<BlockSet> =
-                (0..workers).map(|worker| steering.wan_blocks_of(WorkerId(worker))).collect();
+            let shares: Vec<ClassSet> =
+                (0..workers).map(|worker| steering.wan_classes_of(WorkerId(worker))).collect();
             let counts = shares.iter().map(|share| share.count());
             let (least, most) = (counts.clone().min().unwrap(), counts.clone().max().unwrap());
             assert!(least >= 1 && most - least <= 1, "{workers} workers: {least} to {most}");
             assert_eq!(counts.sum::<u32>(), 128);
             assert_eq!(shares.iter().fold(0, |all, share| all | share.0), u128::MAX);
-            assert_eq!(steering.wan_blocks_of(WorkerId(workers)), BlockSet::NONE);
+            assert_eq!(steering.wan_classes_of(WorkerId(workers)), ClassSet::NONE);
+            let both = |share: &ClassSet| {
+                [ClassSet::EVEN, ClassSet::ODD].iter().all(|kind| share.and(*kind).count() > 0)
+            };
+            assert!(workers > 64 || shares.iter().all(both), "{workers} workers");
+        }
+    }
+
+    /// Twice as many ports as workers are enough, wherever they begin but for one place in 128.
+    #[test]
+    fn a_narrow_range_has_ports_of_every_worker() {
+        for workers in 1..=64 {
+            let steering = steering(workers);
+            for first in (0..128 - 2 * workers + 1).chain(1_024..1_024 + 128 - 2 * workers + 1) {
+                let owner =
+                    |dport| steering.owner(Role::Wan, &FlowKey { dport, ..FlowKey::default() });
+                let mut owners: Vec<_> = (first..first + 2 * workers).map(owner).collect();
+                owners.sort_unstable();
+                owners.dedup();
+                assert_eq!(owners.len(), usize::from(workers), "{workers} from {first} on");
+            }
         }
     }
 
@@ -211,7 +238,7 @@ mod tests {
         for dport in [1_024, 40_001, 65_535] {
             let key = FlowKey { dport, ..FlowKey::default() };
             assert_eq!(steering.owner(Role::Lip, &key), WorkerId(dport & 7));
-            assert_eq!(steering.owner(Role::Wan, &key), WorkerId(dport >> 9 & 7));
+            assert_eq!(steering.owner(Role::Wan, &key), WorkerId(dport >> 1 & 7));
         }
     }
 
@@ -273,6 +300,7 @@ mod tests {
             Just(Role::Source),
             Just(Role::Destination),
             Just(Role::Wan),
+            any::<u32>().prop_map(Role::Of),
             any::<u8>().prop_map(|prefix_len| Role::VipPersistent { prefix_len }),
         ]
     }
@@ -282,7 +310,7 @@ mod tests {
         fn one_worker_owns_everything(key in any_key(), role in any_role()) {
             prop_assert_eq!(steering(1).owner(role, &key), WorkerId(0));
             prop_assert_eq!(steering(1).classes_of(WorkerId(0)), ClassSet::ALL);
-            prop_assert_eq!(steering(1).wan_blocks_of(WorkerId(0)), BlockSet::ALL);
+            prop_assert_eq!(steering(1).wan_classes_of(WorkerId(0)), ClassSet::ALL);
         }
 
         #[test]
@@ -301,7 +329,7 @@ mod tests {
             let owner = steering.owner(Role::Lip, &key);
             prop_assert!(steering.classes_of(owner).contains_port(key.dport));
             let owner = steering.owner(Role::Wan, &key);
-            prop_assert!(steering.wan_blocks_of(owner).contains_port(key.dport));
+            prop_assert!(steering.wan_classes_of(owner).contains_port(key.dport));
         }
 
         #[test]
@@ -313,6 +341,7 @@ mod tests {
             prop_assert_eq!(steering.owner(Role::Destination, &key.reversed()), owner);
             let other = FlowKey { dst: !key.dst, sport: !key.sport, proto: 47, ..key };
             prop_assert_eq!(steering.owner(Role::Source, &other), owner);
+            prop_assert_eq!(steering.owner(Role::Of(key.src), &other), owner);
         }
 
         #[test]

@@ -16,9 +16,7 @@ mod time;
 mod verdict;
 
 pub use address::{Endpoint, Lip, MacAddr, ParseEndpointError, ParseMacError, RsAddr, Vip, WanIp};
-pub use class::{
-    BlockSet, ClassSet, PORT_BLOCK_LEN, PORT_BLOCKS, PORT_CLASSES, port_block, port_class,
-};
+pub use class::{ClassSet, PORT_CLASSES, port_class};
 pub use family::{Address, map_v4, unmap_v4};
 pub use io::Io;
 pub use key::{Dir, FlowKey, FlowKey6, IcmpId, L4Port, Proto, Zone};

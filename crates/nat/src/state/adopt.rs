@@ -6,7 +6,7 @@ use pool::wan::WanError;
 use types::{FlowKey, Now, Proto, Slot};
 
 use super::source::lease_group;
-use super::{Held, NatState, to_leased};
+use super::{Held, NatState};
 use crate::gateway::Gateway;
 use crate::mapping::{Endpoint32, Mapping, MappingId};
 use crate::subscribers::{Limits, SubscriberId};
@@ -36,7 +36,7 @@ pub enum AdoptError {
 
 impl NatState {
     /// Takes what a conn holds, to the port, whatever limits say; `held.slot` is of a rule or port
-    /// forward here. A port of another worker's blocks is not taken here: its owner has to reserve it
+    /// forward here. A port of another worker's classes is not taken here: its owner has to reserve it
     /// ([`pool::WanPorts::reserve`]), and redirect what arrives there.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl NatState {
             LeaseKind::Wan => {
                 let place = gateway.place_of(new_key.src).ok_or(AdoptError::NoAddress)?;
                 let id = self.enter_freely(key.src, key.zone, held.slot, now)?;
-                let taken = self.leases.take_exact(&lease_group(new_key), to_leased(new_key.sport));
+                let taken = self.leases.take_exact(&lease_group(new_key), new_key.sport);
                 if let Err(error) = taken {
                     self.subscribers.leave(id, 1, 1);
                     return Err(error.into());
@@ -136,7 +136,7 @@ impl NatState {
         let settings = gateway.terms_of(rule).ok_or(AdoptError::NoRule)?.settings();
         let place = gateway.place_of(outside.address).ok_or(AdoptError::NoAddress)?;
         let leased = Proto::from_number(proto).ok_or(AdoptError::Conflict)?;
-        let foreign = !self.wan.blocks().contains_port(outside.l4_port);
+        let foreign = !self.wan.classes().contains_port(outside.l4_port);
         let subscriber = self.enter_freely(inside.address, zone, rule, now)?;
         if !foreign && let Err(error) = self.wan.take_exact(place, leased, outside.l4_port) {
             self.subscribers.leave(subscriber, 1, 1);

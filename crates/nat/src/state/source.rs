@@ -5,7 +5,7 @@ use pool::wan::{WanError, Want};
 use pool::{GroupKey, LeaseError};
 use types::{EthPortId, FlowKey, Now, Proto, Verdict};
 
-use super::{Held, NatState, Out, from_leased, to_leased};
+use super::{Held, NatState, Out};
 use crate::gateway::{MappingKind, Pooling, Settings, Terms, Wan};
 use crate::mapping::{Endpoint32, Mapping, MappingId};
 use crate::subscribers::SubscriberId;
@@ -152,14 +152,14 @@ impl NatState {
         now: Now,
     ) -> Result<Endpoint32, Verdict> {
         let subscriber = self.enter(terms, key, now)?;
-        let classes = self.classes(terms.blocks());
+        let (classes, within) = (self.wan.classes(), terms.within());
         let rport = if proto == Proto::Icmp { 0 } else { to.l4_port };
         let group = GroupKey { lip: 0, rs: to.address, rport, proto: key.proto };
         let leases = &mut self.leases;
         let draw = (self.drawn, &self.subscribers);
         let found = first_open(terms, subscriber, draw, out_dev, |wan| {
-            match leases.take(&GroupKey { lip: wan.address, ..group }, classes) {
-                Ok(number) => Some(Ok(from_leased(number))),
+            match leases.take_within(&GroupKey { lip: wan.address, ..group }, classes, within) {
+                Ok(l4_port) => Some(Ok(l4_port)),
                 Err(LeaseError::Exhausted) => None,
                 Err(_) => Some(Err(Verdict::TableFull)),
             }
@@ -190,7 +190,7 @@ impl NatState {
             }
             LeaseKind::Wan => {
                 let group = lease_group(new_key);
-                let returned = self.leases.give_back(&group, to_leased(new_key.sport), None);
+                let returned = self.leases.give_back(&group, new_key.sport, None);
                 debug_assert!(returned, "a conn's port is leased");
                 if let Some(id) = self.subscribers.find(key.src, key.zone, held.slot) {
                     self.subscribers.leave(id, 1, 1);

@@ -63,9 +63,9 @@ fn gateway(settings: Settings) -> Gateway {
     .unwrap()
 }
 
-fn config(blocks: BlockSet) -> NatConfig {
+fn config(classes: ClassSet) -> NatConfig {
     NatConfig {
-        blocks,
+        classes,
         max_addresses: 4,
         max_mappings: 4_096,
         max_peers: 64,
@@ -80,17 +80,17 @@ fn config(blocks: BlockSet) -> NatConfig {
 }
 
 impl Bed {
-    fn of(settings: Settings, blocks: BlockSet) -> Self {
-        let mut state = NatState::new(&config(blocks)).unwrap();
+    fn of(settings: Settings, classes: ClassSet) -> Self {
+        let mut state = NatState::new(&config(classes)).unwrap();
         for place in 0..4 {
-            assert!(state.wan_mut().add(place, Box::new(AddressPorts::new(blocks))).is_ok());
+            assert!(state.wan_mut().add(place, Box::new(AddressPorts::new(classes))).is_ok());
         }
         assert!(state.begin(RULE) && state.begin(SSH) && !state.begin(Slot::new(8, 1)));
         Self { gateway: gateway(settings), state, now: Now::from_ms(1_000) }
     }
 
     fn new(settings: Settings) -> Self {
-        Self::of(settings, BlockSet::ALL)
+        Self::of(settings, ClassSet::ALL)
     }
 
     fn open(&mut self, key: FlowKey) -> Result<Held, Verdict> {
@@ -272,11 +272,11 @@ fn rfc4787_req9_hairpinning_in_one_conn() {
 
 #[test]
 fn a_hairpin_to_another_workers_port_goes_out() {
-    let mut bed = Bed::of(settings(1), BlockSet(u128::MAX / 3));
-    let foreign = 512 * 5 + 1;
+    let mut bed = Bed::of(settings(1), ClassSet(u128::MAX / 3));
+    let foreign = 2_561;
     let held = bed.open(udp(A, 5_000, WAN, foreign)).unwrap();
     assert_eq!((held.new_key.dst, held.new_key.dport), (WAN, foreign));
-    assert!(bed.state.wan.blocks().contains_port(held.new_key.sport));
+    assert!(bed.state.wan.classes().contains_port(held.new_key.sport));
     assert!(bed.close(&held));
     bed.assert_empty();
 }
@@ -342,10 +342,10 @@ fn rfc6888_req8_a_port_rests_two_minutes() {
 
 /// Address-and-port-dependent mapping: one port serves many remotes, and only those.
 #[test]
-fn ports_for_one_remote_each_are_of_ones_own_blocks() {
-    let blocks = BlockSet(u128::MAX / 3);
+fn ports_for_one_remote_each_are_of_ones_own_classes() {
+    let classes = ClassSet(u128::MAX / 15 * 3);
     let mapping = MappingKind::AddressAndPortDependent;
-    let mut bed = Bed::of(Settings { mapping, l4_ports: 1_024..=2_047, ..settings(1) }, blocks);
+    let mut bed = Bed::of(Settings { mapping, l4_ports: 1_024..=2_047, ..settings(1) }, classes);
     bed.gateway = gateway(Settings { mapping, l4_ports: 1_024..=2_047, ..settings(1) });
     let mut held = Vec::new();
     for remote in 0..3 {
@@ -356,7 +356,7 @@ fn ports_for_one_remote_each_are_of_ones_own_blocks() {
     let ends: HashSet<_> = held.iter().map(|h| (h.outside_source(), h.new_key.dst)).collect();
     assert_eq!(ends.len(), 192, "none twice towards one remote");
     assert!(held.iter().all(|h| (1_024..=2_047).contains(&h.new_key.sport)));
-    assert!(held.iter().all(|h| blocks.contains_port(h.new_key.sport)));
+    assert!(held.iter().all(|h| classes.contains_port(h.new_key.sport)));
     assert!(held.iter().all(|h| h.lease == LeaseKind::Wan));
     let to = held[0].outside_source();
     let inward = udp(OTHER, 53, to.address, to.l4_port);

@@ -1,82 +1,106 @@
 //! The ports of one WAN IP and protocol that one worker owns, as bit maps.
 
-use types::{BlockSet, PORT_BLOCK_LEN, PORT_BLOCKS, port_block};
+use types::{ClassSet, PORT_CLASSES};
 
-/// Ports of one parity in a block.
-const HALF_BLOCK: u32 = PORT_BLOCK_LEN as u32 / 2;
-/// Words of a half of all blocks, in words of a summary.
-const SUMMARY_WORDS: usize = PORT_BLOCKS * HALF_BLOCK as usize / 64 / 64;
+/// Ports of one class.
+const CLASS_PORTS: u32 = 65_536 / PORT_CLASSES as u32;
+/// Classes of one parity.
+const HALF: usize = PORT_CLASSES / 2;
+/// Words of all ports of one parity, in words of a summary.
+const SUMMARY_WORDS: usize = HALF * CLASS_PORTS as usize / 64 / 64;
 
-/// Where a port stands in the bit maps: even and odd ports apart, and only those of owned blocks.
+/// Where a port stands in the bit maps: even and odd ports apart, and only those of owned classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) odd: bool,
     pub(crate) at: u32,
 }
 
-/// Which blocks there are, and which one comes how manieth.
+/// The owned classes of one parity.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
-    blocks: BlockSet,
-    /// How many owned blocks are below each.
-    ranks: [u8; PORT_BLOCKS + 1],
-    /// The owned blocks in their order.
-    owned: [u8; PORT_BLOCKS],
+struct Parity {
+    /// How many there are below each.
+    ranks: [u8; HALF + 1],
+    /// Which ones they are, in their order.
+    owned: [u8; HALF],
+    count: u32,
 }
 
-impl Layout {
-    pub(crate) fn new(blocks: BlockSet) -> Self {
-        let (mut ranks, mut owned) = ([0; PORT_BLOCKS + 1], [0; PORT_BLOCKS]);
+impl Parity {
+    fn new(classes: ClassSet, odd: bool) -> Self {
+        let (mut ranks, mut owned) = ([0; HALF + 1], [0; HALF]);
         let mut rank = 0u8;
-        for (block, below) in ranks.iter_mut().enumerate() {
+        for (half, below) in ranks.iter_mut().enumerate() {
             *below = rank;
-            if blocks.0.checked_shr(block as u32).is_some_and(|bits| bits & 1 != 0) {
+            let class = half * 2 + usize::from(odd);
+            if half < HALF && classes.contains_port(class as u16) {
                 if let Some(place) = owned.get_mut(usize::from(rank)) {
-                    *place = block as u8;
+                    *place = class as u8;
                 }
                 rank += 1;
             }
         }
-        Self { blocks, ranks, owned }
+        Self { ranks, owned, count: rank.into() }
     }
 
-    pub(crate) const fn blocks(&self) -> BlockSet {
-        self.blocks
+    /// How many owned classes are below a number, of both parities' classes.
+    #[inline]
+    fn rank(&self, number: u32, odd: bool) -> u32 {
+        let half = if odd { number / 2 } else { number.div_ceil(2) };
+        self.ranks.get(half as usize).copied().unwrap_or(0).into()
+    }
+}
+
+/// Which classes there are, and which one comes how manieth.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    classes: ClassSet,
+    parities: [Parity; 2],
+}
+
+impl Layout {
+    pub(crate) fn new(classes: ClassSet) -> Self {
+        Self { classes, parities: [false, true].map(|odd| Parity::new(classes, odd)) }
+    }
+
+    pub(crate) const fn classes(&self) -> ClassSet {
+        self.classes
     }
 
     #[inline]
-    fn rank(&self, block: usize) -> u32 {
-        self.ranks.get(block).copied().unwrap_or(0).into()
+    fn parity(&self, odd: bool) -> &Parity {
+        let [evens, odds] = &self.parities;
+        if odd { odds } else { evens }
     }
 
-    /// Where a port stands; `None` if its block is another worker's.
+    /// Where a port stands; `None` if its class is another worker's.
     #[inline]
     pub(crate) fn place(&self, l4_port: u16) -> Option<Place> {
-        if !self.blocks.contains_port(l4_port) {
+        if !self.classes.contains_port(l4_port) {
             return None;
         }
-        let within = u32::from(l4_port % PORT_BLOCK_LEN) / 2;
-        let at = self.rank(port_block(l4_port).into()) * HALF_BLOCK + within;
-        Some(Place { odd: l4_port & 1 != 0, at })
+        let odd = l4_port & 1 != 0;
+        Some(Place { odd, at: self.below(l4_port.into(), odd) })
     }
 
     #[inline]
     pub(crate) fn l4_port(&self, place: Place) -> u16 {
-        let block = self.owned.get((place.at / HALF_BLOCK) as usize).copied().unwrap_or(0);
-        let within = (place.at % HALF_BLOCK) as u16 * 2 + u16::from(place.odd);
-        u16::from(block) * PORT_BLOCK_LEN + within
+        let parity = self.parity(place.odd);
+        let (Some(round), Some(rank)) =
+            (place.at.checked_div(parity.count), place.at.checked_rem(parity.count))
+        else {
+            return 0;
+        };
+        let class = parity.owned.get(rank as usize).copied().unwrap_or(0);
+        (round * PORT_CLASSES as u32) as u16 + u16::from(class)
     }
 
     /// How many owned ports of a parity are below this one, which may be 65,536.
     #[inline]
     pub(crate) fn below(&self, l4_port: u32, odd: bool) -> u32 {
-        let len = u32::from(PORT_BLOCK_LEN);
-        let (block, within) = (l4_port / len, l4_port % len);
-        let whole = self.rank(block as usize) * HALF_BLOCK;
-        if self.blocks.0.checked_shr(block).is_none_or(|bits| bits & 1 == 0) {
-            return whole;
-        }
-        whole + if odd { within / 2 } else { within.div_ceil(2) }
+        let (round, within) = (l4_port / PORT_CLASSES as u32, l4_port % PORT_CLASSES as u32);
+        let parity = self.parity(odd);
+        round * parity.count + parity.rank(within, odd)
     }
 }
 
@@ -179,10 +203,11 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    pub(crate) fn new(blocks: BlockSet) -> Self {
-        let words = (blocks.count() * HALF_BLOCK / 64) as usize;
-        let owned = blocks.count() * u32::from(PORT_BLOCK_LEN);
-        let halves = [Half::new(words), Half::new(words)];
+    pub(crate) fn new(classes: ClassSet) -> Self {
+        let of_parity =
+            |odd| Half::new((Parity::new(classes, odd).count * CLASS_PORTS / 64) as usize);
+        let halves = [false, true].map(of_parity);
+        let owned = classes.count() * CLASS_PORTS;
         Self { halves, taken: 0, resting: 0, reserved: 0, owned, cursor: 0 }
     }
 

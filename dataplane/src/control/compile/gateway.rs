@@ -44,7 +44,7 @@ impl Sizes {
     /// The size of a worker's state: whatever its conns may be.
     pub fn of(&self, steering: &Steering, worker: WorkerId) -> NatConfig {
         NatConfig {
-            blocks: steering.wan_blocks_of(worker),
+            classes: steering.wan_classes_of(worker),
             max_addresses: u16::MAX,
             max_mappings: self.max_connections,
             max_peers: self.max_connections,
@@ -210,9 +210,9 @@ impl Next {
         for slots in self.begun.chunks(ITEMS_MAX) {
             portion(GatewayWork { begun: slots.to_vec(), ..GatewayWork::default() });
         }
-        let blocks = steering.wan_blocks_of(worker);
+        let classes = steering.wan_classes_of(worker);
         for places in self.added.chunks(ITEMS_MAX) {
-            let ports = |place: &u16| (*place, Some(Box::new(AddressPorts::new(blocks))));
+            let ports = |place: &u16| (*place, Some(Box::new(AddressPorts::new(classes))));
             let wans = places.iter().map(ports).collect();
             portion(GatewayWork { wans, ..GatewayWork::default() });
         }

@@ -119,9 +119,9 @@ impl Setup {
         let gateway = Arc::new(plan.gateway());
         for worker in &mut bed.workers {
             let core = &mut worker.core;
-            let blocks = core.snapshot.steering.wan_blocks_of(core.id);
+            let classes = core.snapshot.steering.wan_classes_of(core.id);
             let mut nat = NatState::new(&NatConfig {
-                blocks,
+                classes,
                 max_addresses: 4,
                 max_mappings: plan.max_mappings,
                 max_peers: 1024,
@@ -136,7 +136,7 @@ impl Setup {
             .unwrap();
             for (place, address) in WANS.iter().enumerate() {
                 let place = place as u16;
-                assert!(nat.wan_mut().add(place, Box::new(AddressPorts::new(blocks))).is_ok());
+                assert!(nat.wan_mut().add(place, Box::new(AddressPorts::new(classes))).is_ok());
                 for (proto, l4_ports) in gateway.reserved(ip(*address)) {
                     for l4_port in l4_ports {
                         nat.wan_mut().reserve(place, proto, l4_port, true);

@@ -9,7 +9,8 @@ use nat::Gateway;
 use nat::gateway::{ForwardConfig, Forwarding, MappingKind, Settings, Wan, WanSource};
 use nat::mapping::Endpoint32;
 use nat::rules::{Action, Rule};
-use types::{Proto, Slot, SlotAllocator};
+use pool::Within;
+use types::{ClassSet, Proto, Slot, SlotAllocator, WorkerId};
 
 use super::names::{GatewayNames, RuleKind, RuleName, WanName};
 use super::rules::{self, Configured};
@@ -53,6 +54,9 @@ impl Build<'_> {
             let class = known.timeout_class.unwrap_or_default();
             let action = rules::snat_action(rule.action);
             let settings = rules::settings(rule, source, class);
+            if action == Action::Translate {
+                self.ports_for_all(&settings, rule.ports, &path)?;
+            }
             rules.push((Rule { slot: known.slot, matching, except, action }, settings));
         }
         Ok(rules)
@@ -97,6 +101,37 @@ impl Build<'_> {
             });
         }
         Ok(forwards)
+    }
+
+    /// Inside hosts are divided among the workers, and each worker has ports of its own: every one needs some.
+    fn ports_for_all(
+        &self,
+        settings: &Settings,
+        l4_ports: config::PortRange,
+        path: &Path,
+    ) -> Result<(), ConfigError> {
+        let within = Within::new(&settings.l4_ports);
+        let kinds: &[(ClassSet, &str)] = match settings.keep_parity {
+            false => &[(ClassSet::ALL, "ports")],
+            true => &[(ClassSet::EVEN, "even ports"), (ClassSet::ODD, "odd ports")],
+        };
+        let steering = &self.facts.steering;
+        let workers = steering.workers();
+        for worker in (0..workers).map(WorkerId) {
+            let own = steering.wan_classes_of(worker);
+            let none = kinds.iter().find(|(classes, _)| within.count(own.and(*classes)) == 0);
+            if let Some((classes, kind)) = none.filter(|_| workers > 1) {
+                let count = within.count(*classes);
+                let message = format!(
+                    "{l4_ports} has {count} {kind} for {workers} workers, of which worker {} gets none",
+                    worker.0
+                );
+                let hint = Some(format!("{} ports are enough, as are fewer workers", 2 * workers));
+                let refused = refuse(ErrorKind::Invalid, path.key("ports"), l4_ports, message);
+                return Err(ConfigError { hint, ..refused });
+            }
+        }
+        Ok(())
     }
 
     /// The kind of mapping that the rules have on a WAN IP: both kinds cannot share its ports.
