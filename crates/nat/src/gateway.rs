@@ -301,8 +301,7 @@ impl Gateway {
             .map(|(rule, settings)| Terms::new(rule.slot, settings))
             .collect();
         let forwards = Forwards::new(config.forwards);
-        let mut servers = config.servers;
-        servers.sort_unstable();
+        let servers = config.servers;
         let by_slot = |terms: &mut dyn Iterator<Item = Slot>| {
             let mut slots: Vec<_> = terms.enumerate().map(|(n, slot)| (slot, n as u32)).collect();
             slots.sort_unstable();
@@ -316,7 +315,7 @@ impl Gateway {
         wans.dedup();
         Ok(Self {
             by_slot: by_slot(&mut terms.iter().map(|terms| terms.slot)),
-            servers: Servers::new(&servers, forwards.all()),
+            servers: Servers::new(servers),
             rules: Rules::new(&rules)?,
             terms,
             forwards,
@@ -403,8 +402,24 @@ impl Gateway {
         self.forwards.is_on(address, l4_port, proto)
     }
 
-    /// True if replies may come from this endpoint that name a client's own address: it is a server
-    /// of a port forward or of a service in NAT mode.
+    /// The inside address that a port forward leads to: by that one, what is to a port of ours belongs to a worker.
+    #[inline]
+    pub fn leads_to(&self, key: &FlowKey, in_dev: EthPortId) -> Option<u32> {
+        self.forwards.towards(key, in_dev).map(Forward::inside)
+    }
+
+    /// The port forwards on an endpoint in their order, whoever may use them.
+    pub fn forwards_on(&self, address: u32, l4_port: u16, proto: u8) -> Vec<&Forward> {
+        self.forwards.on_all(address, l4_port, proto).collect()
+    }
+
+    /// Ports that forwards are on, by address and protocol: the same ones are on all ports of a range. Without those
+    /// of protocols that have no ports.
+    pub fn forwarded(&self) -> impl Iterator<Item = (u32, u8, RangeInclusive<u16>)> + '_ {
+        self.forwards.ranges().filter(|(_, proto, _)| Proto::from_number(*proto).is_some())
+    }
+
+    /// True if this is a server of a service in NAT mode: replies come from it that name a client's own address.
     #[inline]
     pub fn is_server(&self, address: u32, l4_port: u16, proto: u8) -> bool {
         self.servers.has(address, l4_port, proto)

@@ -2,7 +2,7 @@
 
 use counters::{Event, Source};
 use fib::{Role, RouteKind};
-use types::{EthPortId, Io, MacAddr, Now, Packet, Verdict};
+use types::{EthPortId, Io, MacAddr, Now, Packet, Verdict, WorkerId};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
 use wire::{Ipv4, Parsed, checksum, ethernet};
@@ -52,20 +52,47 @@ pub(super) fn forward<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: u
 #[cold]
 pub(super) fn loop_back<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) -> bool {
     let Some((packet, meta)) = burst.both(at) else { return false };
-    let interface = meta.interface;
-    let mut parsed = Parsed::default();
-    if wire::parse(packet.bytes(), packet.total_len(), &mut parsed).is_err() {
-        return false;
+    // It is still on its way through us: both workers are one hop. Once only, so that its life is bounded.
+    if !meta.looped
+        && let Some(mut header) = Ipv4::at_mut(packet.bytes_mut(), usize::from(meta.parsed.l3))
+    {
+        let ttl = header.ttl();
+        let sum = checksum::apply(header.checksum(), checksum::delta_u16(0, 0x0100));
+        header.set_ttl(ttl.saturating_add(1));
+        header.set_checksum(sum);
     }
-    let role = core.snapshot.fib.owner(parsed.key.dst).map(|owner| owner.role);
-    let owner = core.snapshot.steering.owner(::steer::Role::Wan, &parsed.lookup_key());
-    if role != Some(Role::WanIp) || owner == core.id {
-        return false;
-    }
-    *meta = Meta { parsed, interface, role, looped: true, ..Meta::default() };
-    steer::hand(core, burst, at, owner, Asked::EVERYBODY);
+    let Some((owner, entering)) = entrance(core, packet, meta.interface) else { return false };
+    *meta = entering;
+    steer::hand(core, burst, at, owner, entering.asked);
     core.handoff.ring(core.id);
     true
+}
+
+/// The other worker that a packet for a port of a WAN IP of ours enters at, and what is known of it there.
+fn entrance<P: Packet>(core: &Core<P>, packet: &P, interface: u16) -> Option<(WorkerId, Meta)> {
+    let mut parsed = Parsed::default();
+    wire::parse(packet.bytes(), packet.total_len(), &mut parsed).ok()?;
+    let role = core.snapshot.fib.owner(parsed.key.dst).map(|owner| owner.role);
+    let owner = core.snapshot.steering.owner(::steer::Role::Wan, &parsed.lookup_key());
+    let another = role == Some(Role::WanIp) && owner != core.id;
+    let asked = Asked::EVERYBODY;
+    another
+        .then(|| (owner, Meta { parsed, interface, role, asked, looped: true, ..Meta::default() }))
+}
+
+/// An answer of ours to a packet that has come from another worker's WAN port: it goes back by that worker, which
+/// knows who has sent it.
+#[cold]
+pub(super) fn answer_looped<P: Packet>(core: &mut Core<P>, packet: P, interface: EthPortId) {
+    let verdict = match entrance(core, &packet, interface.0) {
+        None => Verdict::NoRoute,
+        Some((owner, meta)) => match core.handoff.send(owner, packet, meta) {
+            Ok(()) => Verdict::Handed,
+            Err(_refused) => Verdict::HandoffFull,
+        },
+    };
+    core.counters.ended(verdict, 1);
+    core.handoff.ring(core.id);
 }
 
 /// Whether what goes to an address comes back to us: see [`loop_back`].
@@ -84,8 +111,9 @@ pub(super) fn hold_syn<P: Packet>(
     verdict: Verdict,
     now: Now,
 ) {
-    let parsed = burst.meta(at).parsed;
-    if let (Some(packet), Some(nat)) = (burst.packet(at), &mut core.nat) {
+    let Meta { parsed, looped, .. } = *burst.meta(at);
+    // One of an inside host that meets nobody is dropped.
+    if let (Some(packet), Some(nat), false) = (burst.packet(at), &mut core.nat, looped) {
         let quote = packet.bytes().get(usize::from(parsed.l3)..parsed.ip_end());
         nat.hold_syn(&parsed.key, quote.unwrap_or_default(), now);
     }

@@ -251,6 +251,9 @@ pub fn decide<P: Packet>(core: &Core<P>, meta: &Meta) -> Decision {
 /// What is not for a service: to a WAN IP, or to nobody of ours.
 fn decide_nat(snapshot: &Snapshot, gateway: &Gateway, nat: &NatState, meta: &Meta) -> Decision {
     match meta.role {
+        Some(_) if meta.asked.is_vacant() => {
+            Decision::Refuse { verdict: Verdict::NoMapping, refusal: Refusal::Silent }
+        }
         Some(_) => gateway::decide_wan(snapshot, gateway, nat, meta),
         None => gateway::decide_transit(snapshot, gateway, meta),
     }

@@ -11,6 +11,7 @@ use wire::reply::{ErrorMessage, Reset, write_reset};
 
 use crate::path::burst::Burst;
 use crate::path::egress::{gather, send_routed};
+use crate::path::forward;
 use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
 
@@ -134,7 +135,7 @@ fn answer<P: Packet>(
     turn: impl FnOnce(&mut P, &Parsed) -> bool,
 ) {
     let Some((packet, meta)) = burst.both(at) else { return };
-    let interface = EthPortId(meta.interface);
+    let (interface, looped) = (EthPortId(meta.interface), meta.looped);
     if !turn(packet, &meta.parsed) {
         burst.end(at, otherwise);
         return;
@@ -143,7 +144,9 @@ fn answer<P: Packet>(
     core.counters.ended(Verdict::Answered, 1);
     core.counters.began(Source::Generated, 1);
     core.counters.add(event, 1);
-    if let Some(verdict) = gather(core, interface, packet) {
+    if looped {
+        forward::answer_looped(core, packet, interface);
+    } else if let Some(verdict) = gather(core, interface, packet) {
         core.counters.ended(verdict, 1);
     }
 }

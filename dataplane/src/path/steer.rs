@@ -1,7 +1,8 @@
 //! Stage `steer`: hands packets to the worker that owns their key, and on to the one that has their conn.
 
 use counters::Event;
-use types::{EthPortId, Now, Packet, Verdict, WorkerId};
+use nat::mapping::Endpoint32;
+use types::{EthPortId, FlowKey, Now, Packet, Verdict, WorkerId};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::snapshot::Snapshot;
@@ -16,15 +17,31 @@ pub struct Asked {
     redirected: bool,
     /// So many of those who owned the key before, oldest first.
     earlier: u8,
+    /// The one that owns the packet's source, see [`Snapshot::second`].
+    source: bool,
+    /// Whose port of a WAN IP it is for knows of no mapping: it may be of a conn, but opens none.
+    vacant: bool,
     /// All; where it is now it ends or opens a conn.
     all: bool,
 }
 
 impl Asked {
-    const HERE: Self = Self { here: true, redirected: false, earlier: 0, all: false };
+    const HERE: Self = Self {
+        here: true,
+        redirected: false,
+        earlier: 0,
+        source: false,
+        vacant: false,
+        all: false,
+    };
     const NOBODY: Self = Self { here: false, ..Self::HERE };
     /// It stays where it is handed.
     pub(super) const EVERYBODY: Self = Self { all: true, ..Self::NOBODY };
+
+    /// The port of a WAN IP that it is for is nobody's.
+    pub(super) const fn is_vacant(self) -> bool {
+        self.vacant
+    }
 }
 
 /// Keeps what this worker owns and puts the rest into the owners' rings.
@@ -104,7 +121,7 @@ pub(super) fn ask_others<P: Packet>(
     }
     let mut here = misses;
     for at in ones(misses) {
-        if let Some((worker, asked)) = next(&core.snapshot, core.id, burst.meta(at)) {
+        if let Some((worker, asked)) = next(core, burst.meta(at)) {
             here &= !(1 << at);
             core.counters.add(Event::Redirected, 1);
             hand(core, burst, at, worker, asked);
@@ -117,18 +134,24 @@ pub(super) fn ask_others<P: Packet>(
 }
 
 /// Where a packet goes on that is of no conn of this worker's: to the workers that owned its key before, one
-/// after the other, then to the owner. `None` if it is to end or to open a conn here.
+/// after the other, to the one that owns its source if that may have the conn, then to where it is to end or to
+/// open a conn. `None` if that is here.
 ///
 /// Workers take up a new snapshot one after the other. Those on the way may run different ones and name different
 /// owners, so each role is asked in its turn, whether or not it names the owner: a role keeps its place in the
 /// list, and who runs the older snapshot ends with the owner that the newer one's list ends with.
 #[inline]
-pub(super) fn next(snapshot: &Snapshot, me: WorkerId, meta: &Meta) -> Option<(WorkerId, Asked)> {
+pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, Asked)> {
+    let (snapshot, me) = (&core.snapshot, core.id);
     let mut asked = Asked { here: false, ..meta.asked };
-    if meta.asked.all || meta.asked.here && snapshot.earlier.is_empty() {
+    if asked.all {
         return None;
     }
     let key = meta.parsed.lookup_key();
+    let second = snapshot.second(meta.role, &key, EthPortId(meta.interface));
+    if meta.asked.here && snapshot.earlier.is_empty() && second.is_none() {
+        return None;
+    }
     for role in snapshot.earlier.of(&key).iter().skip(asked.earlier.into()) {
         asked.earlier = asked.earlier.saturating_add(1);
         let worker = snapshot.steering.owner(*role, &key);
@@ -137,7 +160,22 @@ pub(super) fn next(snapshot: &Snapshot, me: WorkerId, meta: &Meta) -> Option<(Wo
         }
     }
     let owner = owner(snapshot, meta);
-    (owner != me).then_some((owner, Asked { all: true, ..asked }))
+    if let Some(second) = second.filter(|_| !asked.source) {
+        asked.source = true;
+        asked.vacant = owner == me && meta.role.is_some() && is_vacant(core, &key);
+        if second.worker != me {
+            return Some((second.worker, asked));
+        }
+    }
+    let end = second.filter(|second| second.opens).map_or(owner, |second| second.worker);
+    (end != me).then_some((end, Asked { all: true, ..asked }))
+}
+
+/// True if a port of a WAN IP that is this worker's has no mapping. There may still be conns that go by it: those of
+/// one remote each.
+fn is_vacant<P: Packet>(core: &Core<P>, key: &FlowKey) -> bool {
+    let outside = Endpoint32::new(key.dst, key.dport);
+    core.nat.as_ref().is_some_and(|nat| nat.mappings().find_outside(outside, key.proto).is_none())
 }
 
 /// Where a packet goes on from here that `explain` is asked about; changes nothing. `asked` is `None` for one
@@ -159,6 +197,6 @@ pub(super) fn onward<P: Packet>(
         Some(Some(to)) if !asked.redirected => {
             Some((to, Asked { here: false, redirected: true, ..asked }))
         }
-        Some(Some(_)) | None => next(&core.snapshot, core.id, &Meta { asked, ..*meta }),
+        Some(Some(_)) | None => next(core, &Meta { asked, ..*meta }),
     }
 }

@@ -95,10 +95,10 @@ fn matches<P: Packet>(core: &Core<P>, conn: ConnId, filter: &ConnFilter) -> bool
         && (!filter.stray || is_stray(core, conn))
 }
 
-/// Whether the steering of a conn's VIP has changed and its packets are not steered to this worker any more.
+/// Whether steering has changed where packets of a conn go, and they are not steered to this worker any more.
 fn is_stray<P: Packet>(core: &Core<P>, conn: ConnId) -> bool {
-    let Some(key) = core.table.flow(conn.forward()).map(|forward| forward.key()) else {
-        return false;
-    };
-    !core.snapshot.earlier.of(&key).is_empty() && core.snapshot.owner_of(&key) != core.id
+    [conn.forward(), conn.reverse()].into_iter().filter_map(|id| core.table.flow(id)).any(|flow| {
+        let key = flow.key();
+        !core.snapshot.earlier.of(&key).is_empty() && core.snapshot.owner_of(&key) != core.id
+    })
 }

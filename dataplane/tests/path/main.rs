@@ -8,6 +8,7 @@ mod conn;
 mod control;
 mod expiry;
 mod gateway;
+mod gateway_workers;
 mod icmp;
 mod limits;
 mod malformed;

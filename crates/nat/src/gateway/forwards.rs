@@ -1,4 +1,4 @@
-//! Port forwards (DNAT): which endpoint of ours leads where, and who the servers behind are.
+//! Port forwards (DNAT): which endpoint of ours leads where.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -83,15 +83,30 @@ impl Forward {
         self.source
     }
 
+    /// The address of the server that it leads to.
+    #[inline]
+    pub const fn inside(&self) -> u32 {
+        self.to.address
+    }
+
+    /// True if the same packets are the same server's by this one and by another.
+    pub fn leads_as(&self, other: &Self) -> bool {
+        (self.inside(), self.in_dev, &self.sources)
+            == (other.inside(), other.in_dev, &other.sources)
+    }
+
     /// Its slot and settings.
     #[inline]
     pub const fn terms(&self) -> &Terms {
         &self.terms
     }
 
+    fn is_for(&self, src: u32) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|sources| sources.contains(&src))
+    }
+
     fn admits(&self, src: u32, in_dev: EthPortId) -> bool {
-        (self.sources.is_empty() || self.sources.iter().any(|sources| sources.contains(&src)))
-            && self.in_dev.is_none_or(|dev| dev == in_dev)
+        self.is_for(src) && self.in_dev.is_none_or(|dev| dev == in_dev)
     }
 }
 
@@ -141,10 +156,38 @@ impl Forwards {
     }
 
     #[inline]
+    fn of_span<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = &'a Forward> {
+        span.forwards.iter().filter_map(|at| self.all.get(*at as usize))
+    }
+
+    #[inline]
     pub(super) fn find(&self, key: &FlowKey, in_dev: EthPortId) -> Option<&Forward> {
         let span = self.span(key.dst, key.dport, key.proto)?;
-        let forwards = span.forwards.iter().filter_map(|at| self.all.get(*at as usize));
-        forwards.into_iter().find(|forward| forward.admits(key.src, in_dev))
+        self.of_span(span).find(|forward| forward.admits(key.src, in_dev))
+    }
+
+    /// The one that a packet is of; if it may use none as it comes, what its conn may have come by: an error
+    /// about that, or a packet of it, may take another interface.
+    #[inline]
+    pub(super) fn towards(&self, key: &FlowKey, in_dev: EthPortId) -> Option<&Forward> {
+        let span = self.span(key.dst, key.dport, key.proto)?;
+        let all = || self.of_span(span);
+        let admits = all().find(|forward| forward.admits(key.src, in_dev));
+        admits.or_else(|| all().find(|forward| forward.is_for(key.src))).or_else(|| all().next())
+    }
+
+    pub(super) fn on_all(
+        &self,
+        address: u32,
+        l4_port: u16,
+        proto: u8,
+    ) -> impl Iterator<Item = &Forward> {
+        self.span(address, l4_port, proto).into_iter().flat_map(|span| self.of_span(span))
+    }
+
+    /// Address, protocol and ports of each span.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u32, u8, RangeInclusive<u16>)> + '_ {
+        self.spans.iter().map(|span| (span.address, span.proto, span.first..=span.last))
     }
 
     #[inline]
@@ -179,38 +222,17 @@ fn spans(all: &[Forward], (address, proto): (u32, u8)) -> Vec<Span> {
 
 /// Endpoints whose replies name clients' own addresses.
 #[derive(Clone, Debug)]
-pub(super) struct Servers(Box<[(u32, u8, u16, u16)]>);
+pub(super) struct Servers(Box<[(u32, u16, u8)]>);
 
 impl Servers {
-    pub(super) fn new(single: &[(u32, u16, u8)], forwards: &[Forward]) -> Self {
-        let single = single.iter().map(|&(address, port, proto)| (address, proto, port, port));
-        let ranges = forwards.iter().map(|forward| {
-            let (first, last) = (*forward.l4_ports.start(), *forward.l4_ports.end());
-            (forward.to.address, forward.proto, forward.to(first).l4_port, forward.to(last).l4_port)
-        });
-        let mut all: Vec<_> = single.chain(ranges).collect();
+    pub(super) fn new(mut all: Vec<(u32, u16, u8)>) -> Self {
         all.sort_unstable();
-        let mut merged: Vec<(u32, u8, u16, u16)> = Vec::with_capacity(all.len());
-        for (address, proto, first, last) in all {
-            match merged.last_mut() {
-                Some(before)
-                    if (before.0, before.1) == (address, proto)
-                        && first <= before.3.saturating_add(1) =>
-                {
-                    before.3 = before.3.max(last);
-                }
-                _ => merged.push((address, proto, first, last)),
-            }
-        }
-        Self(merged.into())
+        all.dedup();
+        Self(all.into())
     }
 
     #[inline]
     pub(super) fn has(&self, address: u32, l4_port: u16, proto: u8) -> bool {
-        let wanted = (address, proto, l4_port);
-        let at = self.0.partition_point(|span| (span.0, span.1, span.2) <= wanted);
-        at.checked_sub(1)
-            .and_then(|at| self.0.get(at))
-            .is_some_and(|span| span.0 == address && span.1 == proto && l4_port <= span.3)
+        self.0.binary_search(&(address, l4_port, proto)).is_ok()
     }
 }

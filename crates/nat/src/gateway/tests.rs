@@ -85,15 +85,23 @@ fn port_forwards_lead_port_by_port() {
     assert_eq!(lead(0x0808_0808, 6_050), Some((4, 7_050)), "not a friend");
     assert_eq!(lead(0x0808_0808, 6_099), Some((4, 7_099)));
     assert_eq!([5_999, 6_100].map(|dport| lead(1, dport)), [None; 2]);
+    assert_eq!(gateway.leads_to(&key(1, 6_099), LAN), Some(0x0a00_0005));
+    assert_eq!(gateway.leads_to(&key(1, 6_100), LAN), None);
+    let on = |dport| {
+        gateway
+            .forwards_on(WAN, dport, 6)
+            .iter()
+            .map(|f| f.terms().slot().index())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((on(6_049), on(6_050), on(6_100)), (vec![4], vec![5, 4], vec![]));
+    let ranges: Vec<_> = gateway.forwarded().map(|(.., l4_ports)| l4_ports).collect();
+    assert_eq!(ranges, [6_000..=6_049, 6_050..=6_059, 6_060..=6_099]);
     assert!(gateway.forward(&FlowKey { proto: 17, ..key(1, 6_000) }, LAN).is_none());
     assert!(gateway.has_forward(WAN, 6_055, 6) && !gateway.has_forward(WAN, 6_100, 6));
-    for (address, l4_port, is) in [
-        (0x0a00_0005, 7_000, true),
-        (0x0a00_0005, 7_099, true),
-        (0x0a00_0005, 7_100, false),
-        (0x0a00_0009, 80, true),
-        (0x0a00_0009, 81, false),
-    ] {
+    for (address, l4_port, is) in
+        [(0x0a00_0005, 7_000, false), (0x0a00_0009, 80, true), (0x0a00_0009, 81, false)]
+    {
         assert_eq!(gateway.is_server(address, l4_port, 6), is, "{l4_port}");
     }
     assert!(!gateway.is_server(0x0a00_0009, 80, 17));
@@ -125,4 +133,22 @@ fn masquerade_takes_the_address_of_the_way_out() {
     assert_eq!(by(Some(OUT)), [1]);
     assert_eq!(by(Some(LAN)), [0]);
     assert!(by(None).is_empty() && by(Some(EthPortId(9))).is_empty());
+}
+
+/// Two servers share a port: who is whose, also by another interface and whoever may use none.
+#[test]
+fn a_forwarded_port_is_its_servers_whoever_comes() {
+    let lan_only = ForwardConfig { in_dev: Some(LAN), ..forward(5, 80..=80, vec![1..=9]) };
+    let other = ForwardConfig {
+        to: Endpoint32::new(0x0a00_0006, 80),
+        sources: vec![20..=29],
+        ..forward(6, 80..=80, Vec::new())
+    };
+    let gateway = gateway(Vec::new(), vec![lan_only, other], Action::Accept);
+    for (src, by, to) in [(1, LAN, 5), (1, OUT, 5), (20, LAN, 6), (20, OUT, 6), (99, OUT, 5)] {
+        assert_eq!(gateway.leads_to(&key(src, 80), by), Some(0x0a00_0000 + to), "{src} by {by:?}");
+    }
+    assert!(
+        gateway.forward(&key(1, 80), OUT).is_none() && gateway.forward(&key(99, 80), LAN).is_none()
+    );
 }

@@ -284,7 +284,12 @@ impl Compiler {
             false => facts.interfaces,
         };
         let services = changes.apply(&before.services, &self.entries);
-        let earlier = before.earlier_after(&services, changes.keys(&self.entries));
+        let gateway_after = match &gateway {
+            Some(next) => Some(Arc::clone(&next.gateway)),
+            None => before.gateway.clone(),
+        };
+        let changed = changes.keys(&self.entries);
+        let earlier = before.earlier_after(&services, changed, gateway_after.as_ref());
         let snapshot = Snapshot {
             generation: before.generation + 1,
             services,
@@ -292,10 +297,7 @@ impl Compiler {
             next_hops: Arc::clone(&before.next_hops),
             steering: Arc::clone(&self.steering),
             earlier: self.without_idle(earlier),
-            gateway: match &gateway {
-                Some(next) => Some(Arc::clone(&next.gateway)),
-                None => before.gateway.clone(),
-            },
+            gateway: gateway_after,
             interfaces,
             policy: gateway::policy(&config, policy),
         };

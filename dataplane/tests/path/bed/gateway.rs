@@ -36,6 +36,8 @@ pub struct GatewayPlan {
     /// Of this protocol, on these ports of the first WAN IP, to this endpoint.
     pub forward: Option<(Proto, RangeInclusive<u16>, Endpoint32)>,
     pub source: SourceAddress,
+    /// Servers of services in NAT mode: address, port, protocol.
+    pub servers: Vec<(u32, u16, u8)>,
     pub forwarding: Forwarding,
     pub max_mappings: u32,
 }
@@ -63,6 +65,7 @@ impl Default for GatewayPlan {
             },
             forward: None,
             source: SourceAddress::Auto,
+            servers: Vec::new(),
             forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
             max_mappings: 1024,
         }
@@ -75,7 +78,7 @@ impl GatewayPlan {
         self
     }
 
-    fn gateway(&self) -> Gateway {
+    pub fn gateway(&self) -> Gateway {
         let rule = Rule {
             slot: RULE,
             matching: self.matching.clone(),
@@ -96,7 +99,7 @@ impl GatewayPlan {
         Gateway::new(GatewayConfig {
             rules: vec![(rule, self.settings.clone())],
             forwards: forwards.collect(),
-            servers: Vec::new(),
+            servers: self.servers.clone(),
             forwarding: self.forwarding.clone(),
         })
         .unwrap()

@@ -398,11 +398,16 @@ impl Testbed {
         change(&mut snapshot);
         self.snapshot = Arc::new(snapshot);
         for worker in 0..self.workers.len() {
-            let snapshot = Arc::clone(&self.snapshot);
-            let update = Update { snapshot, timeouts: Vec::new() };
-            self.command(worker, Command::Update(Box::new(update)));
+            self.update_worker(worker);
             between(self);
         }
+    }
+
+    /// Has a worker run the snapshot that is there.
+    pub fn update_worker(&mut self, worker: usize) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let update = Update { snapshot, timeouts: Vec::new() };
+        self.command(worker, Command::Update(Box::new(update)));
     }
 
     /// Changes the service on `VIP:80` as control does: cells first, then the snapshot.
@@ -435,7 +440,8 @@ impl Testbed {
     fn put_shop(&mut self, service: Option<Arc<Service>>, between: impl FnMut(&mut Self)) {
         let key = self.shop.key();
         let services = self.snapshot.services.with([(key, service)]);
-        let earlier = self.snapshot.earlier_after(&services, [key]);
+        let gateway = self.snapshot.gateway.as_ref();
+        let earlier = self.snapshot.earlier_after(&services, [key], gateway);
         let change = |snapshot: &mut Snapshot| {
             (snapshot.services, snapshot.earlier) = (services, earlier);
         };

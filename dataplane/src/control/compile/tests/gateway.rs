@@ -273,3 +273,56 @@ fn several_servers_are_for_everybody() {
     let refused = bench.apply(model(&text)).unwrap_err();
     assert_eq!(refused.path.to_string(), "dnat.mail.in_dev");
 }
+
+/// Two workers: each needs a port, and one of each parity if that is kept.
+#[test]
+fn a_range_that_leaves_a_worker_without_ports_is_refused() {
+    let mut bench = office();
+    let mut edit = |ports: &str, parity| {
+        let config = bench.compiler.config();
+        let mut model = Model::clone(config);
+        let mut rule = config::SnatRule::clone(model.snat.get("office").unwrap());
+        (rule.ports, rule.preserve_parity) = (ports.parse().unwrap(), parity);
+        model.put_snat("office", rule, &config::Place::default()).unwrap();
+        bench.apply(Arc::new(model)).map(|_| ())
+    };
+    for (ports, parity, refused) in [
+        ("5000-5000", false, Some("5000 has 1 ports for 2 workers")),
+        ("5001-5003", false, None),
+        ("5000-5002", true, Some("5000-5002 has 1 odd ports for 2 workers")),
+        ("5000-5003", true, None),
+    ] {
+        let told = edit(ports, parity).err().map(|error| error.to_string());
+        match refused {
+            None => assert_eq!(told, None, "{ports}"),
+            Some(words) => {
+                assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{told:?}")
+            }
+        }
+    }
+}
+
+/// What was steered by a port forward goes on where it is.
+#[test]
+fn how_forwarded_ports_were_steered_is_remembered() {
+    let mut bench = office();
+    let earlier = |bench: &Bench, dport| {
+        let key = FlowKey { dst: ip("203.0.113.22"), dport, proto: 6, ..FlowKey::default() };
+        bench.compiler.snapshot().earlier.of(&key).to_vec()
+    };
+    let by = |server| steer::Role::Of(ip(server));
+    assert!(bench.compiler.snapshot().earlier.is_empty());
+    bench.edit(|model| _ = model.delete_snat("host").unwrap());
+    assert!(bench.compiler.snapshot().earlier.is_empty(), "another rule");
+    bench.edit(|model| {
+        let mut rule = config::DnatRule::clone(model.dnat.get("ssh").unwrap());
+        rule.on.ports = "6002-6005".parse().unwrap();
+        _ = model.put_dnat("ssh", rule).unwrap();
+    });
+    assert_eq!(earlier(&bench, 6_001), [by("198.18.0.6")], "gone");
+    assert!(earlier(&bench, 6_002).is_empty(), "led to the same server");
+    assert_eq!(earlier(&bench, 6_005), [steer::Role::Wan], "added");
+    bench.edit(|model| _ = model.delete_dnat("ssh").unwrap());
+    assert_eq!(earlier(&bench, 6_005), [steer::Role::Wan, by("198.18.0.6")]);
+    assert_eq!(earlier(&bench, 6_003), [by("198.18.0.6")]);
+}

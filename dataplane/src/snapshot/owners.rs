@@ -1,0 +1,218 @@
+//! Which worker owns a key, and who else is asked for its conn.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use balance::{ServiceKey, Services};
+use flow::{ImportError, LeaseKind, Record};
+use nat::Gateway;
+use nat::gateway::{Decision, Forward};
+use nat::rules::Query;
+use steer::{Destination, Earlier, Role};
+use types::{EthPortId, FlowKey, Proto, WorkerId};
+
+use super::Snapshot;
+
+/// Which worker a record's conn belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The worker that imports it: what is leased for it leads there.
+    pub worker: WorkerId,
+    /// The worker that owns the key of the opener's packets, if that is another one: it needs a redirect.
+    pub redirect: Option<WorkerId>,
+}
+
+/// Who may have the conn that the owner of a packet's key has not: the owner of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Second {
+    /// That worker.
+    pub worker: WorkerId,
+    /// If nobody has the conn it opens there; else at the owner.
+    pub opens: bool,
+}
+
+impl Snapshot {
+    /// The worker that owns a key, as it arrives by an interface at an address of this role; `None` is
+    /// an address that is not ours.
+    #[inline]
+    pub fn owner(&self, role: Option<fib::Role>, key: &FlowKey, in_dev: EthPortId) -> WorkerId {
+        self.steering.owner(self.role(role, key, in_dev), key)
+    }
+
+    /// The worker that owns a key, by the role that its destination has, wherever it arrives.
+    pub fn owner_of(&self, key: &FlowKey) -> WorkerId {
+        let role = self.fib.owner(key.dst).map(|owner| owner.role);
+        self.owner(role, key, EthPortId(u16::MAX))
+    }
+
+    #[inline]
+    fn role(&self, role: Option<fib::Role>, key: &FlowKey, in_dev: EthPortId) -> Role {
+        match (role, &self.gateway) {
+            (Some(fib::Role::Lip), _) => Role::Lip,
+            (Some(fib::Role::WanIp), Some(gateway)) => {
+                let served = self.services.lookup(key).is_some();
+                if served { vip_role(&self.services, key) } else { wan_role(gateway, key, in_dev) }
+            }
+            (None, Some(gateway)) => transit_role(gateway, key),
+            _ => vip_role(&self.services, key),
+        }
+    }
+
+    /// Who is asked for a conn that the owner of this key has not.
+    ///
+    /// - To a port of a WAN IP comes an answer, whose conn the owner has; or an inside host speaks to another one by
+    ///   it, and has a mapping of its own for that, where its address belongs.
+    /// - An endpoint of a service in NAT mode answers a client, where the client's address belongs; or it opens a conn
+    ///   by itself, and has a mapping as other hosts have.
+    #[inline]
+    pub fn second(
+        &self,
+        role: Option<fib::Role>,
+        key: &FlowKey,
+        in_dev: EthPortId,
+    ) -> Option<Second> {
+        let gateway = self.gateway.as_ref()?;
+        let opens = match (role, Proto::from_number(key.proto)?) {
+            (None, _) if gateway.is_server(key.src, key.sport, key.proto) => true,
+            // An ICMP query is for who has its identifier.
+            (Some(fib::Role::WanIp), Proto::Tcp | Proto::Udp)
+                if self.role(role, key, in_dev) == Role::Wan
+                    && gateway.is_inside(key.src, in_dev) =>
+            {
+                let out_dev = self.fib.owner(key.dst).map(|owner| owner.iface);
+                let FlowKey { src, dst, sport, dport, proto, .. } = *key;
+                let query = Query { src, dst, sport, dport, proto, in_dev, out_dev };
+                !matches!(gateway.decide_source(&query), Decision::Forward(_))
+            }
+            _ => return None,
+        };
+        Some(Second { worker: self.steering.owner(Role::Source, key), opens })
+    }
+
+    /// What of earlier steering its successor has to remember: with these services, of which those at these
+    /// keys may be others than here, and with this gateway.
+    pub fn earlier_after(
+        &self,
+        services: &Services,
+        changed: impl IntoIterator<Item = ServiceKey>,
+        gateway: Option<&Arc<Gateway>>,
+    ) -> Arc<Earlier> {
+        // With one worker no key can move, and before the first configuration there are no conns.
+        if self.steering.workers() == 1 || self.generation == 0 {
+            return Arc::clone(&self.earlier);
+        }
+        let (before, after) = (self.gateway.as_ref(), gateway);
+        let mut earlier = None;
+        let mut add =
+            |destination: Destination, l4_ports: RangeInclusive<u16>, roles: Vec<Role>| {
+                let earlier = earlier.get_or_insert_with(|| Earlier::clone(&self.earlier));
+                for role in roles {
+                    earlier.add_ports(destination, &l4_ports, role, self.generation + 1);
+                }
+            };
+        for key in changed {
+            let ServiceKey { zone, proto, address: dst, l4_port: dport } = key;
+            let key = FlowKey { dst, dport, zone, proto: proto.number(), ..FlowKey::default() };
+            let had = roles(&self.services, before, &key);
+            if had != roles(services, after, &key) {
+                add((&key).into(), dport..=dport, had);
+            }
+        }
+        let same = before.zip(after).is_some_and(|(before, after)| Arc::ptr_eq(before, after));
+        if let Some(before) = before.filter(|_| !same) {
+            for (destination, last, had) in changed_forwards(before, after.map(|after| &**after)) {
+                add(destination, destination.l4_port..=last, had);
+            }
+        }
+        earlier.map_or_else(|| Arc::clone(&self.earlier), Arc::new)
+    }
+
+    /// Where a record's conn is to be imported.
+    ///
+    /// # Errors
+    /// If it has addresses of a family that the tables do not hold.
+    pub fn home(&self, record: &Record) -> Result<Home, ImportError> {
+        let [forward, reverse] = record.keys()?;
+        let opener = self.owner_of(&forward);
+        let worker = match record.lease {
+            LeaseKind::Lip => self.steering.owner(Role::Lip, &reverse),
+            LeaseKind::None | LeaseKind::Mapping | LeaseKind::Wan => opener,
+        };
+        let redirect = (record.has_forward() && opener != worker).then_some(opener);
+        Ok(Home { worker, redirect })
+    }
+}
+
+/// By what the owner of a key to a WAN IP is found: a port that is forwarded is the inside server's, whose mappings
+/// are there; another one is whose mapping has it. What has no ports goes where the remote's packets go.
+fn wan_role(gateway: &Gateway, key: &FlowKey, in_dev: EthPortId) -> Role {
+    if Proto::from_number(key.proto).is_none() {
+        return Role::Source;
+    }
+    gateway.leads_to(key, in_dev).map_or(Role::Wan, Role::Of)
+}
+
+/// By what the owner of a key to nobody of ours is found: its source, whose mappings are there. Replies of
+/// servers that know their clients go where the clients' packets go, and so does what has no ports.
+fn transit_role(gateway: &Gateway, key: &FlowKey) -> Role {
+    let by_destination =
+        Proto::from_number(key.proto).is_none() || gateway.is_server(key.src, key.sport, key.proto);
+    if by_destination { Role::Destination } else { Role::Source }
+}
+
+/// By what the owner of a key to a VIP is found.
+#[inline]
+pub fn vip_role(services: &Services, key: &FlowKey) -> Role {
+    let Some(spec) = services.lookup(key).map(|service| service.spec()) else { return Role::Vip };
+    match spec.persistence {
+        // Replies name nobody but the client: they go by it, too.
+        _ if spec.mode == balance::Mode::Nat => Role::Source,
+        Some(persistence) => Role::VipPersistent { prefix_len: persistence.prefix_len },
+        None => Role::Vip,
+    }
+}
+
+/// All roles that packets to an endpoint have, whoever sends them.
+fn roles(services: &Services, gateway: Option<&Arc<Gateway>>, key: &FlowKey) -> Vec<Role> {
+    match gateway {
+        Some(gateway) if services.lookup(key).is_none() && gateway.place_of(key.dst).is_some() => {
+            forward_roles(&gateway.forwards_on(key.dst, key.dport, key.proto))
+        }
+        _ => vec![vip_role(services, key)],
+    }
+}
+
+/// The roles of packets to a port of a WAN IP that these forwards are on.
+fn forward_roles(forwards: &[&Forward]) -> Vec<Role> {
+    match forwards {
+        [] => vec![Role::Wan],
+        forwards => forwards.iter().map(|forward| Role::Of(forward.inside())).collect(),
+    }
+}
+
+/// Ports that other forwards are on than before: each with the last one of its kind, and the roles that it had.
+fn changed_forwards(
+    before: &Gateway,
+    after: Option<&Gateway>,
+) -> Vec<(Destination, u16, Vec<Role>)> {
+    let mut cuts = BTreeSet::new();
+    for (address, proto, l4_ports) in
+        [Some(before), after].into_iter().flatten().flat_map(Gateway::forwarded)
+    {
+        cuts.insert((address, proto, u32::from(*l4_ports.start())));
+        cuts.insert((address, proto, u32::from(*l4_ports.end()) + 1));
+    }
+    let pieces = cuts.iter().zip(cuts.iter().skip(1));
+    let pieces = pieces.filter(|(from, to)| (from.0, from.1) == (to.0, to.1));
+    let changed = pieces.filter_map(|(&(address, proto, first), &(.., end))| {
+        let (first, last) = (first as u16, (end - 1) as u16);
+        let had = before.forwards_on(address, first, proto);
+        let has = after.map(|after| after.forwards_on(address, first, proto)).unwrap_or_default();
+        let alike =
+            had.len() == has.len() && had.iter().zip(&has).all(|(had, has)| had.leads_as(has));
+        let destination = Destination { zone: 0, proto, address, l4_port: first };
+        (!alike).then(|| (destination, last, forward_roles(&had)))
+    });
+    changed.collect()
+}
