@@ -19,6 +19,7 @@ mod nat_forwards;
 mod nat_judges;
 mod nat_limits;
 mod nat_rules;
+mod nat_workers;
 mod neighbours;
 mod repository;
 mod reuse;

@@ -6,42 +6,11 @@
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::common::{
-    Arm, Daemon, Gateway, Load, Nginx, OUTSIDE, Running, accept_one, connect, exchange, http_get,
-    listen, ping, traceroute, udp, wait_until,
+    Arm, Daemon, Gateway, Load, Nginx, OUTSIDE, accept_one, connect, exchange, http_get, judged,
+    listen, ping, stun_server, traceroute, udp,
 };
-
-/// A STUN server on two addresses and two ports, as RFC 5780 wants it.
-#[track_caller]
-fn stun_server(gateway: &Gateway) -> Running {
-    let lab = &gateway.lab;
-    let mut command = lab.client.command("turnserver");
-    command.args(["-n", "--stun-only", "--no-tls", "--no-dtls", "--no-cli", "--log-file=stdout"]);
-    command.args(["-L", OUTSIDE[0], "-L", OUTSIDE[1], "--listening-port=3478"]);
-    command.args(["--alt-listening-port=3479", "--simple-log"]);
-    command.arg(format!("--userdb={}", lab.path("turndb").display()));
-    command.arg(format!("--pidfile={}", lab.path("turnserver.pid").display()));
-    let mut process = Running::start(&mut command, &lab.dir, "turnserver");
-    wait_until("the STUN server listens", Duration::from_secs(10), || {
-        assert_eq!(process.ended(), None, "{}", process.log());
-        let sockets = lab.client.run("ss", &["-Hlun"]).ok().stdout;
-        OUTSIDE.iter().all(|address| {
-            ["3478", "3479"].iter().all(|port| sockets.contains(&format!("{address}:{port}")))
-        })
-    });
-    process
-}
-
-/// What the judge says about one behaviour: its last sentence about it.
-#[track_caller]
-fn judged(gateway: &Gateway, option: &str, local: &str) -> String {
-    let arguments = [option, "-L", local, OUTSIDE[0]];
-    let mut all = vec!["20", "turnutils_natdiscovery"];
-    all.extend(arguments);
-    gateway.lab.servers[0].run("timeout", &all).stdout
-}
 
 #[test]
 fn a_stun_server_finds_the_behaviour_that_is_set() {
@@ -84,10 +53,10 @@ fn a_stun_server_finds_the_behaviour_that_is_set() {
             "--wan",
             wan,
         ]);
-        let told = judged(&gateway, "-m", "10.0.0.5");
+        let told = judged(&lab.servers[0], "-m", "10.0.0.5");
         let wanted = format!("NAT with {expected_mapping} Mapping!");
         assert!(told.contains(&wanted), "{mapping}, {filtering}: {told}");
-        let told = judged(&gateway, "-f", "10.0.0.5");
+        let told = judged(&lab.servers[0], "-f", "10.0.0.5");
         let wanted = format!("NAT with {expected_filtering} Filtering!");
         assert!(told.contains(&wanted), "{mapping}, {filtering}: {told}");
     }
@@ -99,10 +68,10 @@ fn a_stun_client_finds_hairpinning() {
     let Some(gateway) = Gateway::new(Arm::Two, Load::Light) else { return };
     let _server = stun_server(&gateway);
     let daemon = Daemon::start_with(&gateway.lab, &gateway.config());
-    let told = judged(&gateway, "-H", "10.0.0.5");
+    let told = judged(&gateway.lab.servers[0], "-H", "10.0.0.5");
     assert!(told.contains("successful hairpinning"), "{told}");
     daemon.ctl.run(&["snat", "set", "office", "--hairpin", "off"]);
-    let told = judged(&gateway, "-H", "10.0.0.5");
+    let told = judged(&gateway.lab.servers[0], "-H", "10.0.0.5");
     assert!(!told.contains("successful hairpinning"), "switched off: {told}");
     daemon.stop();
 }

@@ -112,6 +112,13 @@ impl Gateway {
         )
     }
 
+    /// The same for two workers, each with a queue of every interface.
+    pub fn config_of_two(&self) -> String {
+        let config = self.config().replace("framecnt=4096", "framecnt=4096,qpairs=2");
+        assert!(config.contains("cpus: \"1\"") && config.contains("qpairs"), "{config}");
+        config.replace("cpus: \"1\"", "cpus: \"0-1\"")
+    }
+
     /// The inside hosts' addresses.
     pub fn inside(&self) -> [&'static str; 2] {
         INSIDE[self.lab.arm as usize]

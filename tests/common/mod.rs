@@ -16,6 +16,7 @@ mod process;
 mod raw_tcp;
 mod servers;
 mod sockets;
+mod stun;
 mod tools;
 
 pub use agent::{Agent, dptoa};
@@ -28,6 +29,7 @@ pub use process::{Running, run, wait_until};
 pub use raw_tcp::RawTcp;
 pub use servers::{Nginx, Who};
 pub use sockets::{abort, accept_one, connect, connect_from, exchange, listen, udp};
+pub use stun::{judged, stun_server};
 pub use tools::{
     Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute,
 };
