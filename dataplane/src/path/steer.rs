@@ -167,8 +167,11 @@ pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, 
             return Some((second.worker, asked));
         }
     }
-    let end = second.filter(|second| second.opens).map_or(owner, |second| second.worker);
-    (end != me).then_some((end, Asked { all: true, ..asked }))
+    let opens = second.filter(|second| second.opens);
+    let end = opens.map_or(owner, |second| second.worker);
+    // Back at the port's owner it is as any other packet.
+    let vacant = asked.vacant && opens.is_some();
+    (end != me).then_some((end, Asked { all: true, vacant, ..asked }))
 }
 
 /// True if a port of a WAN IP that is this worker's has no mapping. There may still be conns that go by it: those of
