@@ -11,6 +11,7 @@ mod closing;
 mod command_line;
 mod control;
 mod errors;
+mod fragments;
 mod frames;
 mod lab;
 mod lifecycle;

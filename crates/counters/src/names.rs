@@ -56,7 +56,7 @@ names! {
 names! {
     /// What may go down as well as up. Values of several workers add up; a difference keeps the later.
     Gauge {
-        /// Packets held at the moment, waiting for a neighbour.
+        /// Packets held at the moment, waiting for a neighbour or for the first fragment.
         Held = "held",
         /// Conns in the flow table.
         Conns = "conns",

@@ -13,6 +13,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod fragments;
 pub mod fullnat;
 pub mod gateway;
 pub mod icmp;

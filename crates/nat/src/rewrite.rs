@@ -94,6 +94,19 @@ pub fn apply<P: Packet>(
     Ok(Outcome { toa: Some(toa::insert(packet, layout, client, mtu)?) })
 }
 
+/// Translates a fragment but the first of a packet of `flow`: it has no header above IPv4, and what changes
+/// in the first one's changes nothing here (RFC 4787 REQ-14).
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_to_fragment<P: Packet>(
+    packet: &mut P,
+    layout: Layout,
+    flow: &Flow,
+) -> Result<(), Verdict> {
+    translate_l3(packet.bytes_mut(), layout.l3, flow)
+}
+
 #[inline(always)]
 fn translate_l3(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
     let ip = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;

@@ -69,8 +69,8 @@ verdicts! {
     NoChecksum = "drop.no-checksum",
     /// Neighbour discovery from another link, or whose fields contradict each other (RFC 4861).
     BadNdp = "drop.bad-ndp",
-    /// IPv4 fragment.
-    Fragment = "drop.fragment",
+    /// Fragment whose first one did not come in time or was not let through, or that found no room to wait for it.
+    NoFirstFragment = "drop.no-first-fragment",
     /// Fragment that overlaps others, is longer than any packet, or parts the transport header (RFC 1858).
     BadFragment = "drop.bad-fragment",
     /// IP protocol that no address of ours speaks.

@@ -2,6 +2,7 @@
 
 use config::{Config, Queues};
 use dpdk::MempoolConfig;
+use nat::fragments::WAITING_MAX;
 
 use super::EngineError;
 use crate::path::transmit::GATHERED_MAX;
@@ -35,7 +36,8 @@ impl BufferPlan {
         // Any packet may be of the largest kind.
         let most = interfaces().map(|interface| segments(interface)).max().unwrap_or(1);
         let others = workers - workers.min(1);
-        let packets = HELD_MAX as u64 + types::BURST_MAX as u64 + others * RING as u64;
+        let packets =
+            HELD_MAX as u64 + WAITING_MAX as u64 + types::BURST_MAX as u64 + others * RING as u64;
         let mut buffers = workers * (most * packets + u64::from(CACHE) * 3 / 2);
         for interface in interfaces() {
             let rx_queues = match interface.queues {

@@ -2,7 +2,7 @@
 
 use fib::Role;
 use types::{EthPortId, Now, Packet, Proto, Verdict};
-use wire::{Arp, Ethernet, Kind, arp};
+use wire::{Arp, Ethernet, Kind, arp, icmpv4};
 
 use crate::path::burst::{Burst, ones};
 use crate::path::{gateway, reply};
@@ -99,7 +99,23 @@ fn unusual<P: Packet>(
             burst.meta_mut(at).role = role;
         }
         (Kind::IcmpReply, _) => burst.end(at, Verdict::NoConn),
+        (Kind::Fragment, Some(role)) => piece(core, burst, at, role, now),
         _ => burst.end(at, Verdict::UnknownProtocol),
+    }
+}
+
+/// A fragment but the first, for an address of ours: as its first one, of which it has the tuple.
+fn piece<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, role: Role, now: Now) {
+    let parsed = &burst.meta(at).parsed;
+    if parsed.key.proto != Proto::Icmp.number() {
+        burst.meta_mut(at).role = Some(role);
+        return;
+    }
+    match (parsed.icmp_type, role) {
+        (icmpv4::ECHO_REQUEST, Role::Leaving) => burst.end(at, Verdict::NotOurs),
+        (icmpv4::ECHO_REQUEST, _) => reply::echo(core, burst, at, now),
+        (_, Role::WanIp) => burst.meta_mut(at).role = Some(role),
+        _ => burst.end(at, Verdict::NoConn),
     }
 }
 

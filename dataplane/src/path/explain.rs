@@ -99,6 +99,8 @@ fn explain_packet<P: Packet>(
     let refused = |verdict| Outcome::Refused { verdict, refusal: Refusal::Silent };
     match parsed {
         Ok(()) => {}
+        // Others go where the first one of their packet went, which is not known here.
+        Err(ParseError::Fragment) if meta.parsed.kind != Kind::Fragment => {}
         Err(ParseError::Drop(verdict)) => {
             explanation.outcome = refused(verdict);
             return explanation;
@@ -108,7 +110,7 @@ fn explain_packet<P: Packet>(
             return explanation;
         }
         Err(ParseError::Fragment) => {
-            explanation.outcome = refused(Verdict::Fragment);
+            explanation.outcome = refused(Verdict::NoFirstFragment);
             return explanation;
         }
         Err(ParseError::Ipv6) => {

@@ -168,6 +168,9 @@ pub(super) fn reserve<P: Packet>(
     opening: Opening,
     now: Now,
 ) -> Result<Reserved, (Verdict, Refusal)> {
+    if meta.parsed.kind == Kind::Fragment {
+        return Err((Verdict::NoFirstFragment, Refusal::Silent));
+    }
     let key = meta.parsed.key;
     let Core { snapshot, table, nat, .. } = core;
     let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else {

@@ -19,6 +19,7 @@ pub mod egress;
 pub mod explain;
 pub mod finish;
 mod forward;
+mod fragment;
 pub mod gateway;
 mod gather;
 mod lips;
@@ -55,10 +56,35 @@ pub fn process<I: Io>(
     burst: &mut Burst<I::Packet>,
     now: Now,
 ) {
-    parse::parse(core, burst);
+    parse::parse(core, burst, now);
+    process_parsed(core, io, burst, now);
+}
+
+/// Takes packets that have been parsed through the stages from `admit` on.
+fn process_parsed<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    now: Now,
+) {
     admit::admit(core, burst, now);
     steer::steer(core, burst);
     process_steered(core, io, burst, now);
+}
+
+/// Takes fragments whose first one has come, and that waited for it, through the stages from `admit` on.
+/// Returns how many there were.
+pub fn process_waited<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    now: Now,
+) -> usize {
+    let count = fragment::take_waited(core, burst);
+    if count > 0 {
+        process_parsed(core, io, burst, now);
+    }
+    count
 }
 
 /// Takes packets that this worker owns through the stages from `lookup` on.

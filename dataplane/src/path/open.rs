@@ -221,6 +221,10 @@ fn reserve_packet<I: Io>(
     (at, now): (usize, Now),
     pending: &mut Option<Pending>,
 ) {
+    if burst.meta(at).parsed.kind == Kind::Fragment {
+        burst.end(at, Verdict::NoFirstFragment);
+        return;
+    }
     let opening = opening_of(burst.packet(at), &burst.meta(at).parsed);
     if core.table.is_full() {
         match make_room(core, io, &opening.key, now) {

@@ -1,9 +1,10 @@
 //! Stage `parse`: reads L2, L3 and L4 once, to the flow key and the offsets that all others use.
 
-use types::{Packet, Verdict};
+use types::{Now, Packet, Verdict};
 use wire::{Ethernet, ParseError};
 
-use crate::path::burst::{Burst, Meta, ones};
+use crate::path::burst::{Burst, Mask, Meta, ones};
+use crate::path::fragment;
 use crate::snapshot::Interface;
 use crate::worker::Core;
 
@@ -12,7 +13,8 @@ const AHEAD: usize = 6;
 
 /// Parses all packets of the burst.
 #[inline]
-pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
+pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+    let mut pieces: Mask = 0;
     let snapshot = &core.snapshot;
     for at in 0..AHEAD {
         prefetch(burst, at);
@@ -40,9 +42,12 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
             Ok(()) => {}
             Err(ParseError::Drop(verdict)) => burst.end(at, verdict),
             Err(ParseError::Pull(_)) => burst.end(at, Verdict::Malformed),
-            Err(ParseError::Fragment) => burst.end(at, Verdict::Fragment),
+            Err(ParseError::Fragment) => pieces |= 1 << at,
             Err(ParseError::Ipv6) => burst.end(at, Verdict::UnknownEtherType),
         }
+    }
+    if pieces != 0 {
+        fragment::track(core, burst, pieces, now);
     }
 }
 
@@ -78,7 +83,10 @@ pub(super) fn parse_one<P: Packet>(
     interface: Option<&Interface>,
 ) -> Result<(), ParseError> {
     let bytes = packet.bytes();
-    wire::parse(bytes, packet.total_len(), &mut meta.parsed)?;
+    let read = wire::parse(bytes, packet.total_len(), &mut meta.parsed);
+    if !matches!(read, Ok(()) | Err(ParseError::Fragment)) {
+        return read;
+    }
     if usize::from(meta.parsed.l3) != wire::ethernet::LEN {
         return Err(ParseError::Drop(Verdict::UnknownEtherType));
     }
@@ -88,7 +96,7 @@ pub(super) fn parse_one<P: Packet>(
         destination == interface.mac
             || meta.parsed.kind == wire::Kind::Arp && destination.is_multicast()
     });
-    if to_us { Ok(()) } else { Err(ParseError::Drop(Verdict::OtherStation)) }
+    if to_us { read } else { Err(ParseError::Drop(Verdict::OtherStation)) }
 }
 
 /// Headers that are spread over segments are copied together. Each pull asks for more than the one

@@ -14,6 +14,7 @@ use wire::{Kind, Parsed};
 use crate::path::burst::{Burst, Meta, ones};
 use crate::path::egress::{self, Way};
 use crate::path::forward;
+use crate::path::fragment;
 use crate::path::reply::{self, Refusal};
 use crate::worker::Core;
 
@@ -57,7 +58,11 @@ fn rewrite_one<P: Packet>(
         core.counters.add(Event::IcmpTranslated, 1);
         return Ok(());
     }
-    let show_client = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
+    if meta.parsed.kind == Kind::Fragment {
+        return nat::rewrite::apply_to_fragment(packet, layout, flow);
+    }
+    let show_client =
+        flow.has(flags::TOA) && !flow.has(flags::REVERSE) && !fragment::is_first(packet, meta);
     let outcome = nat::rewrite::apply(packet, layout, flow, show_client, usize::from(mtu))?;
     if meta.parsed.tcp_flags & wire::tcp::SYN != 0 && core.nat.is_some() {
         clamp_mss(core, packet, id, layout);

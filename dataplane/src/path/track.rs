@@ -34,6 +34,7 @@ pub fn track<I: Io>(
             Kind::Udp | Kind::OtherIp => udp::on_packet(&mut core.table, id, ip_len, now),
             // An error neither refreshes nor ends a conn (RFC 5508 REQ-6, RFC 5382 REQ-10).
             Kind::IcmpError => Track::Pass,
+            Kind::Fragment => track_fragment(core, &meta.parsed, id, now),
             _ => icmp::on_packet(&mut core.table, id, ip_len, now),
         };
         match tracked {
@@ -44,6 +45,22 @@ pub fn track<I: Io>(
                 left &= burst.live();
             }
             Track::Bad => burst.end(at, Verdict::BadState),
+        }
+    }
+}
+
+/// A fragment but the first counts, and keeps its conn; of TCP it tells nothing else.
+#[cold]
+fn track_fragment<P: Packet>(core: &mut Core<P>, parsed: &Parsed, id: FlowId, now: Now) -> Track {
+    let (proto, ip_len) = (parsed.key.proto, parsed.ip_total_len);
+    match Proto::from_number(proto) {
+        Some(Proto::Udp) => udp::on_packet(&mut core.table, id, ip_len, now),
+        Some(Proto::Icmp) => icmp::on_packet(&mut core.table, id, ip_len, now),
+        _ => {
+            if let Some(flow) = core.table.flow_mut(id) {
+                flow.count(ip_len, now);
+            }
+            Track::Pass
         }
     }
 }

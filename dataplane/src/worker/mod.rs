@@ -15,6 +15,7 @@ mod sweep;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::nat::fragments::Fragments;
 use ::nat::{NatState, Secrets};
 use balance::Cells;
 use counters::{Event as Counted, Gauge, WorkerCounters};
@@ -23,7 +24,7 @@ use pool::Leases;
 use rtrb::Producer;
 use types::{ClassSet, EthPortId, Io, Now, Packet, WorkerId};
 
-use crate::path::burst::Burst;
+use crate::path::burst::{Burst, Meta};
 use crate::path::transmit::{GATHERED_MAX, TxBuffer, transmit};
 use crate::path::{self, ReplyLimit, egress, receive};
 use crate::snapshot::Snapshot;
@@ -86,6 +87,8 @@ pub struct Core<P> {
     pub tx: Vec<TxBuffer<P>>,
     /// Packets that wait for their next hop.
     pub held: Held<P>,
+    /// The fragments that are under way, and those that wait for their first one.
+    pub fragments: Fragments<(P, Meta)>,
     /// Rings to and from the other workers.
     pub handoff: Handoff<P>,
     /// Bounds what we answer by ourselves.
@@ -111,7 +114,7 @@ impl<P: Packet> Core<P> {
     /// Packets that are here and have no verdict yet: a term of the ledger.
     pub fn held_now(&self) -> u64 {
         let gathered: usize = self.tx.iter().map(TxBuffer::len).sum();
-        (self.held.len() + gathered) as u64
+        (self.held.len() + self.fragments.len() + gathered) as u64
     }
 }
 
@@ -163,6 +166,7 @@ impl<I: Io> Worker<I> {
             secrets: config.secrets,
             tx: (0..interfaces).map(|_| TxBuffer::default()).collect(),
             held: Held::default(),
+            fragments: Fragments::new([config.secrets.isn[1], config.secrets.timestamp[0]]),
             handoff: config.handoff,
             replies: ReplyLimit::default(),
             events,
@@ -211,6 +215,7 @@ impl<I: Io> Worker<I> {
                 packets += count;
             }
         }
+        packets += self.waited_fragments(now);
         if !self.core.held.is_empty() && self.sweep.held_due(now, HELD_MS) {
             egress::retry_held(&mut self.core, &mut self.io, now);
         }
@@ -219,6 +224,21 @@ impl<I: Io> Worker<I> {
         self.flush();
         if sweep::is_due(&mut self.link.published_at, now, PUBLISH_MS) {
             self.publish();
+        }
+        packets
+    }
+
+    /// Goes on with fragments whose first one has come, and ends those that waited in vain.
+    #[inline]
+    fn waited_fragments(&mut self, now: Now) -> usize {
+        if self.core.fragments.is_empty() {
+            return 0;
+        }
+        self.core.fragments.expire(now);
+        let mut packets = 0;
+        // Nothing that comes out makes others come out.
+        while self.core.fragments.has_ended() {
+            packets += path::process_waited(&mut self.core, &mut self.io, &mut self.burst, now);
         }
         packets
     }

@@ -7,6 +7,7 @@ mod closing;
 mod conn;
 mod control;
 mod expiry;
+mod fragments;
 mod gateway;
 mod gateway_workers;
 mod icmp;

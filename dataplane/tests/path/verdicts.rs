@@ -106,7 +106,13 @@ fn case(verdict: Verdict) -> Case {
             Never("IPv6 ends before it is parsed")
         }
         Verdict::BadTransport => Made(|| usual(|bed| bed.by_client().udp(1, 53).udp_len(3))),
-        Verdict::Fragment => Made(|| usual(|bed| bed.by_client().udp(1, 53).fragment(0, true))),
+        Verdict::NoFirstFragment => Made(|| {
+            let mut bed = usual(|bed| bed.by_client().udp(1, 53).fragment(8, true));
+            bed.after_ms(2_001);
+            // A round looks at a part of the places only.
+            (0..16).for_each(|_| bed.turn());
+            bed
+        }),
         Verdict::BadFragment => {
             Made(|| usual(|bed| bed.by_client().udp(1, 53).payload_len(3).fragment(0, true)))
         }

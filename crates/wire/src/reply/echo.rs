@@ -7,27 +7,20 @@ use crate::{
 
 /// Turns an ICMP echo request into its reply (RFC 792; RFC 1122 §3.2.2.6: data and TOS come back).
 ///
-/// The checksum is updated, not computed: a wrong one stays wrong. False if it is no echo request
-/// or was sent to an Ethernet group.
+/// The checksum is updated, not computed: a wrong one stays wrong. Fragments of a request become those of
+/// its reply, each by itself. False if it is no echo request or was sent to an Ethernet group.
 #[inline]
 pub fn echo_reply(bytes: &mut [u8], parsed: &Parsed) -> bool {
     turn_round(bytes, parsed).is_some()
 }
 
 fn turn_round(bytes: &mut [u8], parsed: &Parsed) -> Option<()> {
-    if parsed.kind != Kind::IcmpQuery {
-        return None;
-    }
     let (destination, source) = super::answer_stations(bytes)?;
-    let mut message = Icmpv4::at_mut(bytes, usize::from(parsed.l4))?;
-    let code = u16::from(message.code());
-    let request = u16::from_be_bytes([icmpv4::ECHO_REQUEST, 0]) | code;
-    let reply = u16::from_be_bytes([icmpv4::ECHO_REPLY, 0]) | code;
-    message.set_icmp_type(icmpv4::ECHO_REPLY);
-    message.adjust_checksum(checksum::delta_u16(request, reply));
-    // 0 would be wrong for a message that is nothing but zeros, and 0xffff is right for every one.
-    let never_zero = checksum::udp_never_zero(message.checksum());
-    message.set_checksum(never_zero);
+    match parsed.kind {
+        Kind::IcmpQuery => turn_message(bytes, usize::from(parsed.l4))?,
+        Kind::Fragment if parsed.icmp_type == icmpv4::ECHO_REQUEST => {}
+        _ => return None,
+    }
 
     let mut ip = Ipv4::at_mut(bytes, usize::from(parsed.l3))?;
     let (asker, asked) = (ip.source(), ip.destination());
@@ -41,6 +34,19 @@ fn turn_round(bytes: &mut [u8], parsed: &Parsed) -> Option<()> {
     let mut header = Ethernet::new_checked_mut(bytes)?;
     header.set_destination(destination);
     header.set_source(source);
+    Some(())
+}
+
+fn turn_message(bytes: &mut [u8], at: usize) -> Option<()> {
+    let mut message = Icmpv4::at_mut(bytes, at)?;
+    let code = u16::from(message.code());
+    let request = u16::from_be_bytes([icmpv4::ECHO_REQUEST, 0]) | code;
+    let reply = u16::from_be_bytes([icmpv4::ECHO_REPLY, 0]) | code;
+    message.set_icmp_type(icmpv4::ECHO_REPLY);
+    message.adjust_checksum(checksum::delta_u16(request, reply));
+    // 0 would be wrong for a message that is nothing but zeros, and 0xffff is right for every one.
+    let never_zero = checksum::udp_never_zero(message.checksum());
+    message.set_checksum(never_zero);
     Some(())
 }
 
