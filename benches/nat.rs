@@ -1,6 +1,6 @@
 //! A NAT gateway under test: one rule of `snat` for all clients, with WAN IPs where services have LIPs.
 
-use ::nat::gateway::{Forwarding, GatewayConfig, Settings, Wan, WanSource};
+use ::nat::gateway::{Forwarding, GatewayConfig, Settings, Topology, Wan, WanSource};
 use ::nat::rules::{Action, Match, Rule};
 use ::nat::state::NatConfig;
 use ::nat::{Gateway, NatState};
@@ -47,6 +47,7 @@ pub fn gateway(form: Form) -> Option<Gateway> {
         forwards: Vec::new(),
         servers: Vec::new(),
         forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
+        topology: Topology::default(),
     };
     Some(Gateway::new(config).expect("one rule"))
 }

@@ -187,6 +187,8 @@ keys! {
         "Whether all conns from one inside address and port share an outside one: `endpoint-independent` or `address-and-port-dependent`.";
     "snat.*.filtering", Some("endpoint-independent"), "address-and-port-dependent", NewConnections,
         "Who may send to a mapping from outside: `endpoint-independent`, `address-dependent` or `address-and-port-dependent`.";
+    "snat.*.refresh", Some("both"), "both", NewConnections,
+        "Which packets keep a conn and its mapping from ending: those of `both` sides, or `outbound` ones.";
     "snat.*.pooling", Some("paired"), "by the scheduler", NewConnections,
         "`paired`: an inside address keeps to one WAN IP; `arbitrary`: each mapping has any.";
     "snat.*.port_selection", Some("random"), "sequential", NewConnections,

@@ -45,7 +45,7 @@ pub use service::{
     Scheduler, Server, ServerLimits, Servers, Service, ServiceTimeouts,
 };
 pub use snat::{
-    Filtering, Mapping, MssClamp, NatTimeouts, OnExhausted, Pooling, PortSelection, SnatAction,
-    SnatRule, SubscriberLimits, WanAddresses, WanRange,
+    Filtering, Mapping, MssClamp, NatTimeouts, OnExhausted, Pooling, PortSelection, Refresh,
+    SnatAction, SnatRule, SubscriberLimits, WanAddresses, WanRange,
 };
 pub use text::{AddressRange, CpuSet, Duration, InterfaceAddress, ParseTextError, Prefix, Size};

@@ -31,6 +31,9 @@ pub struct SnatRule {
     /// Who may send to a mapping from outside (RFC 4787 REQ-8).
     #[serde(default, skip_serializing_if = "is_default")]
     pub filtering: Filtering,
+    /// Which packets keep a conn, and its mapping, from ending (RFC 4787 REQ-6, RFC 7857 §7).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub refresh: Refresh,
     /// Whether an inside address keeps to one WAN IP (RFC 4787 REQ-2).
     #[serde(default, skip_serializing_if = "is_default")]
     pub pooling: Pooling,
@@ -235,6 +238,17 @@ pub enum Filtering {
     AddressDependent,
     /// Addresses and ports that it has sent to.
     AddressAndPortDependent,
+}
+
+/// Which packets keep a conn from ending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Refresh {
+    /// Those of either side. Who only ever sends from outside, and is not answered, keeps nothing.
+    #[default]
+    Both,
+    /// Those of the inside host.
+    Outbound,
 }
 
 /// Whether an inside address keeps to one WAN IP.

@@ -267,6 +267,7 @@ fn snat() -> impl Strategy<Value = SnatRule> {
                 } else {
                     Filtering::EndpointIndependent
                 },
+                refresh: if bit(2) { Refresh::Outbound } else { Refresh::Both },
                 pooling: if bit(3) { Pooling::Arbitrary } else { Pooling::Paired },
                 port_selection: if bit(4) {
                     PortSelection::Sequential

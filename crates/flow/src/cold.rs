@@ -22,6 +22,9 @@ zeroable_enum! {
         /// A WAN IP's port towards one remote: `forward.new_src` and `new_sport`, towards
         /// `new_dst` and `new_dport`. The destination may be a mapping besides.
         Wan,
+        /// Nothing but a share of what a remote may open: the conn leads to a mapping whose inside
+        /// endpoint has not answered it yet, and keeps nothing of it alive.
+        Unanswered,
     }
 }
 
@@ -100,6 +103,10 @@ impl Cold {
         self.created_ms = now.tick_ms;
         self.version = 0;
         self.marks &= DIRTY;
+    }
+
+    pub(crate) fn set_lease(&mut self, lease: LeaseKind) {
+        self.lease = lease;
     }
 
     pub(crate) fn bump(&mut self) {

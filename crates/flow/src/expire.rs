@@ -3,7 +3,7 @@
 use types::Now;
 
 use crate::flow::{ConnId, Flow};
-use crate::state::{List, TimeoutSet};
+use crate::state::{List, Refresh, TimeoutSet};
 use crate::table::FlowTable;
 
 /// The time in which the sweep goes once through the slab, at the fastest.
@@ -78,11 +78,23 @@ impl FlowTable {
         None
     }
 
-    /// Milliseconds since the last packet of either direction.
+    /// Milliseconds since the last packet that keeps a conn alive.
     #[inline]
     pub fn idle_ms(&self, conn: ConnId, now: Now) -> u32 {
-        let since = |id| self.flow(id).map_or(u32::MAX, |flow| now.since(flow.last_seen));
-        since(conn.forward()).min(since(conn.reverse()))
+        let (forward, reverse) = (self.flow(conn.forward()), self.flow(conn.reverse()));
+        // A redirect has one flow only.
+        let since = |flow: Option<&Flow>| flow.map_or(u32::MAX, |flow| now.since(flow.last_seen));
+        let outbound = |flow: Option<&Flow>| flow.is_some_and(|flow| flow.new_src != flow.src);
+        let class = forward.map_or(0, |forward| forward.timeout_class);
+        match self.timeouts.class(class).refresh {
+            Refresh::Outbound if outbound(forward) != outbound(reverse) => {
+                since(if outbound(forward) { forward } else { reverse })
+            }
+            Refresh::Both | Refresh::Outbound => since(forward).min(since(reverse)),
+            Refresh::Never => {
+                self.cold.get(conn.0 as usize).map_or(u32::MAX, |cold| now.since(cold.listed_ms))
+            }
+        }
     }
 
     /// How long a conn may be idle in its state; 0 if there is none.

@@ -34,7 +34,7 @@ pub use cold::{Cold, LeaseKind, NewCold};
 pub use expire::{Budget, Due};
 pub use flow::{ConnId, Flow, FlowId, flags};
 pub use record::{ImportError, Local, Record, RecordFlow};
-pub use state::{State, TimeoutSet, Timeouts};
+pub use state::{Refresh, State, TimeoutSet, Timeouts};
 pub use table::{
     Cursor, FlowTable, InsertError, MemoryPlan, Prepared, Removed, TableConfig, TableError,
 };

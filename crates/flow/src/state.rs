@@ -132,6 +132,19 @@ impl State {
     }
 }
 
+/// Which packets keep a conn alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Refresh {
+    /// Those of both sides (RFC 4787 REQ-6 a).
+    #[default]
+    Both,
+    /// Those whose source is exchanged: they come from inside (RFC 4787 REQ-6). If neither side's is,
+    /// those of both.
+    Outbound,
+    /// None: it lasts for its timeout, however much is sent.
+    Never,
+}
+
 /// How long conns of one class may be idle, by state. Milliseconds, at most
 /// [`TimeoutSet::MAX_MS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +166,8 @@ pub struct TimeoutSet {
     /// TCP by the rules of NAT gateways: a conn is open until both sides have sent FIN (RFC 5382 §5),
     /// and any RST only makes it transitory (RFC 7857 §2.2).
     pub gateway: bool,
+    /// Which packets count.
+    pub refresh: Refresh,
 }
 
 impl Default for TimeoutSet {
@@ -166,6 +181,7 @@ impl Default for TimeoutSet {
             udp_ms: 300_000,
             icmp_ms: 60_000,
             gateway: false,
+            refresh: Refresh::Both,
         }
     }
 }
@@ -184,6 +200,21 @@ impl TimeoutSet {
         udp_ms: 300_000,
         icmp_ms: 60_000,
         gateway: true,
+        refresh: Refresh::Both,
+    };
+
+    /// Of conns that a remote has opened to a mapping, until the inside host answers: half a minute, in
+    /// which a SYN is sent again four times.
+    pub const UNANSWERED: Self = Self {
+        tcp_syn_ms: 30_000,
+        tcp_established_ms: 30_000,
+        tcp_closing_ms: 30_000,
+        tcp_closed_ms: 30_000,
+        udp_oneway_ms: 30_000,
+        udp_ms: 30_000,
+        icmp_ms: 30_000,
+        gateway: true,
+        refresh: Refresh::Never,
     };
 
     /// The timeout of a state; longer ones count as [`TimeoutSet::MAX_MS`].
@@ -213,7 +244,8 @@ impl TimeoutSet {
     }
 }
 
-/// The timeouts of all 256 classes. A service with timeouts of its own has a class of its own.
+/// The timeouts of all 256 classes. A service with timeouts of its own has a class of its own; the last one
+/// is [`Timeouts::UNANSWERED`].
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     classes: Box<[TimeoutSet; 256]>,
@@ -226,9 +258,14 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The same for every class.
+    /// The class of [`TimeoutSet::UNANSWERED`].
+    pub const UNANSWERED: u8 = u8::MAX;
+
+    /// The same for every other class.
     pub fn new(all: TimeoutSet) -> Self {
-        Self { classes: Box::new([all; 256]) }
+        let mut timeouts = Self { classes: Box::new([all; 256]) };
+        timeouts.set(Self::UNANSWERED, TimeoutSet::UNANSWERED);
+        timeouts
     }
 
     /// Those of one class.
@@ -305,8 +342,9 @@ mod tests {
     #[test]
     fn a_class_changes_alone() {
         let mut timeouts = Timeouts::default();
-        timeouts.set(255, TimeoutSet { udp_ms: u32::MAX, ..TimeoutSet::default() });
-        assert_eq!(timeouts.class(255).of(State::Udp), TimeoutSet::MAX_MS);
-        assert_eq!(timeouts.class(254), &TimeoutSet::default());
+        timeouts.set(254, TimeoutSet { udp_ms: u32::MAX, ..TimeoutSet::default() });
+        assert_eq!(timeouts.class(254).of(State::Udp), TimeoutSet::MAX_MS);
+        assert_eq!(timeouts.class(253), &TimeoutSet::default());
+        assert_eq!(timeouts.class(Timeouts::UNANSWERED), &TimeoutSet::UNANSWERED);
     }
 }

@@ -3,7 +3,7 @@
 use arch::{HugeSlab, PageRequest, Pages, SlabError};
 use types::{BURST_MAX, FlowKey, Now};
 
-use crate::cold::{Cold, NewCold};
+use crate::cold::{Cold, LeaseKind, NewCold};
 use crate::dirty::Dirty;
 use crate::expire::Sweep;
 use crate::flow::{ConnId, Flow, FlowId, flags};
@@ -411,6 +411,22 @@ impl FlowTable {
         if from.list() != state.list() {
             self.enlist(conn, state.list(), now);
         }
+        self.mark_dirty(conn);
+    }
+
+    /// A conn holds something else from now on, and has other timeouts.
+    pub fn resettle(&mut self, conn: ConnId, lease: LeaseKind, timeout_class: u8, now: Now) {
+        let Some(state) = self.flow(conn.forward()).map(|flow| flow.state) else { return };
+        self.delist(conn);
+        for id in [conn.forward(), conn.reverse()] {
+            if let Some(flow) = self.flow_mut(id) {
+                flow.timeout_class = timeout_class;
+            }
+        }
+        if let Some(cold) = self.cold.get_mut(conn.0 as usize) {
+            cold.set_lease(lease);
+        }
+        self.enlist(conn, state.list(), now);
         self.mark_dirty(conn);
     }
 

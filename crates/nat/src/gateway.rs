@@ -16,6 +16,7 @@ use crate::subscribers::Limits;
 pub use forwards::{Forward, ForwardConfig, SourceAddress};
 use forwards::{Forwards, Servers};
 use inside::Inside;
+pub use inside::Topology;
 
 /// Whether an inside endpoint has one outside endpoint for all remotes (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -270,6 +271,8 @@ pub struct GatewayConfig {
     pub servers: Vec<(u32, u16, u8)>,
     /// Of `forwarding`.
     pub forwarding: Forwarding,
+    /// What lies on which interface.
+    pub topology: Topology,
 }
 
 /// What the snapshot has of a NAT gateway; immutable.
@@ -293,8 +296,8 @@ impl Gateway {
     /// # Errors
     /// Too many rules.
     pub fn new(config: GatewayConfig) -> Result<Self, TooManyRules> {
+        let inside = Inside::new(&config.rules, &config.topology);
         let (rules, settings): (Vec<Rule>, Vec<Settings>) = config.rules.into_iter().unzip();
-        let inside = Inside::new(&rules);
         let terms: Box<[Terms]> = rules
             .iter()
             .zip(settings)
@@ -330,12 +333,23 @@ impl Gateway {
     /// nothing. (A packet to a WAN IP that comes from inside is to be asked for, too.)
     #[inline]
     pub fn decide_out(&self, query: &Query) -> Decision {
+        self.denied(query).unwrap_or_else(|| self.decide_source(query))
+    }
+
+    /// What `forwarding` does with a packet that it does not let pass; `None` if it does.
+    #[inline]
+    pub fn denied(&self, query: &Query) -> Option<Decision> {
         match self.filter_rule(query).map_or(self.policy, |found| found.action) {
-            Action::Accept | Action::Translate => {}
-            Action::Drop => return Decision::Drop(Verdict::ForwardDenied),
-            Action::Reject => return Decision::Reject(Verdict::ForwardDenied),
+            Action::Accept | Action::Translate => None,
+            Action::Drop => Some(Decision::Drop(Verdict::ForwardDenied)),
+            Action::Reject => Some(Decision::Reject(Verdict::ForwardDenied)),
         }
-        self.decide_source(query)
+    }
+
+    /// True if nothing is kept from passing by `forwarding`.
+    #[inline]
+    pub fn forwards_all(&self) -> bool {
+        self.filter.is_empty() && self.policy == Action::Accept
     }
 
     /// True if there are rules of `forwarding`.
@@ -419,16 +433,22 @@ impl Gateway {
         self.forwards.ranges().filter(|(_, proto, _)| Proto::from_number(*proto).is_some())
     }
 
+    /// The first port forward on this endpoint, whoever may use it.
+    pub fn forward_on(&self, address: u32, l4_port: u16, proto: u8) -> Option<&Forward> {
+        self.forwards.on(address, l4_port, proto)
+    }
+
     /// True if this is a server of a service in NAT mode: replies come from it that name a client's own address.
     #[inline]
     pub fn is_server(&self, address: u32, l4_port: u16, proto: u8) -> bool {
         self.servers.has(address, l4_port, proto)
     }
 
-    /// True if a packet from this address by this interface comes from inside.
+    /// True if a packet to a WAN IP comes from inside, by its source and the interface that it came by; `wan_dev` is
+    /// the one that the WAN IP stands on.
     #[inline]
-    pub fn is_inside(&self, src: u32, in_dev: EthPortId) -> bool {
-        self.inside.has(src, in_dev)
+    pub fn is_inside(&self, src: u32, in_dev: EthPortId, wan_dev: Option<EthPortId>) -> bool {
+        self.inside.has(src, in_dev, wan_dev)
     }
 
     /// The place of a WAN IP.

@@ -39,8 +39,11 @@ pub struct Mapping {
     pub outside: Endpoint32,
     /// The rule that it belongs to.
     pub rule: Slot,
-    /// Conns that use it.
+    /// Conns that use it, and for which it lives.
     pub conns: u32,
+    /// Conns from outside that the inside endpoint has not answered: they keep its place, but without
+    /// others they are the last.
+    pub unanswered: u16,
     /// Tick of its making, milliseconds.
     pub created_ms: u32,
     /// Whose it is.
@@ -183,9 +186,20 @@ impl Mappings {
         self.drop_unused(id)
     }
 
+    /// One more conn from outside leads to it, or one less that is still unanswered.
+    pub(crate) fn count_unanswered(&mut self, id: MappingId, more: bool) {
+        if let Some(mapping) = self.entries.get_mut(id.0) {
+            mapping.unanswered = match more {
+                true => mapping.unanswered.saturating_add(1),
+                false => mapping.unanswered.saturating_sub(1),
+            };
+        }
+    }
+
     /// Removes a mapping that no conn uses.
     pub(crate) fn drop_unused(&mut self, id: MappingId) -> Option<Mapping> {
-        let mapping = *self.get(id).filter(|mapping| mapping.conns == 0)?;
+        let unused = |mapping: &&Mapping| mapping.conns == 0 && mapping.unanswered == 0;
+        let mapping = *self.get(id).filter(unused)?;
         let hashes = self.hashes(&mapping);
         self.entries.remove(hashes, id.0)
     }

@@ -3,6 +3,7 @@
 mod adopt;
 mod counts;
 mod held;
+mod inbound;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -12,14 +13,15 @@ use pool::wan::{WanConfig, WanPorts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
 use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
 
-use crate::gateway::{Filtering, Forward, Gateway, Terms};
-use crate::mapping::{Endpoint32, MappingId, Mappings};
+use crate::gateway::{Forward, Gateway, Terms};
+use crate::mapping::{Endpoint32, Mapping, MappingId, Mappings};
 use crate::subscribers::Subscribers;
 pub use adopt::AdoptError;
 use counts::RuleCell;
 pub use counts::{RuleCounts, Traffic};
 use held::HeldSyns;
 pub use held::{HeldSyn, QUOTE_MAX};
+pub use inbound::UNANSWERED_MAX;
 
 /// The size of one worker's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +103,9 @@ pub struct NatState {
     held: HeldSyns,
     /// Counts draws of WAN IPs for arbitrary pooling.
     drawn: u64,
+    /// Conns from outside that nobody has answered, and how many there may be.
+    unanswered: u32,
+    max_unanswered: u32,
 }
 
 impl NatState {
@@ -130,6 +135,8 @@ impl NatState {
             rules: vec![RuleCell::default(); config.max_rules as usize].into(),
             held: HeldSyns::new(config.max_held_syns),
             drawn: 0,
+            unanswered: 0,
+            max_unanswered: (config.max_mappings / inbound::UNANSWERED_SHARE).max(1),
         })
     }
 
@@ -197,7 +204,7 @@ impl NatState {
         let terms = gateway.terms(out.rule).ok_or(Verdict::Internal)?;
         let key = out.key;
         let Some(proto) = Proto::from_number(key.proto) else {
-            let opened = self.open_portless(terms, out, is_taken);
+            let opened = self.open_portless(terms, out, is_taken, now);
             return self.counted(terms.slot(), opened);
         };
         let target = self.hairpin_target(gateway, terms, key);
@@ -222,7 +229,9 @@ impl NatState {
         if !terms.settings().hairpin {
             return Err(Verdict::Filtered);
         }
-        match self.mappings.find_outside(Endpoint32::new(key.dst, key.dport), key.proto) {
+        let found = self.mappings.find_outside(Endpoint32::new(key.dst, key.dport), key.proto);
+        let lives = |id: &MappingId| self.mappings.get(*id).is_some_and(|found| found.conns != 0);
+        match found.filter(lives) {
             Some(id) => Ok(Some(id)),
             None if self.wan.classes().contains_port(key.dport) => Err(Verdict::NoMapping),
             None => Ok(None),
@@ -253,14 +262,14 @@ impl NatState {
         if let Some(id) = target {
             let entered = self.enter_mapping(gateway, id, outside.address, now);
             if let Err(verdict) = entered {
-                self.give_source(&held, now);
+                self.give_source(&held, false, now);
                 return Err(verdict);
             }
         }
         Ok(held)
     }
 
-    /// A conn towards a mapping, from a remote: filtered, limited and held.
+    /// A conn towards a mapping, from another inside host: filtered, limited and held.
     fn enter_mapping(
         &mut self,
         gateway: &Gateway,
@@ -269,14 +278,7 @@ impl NatState {
         now: Now,
     ) -> Result<(), Verdict> {
         let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
-        let passes = match mapping.filtering {
-            Filtering::EndpointIndependent => true,
-            Filtering::AddressDependent => self.mappings.has_peer(id, remote),
-            Filtering::AddressAndPortDependent => false,
-        };
-        if !passes {
-            return Err(Verdict::Filtered);
-        }
+        self.passes(id, &mapping, remote)?;
         let limits = gateway.terms_of(mapping.rule).map(|terms| terms.settings().limits);
         self.subscribers.admit(mapping.subscriber, &limits.unwrap_or_default(), false, now)?;
         if !self.mappings.hold(id, remote) {
@@ -284,48 +286,6 @@ impl NatState {
             return Err(Verdict::TableFull);
         }
         Ok(())
-    }
-
-    /// Whether a packet from outside to a WAN IP may open a conn; changes nothing.
-    ///
-    /// # Errors
-    /// [`Verdict::NoMapping`] and [`Verdict::Filtered`].
-    #[inline]
-    pub fn may_accept(&self, key: &FlowKey) -> Result<MappingId, Verdict> {
-        let outside = Endpoint32::new(key.dst, key.dport);
-        let id = self.mappings.find_outside(outside, key.proto).ok_or(Verdict::NoMapping)?;
-        let filtering = self.mappings.get(id).map_or(Filtering::default(), |m| m.filtering);
-        match filtering {
-            Filtering::EndpointIndependent => Ok(id),
-            Filtering::AddressDependent if self.mappings.has_peer(id, key.src) => Ok(id),
-            Filtering::AddressDependent | Filtering::AddressAndPortDependent => {
-                Err(Verdict::Filtered)
-            }
-        }
-    }
-
-    /// Opens a conn from outside to a mapping.
-    ///
-    /// # Errors
-    /// As [`NatState::may_accept`], and [`Verdict::SubscriberLimit`] and [`Verdict::TableFull`].
-    /// Nothing has changed then but the rule's counts.
-    pub fn accept_in(
-        &mut self,
-        gateway: &Gateway,
-        key: &FlowKey,
-        now: Now,
-    ) -> Result<Held, Verdict> {
-        let outside = Endpoint32::new(key.dst, key.dport);
-        let id = self.mappings.find_outside(outside, key.proto).ok_or(Verdict::NoMapping)?;
-        let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
-        let inside = mapping.inside;
-        let is_query = key.proto == Proto::Icmp.number();
-        let sport = if is_query { inside.l4_port } else { key.sport };
-        let new_key = FlowKey { dst: inside.address, dport: inside.l4_port, sport, ..*key };
-        let lease = LeaseKind::Mapping;
-        let entered = self.enter_mapping(gateway, id, key.src, now);
-        let held = Held { key: *key, new_key, slot: mapping.rule, lease };
-        self.counted(mapping.rule, entered.map(|()| held))
     }
 
     /// Opens a conn through a port forward. With `translate_source` the server sees a port of the
@@ -341,8 +301,8 @@ impl NatState {
         now: Now,
     ) -> Result<Held, Verdict> {
         let terms = forward.terms();
-        let to = forward.to(key.dport);
-        let new_key = FlowKey { dst: to.address, dport: to.l4_port, ..*key };
+        let new_key = forward.translated(key);
+        let to = Endpoint32::new(new_key.dst, new_key.dport);
         let held = Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None };
         let opened = match Proto::from_number(key.proto).filter(|_| translate_source) {
             None => Ok(held),
@@ -357,35 +317,68 @@ impl NatState {
         self.counted(terms.slot(), opened)
     }
 
-    /// Gives back all that a conn holds: as it closes, or because the flow table did not take it.
-    /// True if a mapping is gone with it.
+    /// Gives back all that a conn holds, as it closes. True if a mapping is gone with it.
     pub fn release(&mut self, held: &Held, now: Now) -> bool {
+        self.give_back(held, true, now)
+    }
+
+    /// Gives back all that a conn holds which does not come to be: no port rests, and its subscriber may
+    /// open another one at once.
+    pub fn abandon(&mut self, held: &Held, now: Now) {
+        self.give_back(held, false, now);
+        if let Some(counts) = self.counts_mut(held.slot) {
+            counts.opened = counts.opened.saturating_sub(1);
+        }
+    }
+
+    fn give_back(&mut self, held: &Held, was_open: bool, now: Now) -> bool {
         if let Some(counts) = self.counts_mut(held.slot) {
             counts.sessions = counts.sessions.saturating_sub(1);
+        }
+        if held.lease == LeaseKind::Unanswered {
+            return self.give_unanswered(held, now);
         }
         let mut gone = false;
         let (key, new_key) = (&held.key, &held.new_key);
         if held.lease != LeaseKind::None && key.dst != new_key.dst {
-            let outside = Endpoint32::new(key.dst, key.dport);
             // A port forward's has no mapping.
-            if let Some(id) = self.mappings.find_outside(outside, key.proto) {
-                gone |= self.release_mapping(id, new_key.src, now);
+            if let Some(id) = self.target_of(held) {
+                gone |= self.release_mapping(id, new_key.src, was_open, now);
             }
         }
-        gone | self.give_source(held, now)
+        gone | self.give_source(held, was_open, now)
     }
 
-    fn release_mapping(&mut self, id: MappingId, remote: u32, now: Now) -> bool {
+    /// The mapping that a conn leads to: of the port that it came to, and of the endpoint that it goes to.
+    fn target_of(&self, held: &Held) -> Option<MappingId> {
+        let outside = Endpoint32::new(held.key.dst, held.key.dport);
+        let id = self.mappings.find_outside(outside, held.key.proto)?;
+        let inside = self.mappings.get(id)?.inside;
+        let same_port =
+            held.key.proto == Proto::Icmp.number() || inside.l4_port == held.new_key.dport;
+        (inside.address == held.new_key.dst && same_port).then_some(id)
+    }
+
+    /// One conn less uses a mapping. With `was_open` its port rests if it was the last one.
+    fn release_mapping(&mut self, id: MappingId, remote: u32, was_open: bool, now: Now) -> bool {
         let Some(subscriber) = self.mappings.get(id).map(|mapping| mapping.subscriber) else {
             return false;
         };
+        if !was_open {
+            self.subscribers.refund(subscriber);
+        }
         let gone = self.mappings.release(id, remote);
         self.subscribers.leave(subscriber, 1, u32::from(gone.is_some()));
+        self.mapping_gone(gone, was_open, now)
+    }
+
+    /// Counts a mapping that is gone, and gives back its port.
+    fn mapping_gone(&mut self, gone: Option<Mapping>, rests: bool, now: Now) -> bool {
         if let Some(mapping) = &gone {
             if let Some(counts) = self.counts_mut(mapping.rule) {
                 counts.mappings = counts.mappings.saturating_sub(1);
             }
-            self.give_port(mapping, now);
+            self.give_port(mapping, rests, now);
         }
         gone.is_some()
     }
@@ -434,19 +427,29 @@ impl NatState {
     }
 
     fn counted(&mut self, slot: Slot, opened: Result<Held, Verdict>) -> Result<Held, Verdict> {
-        if let Some(counts) = self.counts_mut(slot) {
-            match opened {
-                Ok(_) => {
+        match opened {
+            Ok(_) => {
+                if let Some(counts) = self.counts_mut(slot) {
                     counts.sessions += 1;
                     counts.opened += 1;
                 }
-                Err(Verdict::WanExhausted) => counts.exhausted += 1,
-                Err(Verdict::Filtered) => counts.filtered += 1,
-                Err(Verdict::SubscriberLimit) => counts.limited += 1,
-                Err(_) => {}
             }
+            Err(verdict) => self.count_refused(slot, verdict),
         }
         opened
+    }
+
+    /// Counts what a rule or port forward has refused.
+    pub fn count_refused(&mut self, slot: Slot, verdict: Verdict) {
+        let Some(counts) = self.counts_mut(slot) else { return };
+        match verdict {
+            Verdict::WanExhausted => counts.exhausted += 1,
+            Verdict::Filtered => counts.filtered += 1,
+            Verdict::SubscriberLimit | Verdict::Unanswered | Verdict::ForwardTaken => {
+                counts.limited += 1;
+            }
+            _ => {}
+        }
     }
 
     /// Notes a SYN from outside that has no conn: it is answered only if, six seconds later, there is

@@ -33,6 +33,8 @@ pub struct Subscriber {
     /// Thousandths of conns that may be opened now.
     tokens: u32,
     filled_ms: u32,
+    /// Conns from outside that it has not answered; they are not among `sessions`.
+    pub unanswered: u16,
     /// Zone of the address.
     pub zone: u16,
     /// The place of its WAN IP; of use while it has ports.
@@ -101,6 +103,7 @@ impl Subscribers {
             sessions: 0,
             tokens,
             filled_ms: now.tick_ms,
+            unanswered: 0,
             zone,
             place: 0,
         };
@@ -130,6 +133,23 @@ impl Subscribers {
         subscriber.sessions += 1;
         subscriber.ports += u32::from(port);
         Ok(())
+    }
+
+    /// A conn that was admitted does not come to be: it may open another one in its place at once.
+    pub(crate) fn refund(&mut self, id: SubscriberId) {
+        if let Some(subscriber) = self.entries.get_mut(id.0) {
+            subscriber.tokens = subscriber.tokens.saturating_add(1_000);
+        }
+    }
+
+    /// One more unanswered conn from outside, or one less.
+    pub(crate) fn count_unanswered(&mut self, id: SubscriberId, more: bool) {
+        if let Some(subscriber) = self.entries.get_mut(id.0) {
+            subscriber.unanswered = match more {
+                true => subscriber.unanswered.saturating_add(1),
+                false => subscriber.unanswered.saturating_sub(1),
+            };
+        }
     }
 
     /// Notes which WAN IP a subscriber has.

@@ -320,6 +320,13 @@ impl WanPorts {
         map.map(|map| map.reserve(place, reserved)).is_some()
     }
 
+    /// True if a port is kept for a port forward.
+    #[inline]
+    pub fn is_reserved(&self, at: u16, proto: Proto, l4_port: u16) -> bool {
+        let place = self.layout.place(l4_port);
+        place.zip(self.map(at, proto)).is_some_and(|(place, map)| map.is_reserved(place))
+    }
+
     /// What is taken and rests of an address.
     pub fn usage(&self, at: u16, proto: Proto) -> Usage {
         self.map(at, proto)

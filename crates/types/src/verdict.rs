@@ -110,6 +110,10 @@ verdicts! {
     NoMapping = "drop.no-mapping",
     /// To a mapping, from a remote that the rule's filtering keeps out.
     Filtered = "drop.filtered",
+    /// To a mapping whose inside address has as many conns from outside as it may leave unanswered.
+    Unanswered = "drop.unanswered",
+    /// To a port forward whose server has a conn with this client already, by another port of ours.
+    ForwardTaken = "drop.forward-taken",
     /// No free port on any WAN IP of the rule.
     WanExhausted = "drop.wan-exhausted",
     /// Limit of an inside address's ports, sessions or new sessions a second reached.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use config::{
     AddressMatch, Duration, EndpointRange, Filtering, IpProtocol, Mapping, MssClamp, OnExhausted,
-    Pooling, PortRange, PortSelection, Protocol, Scheduler, SnatAction, SourceAddress,
+    Pooling, PortRange, PortSelection, Protocol, Refresh, Scheduler, SnatAction, SourceAddress,
 };
 use serde_json::{Map, Value, json};
 use types::Proto;
@@ -159,6 +159,9 @@ pub struct SnatArgs {
     #[arg(long, value_parser = one_of::<Filtering>(
         &["endpoint-independent", "address-dependent", "address-and-port-dependent"]))]
     pub filtering: Option<Filtering>,
+    /// Which packets keep a connection from ending [default: both]
+    #[arg(long, value_parser = one_of::<Refresh>(&["both", "outbound"]))]
+    pub refresh: Option<Refresh>,
     /// Whether an inside address keeps to one outside address [default: paired]
     #[arg(long, value_parser = one_of::<Pooling>(&["paired", "arbitrary"]))]
     pub pooling: Option<Pooling>,
@@ -225,6 +228,7 @@ impl SnatArgs {
         put(&mut fields, "wan_addresses", (!self.wan.is_empty()).then_some(&self.wan));
         put(&mut fields, "mapping", self.mapping);
         put(&mut fields, "filtering", self.filtering);
+        put(&mut fields, "refresh", self.refresh);
         put(&mut fields, "pooling", self.pooling);
         put(&mut fields, "port_selection", self.port_selection);
         put(&mut fields, "ports", self.ports);

@@ -200,6 +200,7 @@ fn one_snat(info: &SnatInfo, options: &Options) -> String {
         ("wan addresses", wan),
         ("mapping", name(&config.mapping)),
         ("filtering", name(&config.filtering)),
+        ("refresh", name(&config.refresh)),
         ("pooling", name(&config.pooling)),
         (
             "ports",

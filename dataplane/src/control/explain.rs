@@ -274,6 +274,7 @@ impl State {
         match opening {
             Opening::Out { rule, .. } => format!("{} translates its source", self.snat_rule(rule)),
             Opening::In => "a mapping leads it inside".to_owned(),
+            Opening::Query => "another inside host has this identifier: it is asked".to_owned(),
             Opening::Forward { slot } => match self.gateway_names.rule(slot) {
                 Some(rule) => format!("port forward `{}` leads it inside", rule.name),
                 None => "a port forward leads it inside".to_owned(),

@@ -6,7 +6,7 @@ use types::{Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::{Kind, ParseError, Parsed};
 
 use crate::path::burst::Meta;
-use crate::path::gateway::{Opening, passes_reverse_path};
+use crate::path::gateway::{Opening, may_hairpin_query, passes_reverse_path};
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
 use crate::path::steer::Asked;
@@ -142,6 +142,7 @@ fn explain_packet<P: Packet>(
             explanation.outcome = refused(Verdict::NotOurs);
             return explanation;
         }
+        (Kind::IcmpQuery, _) if may_hairpin_query(&core.snapshot, &meta) => {}
         (Kind::IcmpQuery, _) => return explanation,
         (_, Some(owner)) if owner.role == fib::Role::WanIp => {}
         (Kind::IcmpReply, _) => {
@@ -174,6 +175,7 @@ fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, no
         }
         Decision::Forward { by } => return Outcome::Forwarded { by },
         Decision::OpenNat(opening) => return Outcome::OpensNat(opening),
+        Decision::Echo => return Outcome::Answered,
         Decision::Open { service } => service,
     };
     let found = core.snapshot.services.lookup(&key);

@@ -5,8 +5,9 @@
 
 use counters::Event;
 use fib::{Role, RouteKind};
-use flow::{ConnId, Flow, FlowId, InsertError, NewCold, Prepared, Removed};
+use flow::{ConnId, Flow, FlowId, InsertError, LeaseKind, NewCold, Prepared, Removed, Timeouts};
 use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
+use nat::mapping::Endpoint32;
 use nat::rules::{Query, RuleMatch};
 use nat::state::{Held, Out, Traffic};
 use nat::{Gateway, NatState, translate};
@@ -36,6 +37,8 @@ pub enum Opening {
     },
     /// From outside to a mapping.
     In,
+    /// An ICMP query from inside to the mapping of another inside host's (RFC 7857 §12).
+    Query,
     /// Through a port forward.
     Forward {
         /// Its slot.
@@ -79,7 +82,8 @@ pub(super) fn decide_transit(snapshot: &Snapshot, gateway: &Gateway, meta: &Meta
         return drop(Verdict::NotOurs);
     }
     let out_dev = Some(route.iface);
-    match gateway.decide_out(&query(key, in_dev, out_dev)) {
+    // An error goes as the answers do of the conn that it is about.
+    match gateway.decide_out(&query(&parsed.lookup_key(), in_dev, out_dev)) {
         Verdicts::Forward(by) => Decision::Forward { by },
         Verdicts::Drop(verdict) => drop(verdict),
         Verdicts::Reject(verdict) => prohibit(verdict),
@@ -116,32 +120,104 @@ pub(super) fn decide_wan(
             return drop(Verdict::BadSource);
         }
         if let Some(forward) = gateway.forward(key, in_dev) {
-            return opens(snapshot, meta, Opening::Forward { slot: forward.terms().slot() });
+            let opening = Opening::Forward { slot: forward.terms().slot() };
+            return opens_to(snapshot, gateway, meta, opening, forward.to(key.dport));
         }
         if gateway.has_forward(key.dst, key.dport, key.proto) {
             return drop(Verdict::Filtered);
         }
-        if gateway.is_inside(key.src, in_dev) {
-            // It would leave by the interface of the WAN IP if that were another host's.
-            let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
-            match gateway.decide_source(&query(key, in_dev, out_dev)) {
-                Verdicts::Forward(_) => {}
-                Verdicts::Drop(verdict) => return drop(verdict),
-                Verdicts::Reject(verdict) => return prohibit(verdict),
-                Verdicts::Translate(found) => {
-                    let opening = Opening::Out { rule: found.index, slot: found.slot, out_dev };
-                    return opens(snapshot, meta, opening);
-                }
-            }
+        if let Some(decision) = decide_hairpin(snapshot, gateway, nat, meta) {
+            return decision;
         }
     }
-    match nat.may_accept(key) {
-        Ok(_) => opens(snapshot, meta, Opening::In),
-        Err(verdict) if parsed.kind == Kind::Tcp && is_opening_syn(parsed.tcp_flags) => {
+    match (nat.may_accept(key), nat.inside_of(key)) {
+        _ if parsed.kind == Kind::IcmpQuery => Decision::Echo,
+        (Ok(_), Some(to)) => opens_to(snapshot, gateway, meta, Opening::In, to),
+        (Ok(_), None) => drop(Verdict::Internal),
+        (Err(verdict), _) if parsed.kind == Kind::Tcp && is_opening_syn(parsed.tcp_flags) => {
             Decision::HoldSyn { verdict }
         }
-        Err(verdict) => drop(verdict),
+        (Err(verdict), _) => drop(verdict),
     }
+}
+
+/// What is to become of a packet to a WAN IP that comes from inside; `None` if it does not, or no rule
+/// would translate it.
+fn decide_hairpin(
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+    nat: &NatState,
+    meta: &Meta,
+) -> Option<Decision> {
+    let key = &meta.parsed.key;
+    let in_dev = EthPortId(meta.interface);
+    // It would leave by the interface of the WAN IP if that were another host's.
+    let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
+    if !gateway.is_inside(key.src, in_dev, out_dev) {
+        return None;
+    }
+    let found = match gateway.decide_source(&query(key, in_dev, out_dev)) {
+        Verdicts::Forward(_) => return None,
+        Verdicts::Drop(verdict) => return Some(drop(verdict)),
+        Verdicts::Reject(verdict) => return Some(prohibit(verdict)),
+        Verdicts::Translate(found) => found,
+    };
+    let to = nat.inside_of(key);
+    let opening = if meta.parsed.kind != Kind::IcmpQuery {
+        Opening::Out { rule: found.index, slot: found.slot, out_dev }
+    } else if to.is_some_and(|to| is_answered_here(snapshot, key, to))
+        && gateway.terms(found.index).is_some_and(|terms| terms.settings().hairpin)
+    {
+        Opening::Query
+    } else {
+        return Some(Decision::Echo);
+    };
+    Some(match to {
+        Some(to) => opens_to(snapshot, gateway, meta, opening, to),
+        None => opens(snapshot, meta, opening),
+    })
+}
+
+/// Whether the reply to a hairpinned query, which has the inside host's own identifier, comes to where the query is.
+fn is_answered_here(snapshot: &Snapshot, key: &FlowKey, to: Endpoint32) -> bool {
+    let owner = |key| snapshot.steering.owner(steer::Role::Wan, key);
+    owner(&FlowKey { dport: to.l4_port, ..*key }) == owner(key)
+}
+
+/// True if an ICMP query to a WAN IP may be for another inside host. Others are answered by us.
+pub(super) fn may_hairpin_query(snapshot: &Snapshot, meta: &Meta) -> bool {
+    let (key, in_dev) = (&meta.parsed.key, EthPortId(meta.interface));
+    let owner = snapshot.fib.owner(key.dst).filter(|owner| owner.role == Role::WanIp);
+    let gateway = snapshot.gateway.as_ref();
+    owner
+        .zip(gateway)
+        .is_some_and(|(owner, gateway)| gateway.is_inside(key.src, in_dev, Some(owner.iface)))
+}
+
+/// Whether a packet may be the first one of a conn that leads to an inside endpoint: rules of forwarding are
+/// asked for that one, as if it had come to it.
+fn opens_to(
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+    meta: &Meta,
+    opening: Opening,
+    to: Endpoint32,
+) -> Decision {
+    if gateway.forwards_all() {
+        return opens(snapshot, meta, opening);
+    }
+    match gateway.denied(&query_to(snapshot, meta, to)) {
+        Some(Verdicts::Drop(verdict)) => drop(verdict),
+        Some(Verdicts::Reject(verdict)) => prohibit(verdict),
+        _ => opens(snapshot, meta, opening),
+    }
+}
+
+/// What rules of forwarding are asked about a packet that goes to an inside endpoint.
+fn query_to(snapshot: &Snapshot, meta: &Meta, to: Endpoint32) -> Query {
+    let out_dev = snapshot.fib.route(to.address).map(|route| route.iface);
+    let key = FlowKey { dst: to.address, dport: to.l4_port, ..meta.parsed.key };
+    query(&key, EthPortId(meta.interface), out_dev)
 }
 
 /// Whether a packet may be the first one of a conn.
@@ -178,7 +254,7 @@ pub(super) fn reserve<P: Packet>(
     };
     let slot = match opening {
         Opening::Out { slot, .. } | Opening::Forward { slot } => slot,
-        Opening::In => Slot::NONE,
+        Opening::In | Opening::Query => Slot::NONE,
     };
     if table.is_full() {
         // Nothing that is there has to go for it (RFC 6888 REQ-11).
@@ -189,17 +265,25 @@ pub(super) fn reserve<P: Packet>(
             let out = Out { key: &key, rule, out_dev };
             nat.open_out(gateway, &out, |key| table.lookup(key, table.hash(key)).is_some(), now)
         }
-        Opening::In => nat.accept_in(gateway, &key, now),
+        Opening::In => nat.accept_in(&key),
+        Opening::Query => nat.accept_query(&key),
         Opening::Forward { slot } => match gateway.forward_of(slot) {
             None => Err(Verdict::Internal),
             Some(forward) => {
-                let to = forward.to(key.dport).address;
+                let reply = forward.translated(&key).reversed();
+                // By another forward to the same server: its answers could not be told apart.
+                let taken = table.lookup(&reply, table.hash(&reply)).is_some();
                 let translate = match forward.source() {
                     SourceAddress::Keep => false,
                     SourceAddress::Translate => true,
-                    SourceAddress::Auto => speak_past_us(snapshot, key.src, to),
+                    SourceAddress::Auto => taken || speak_past_us(snapshot, key.src, reply.src),
                 };
-                nat.open_forward(forward, &key, translate, now)
+                if taken && !translate {
+                    nat.count_refused(slot, Verdict::ForwardTaken);
+                    Err(Verdict::ForwardTaken)
+                } else {
+                    nat.open_forward(forward, &key, translate, now)
+                }
             }
         },
     };
@@ -210,11 +294,12 @@ pub(super) fn reserve<P: Packet>(
         verdict => (verdict, Refusal::Silent),
     })?;
     let (mut forward, reverse) = translate::flows(held.key, held.new_key);
-    let terms = match opening {
-        Opening::Out { rule, .. } => gateway.terms(rule),
-        Opening::In | Opening::Forward { .. } => gateway.terms_of(held.slot),
+    let class = |terms: &nat::gateway::Terms| terms.settings().timeout_class;
+    forward.timeout_class = match opening {
+        Opening::Out { rule, .. } => gateway.terms(rule).map_or(0, class),
+        Opening::Forward { .. } => gateway.terms_of(held.slot).map_or(0, class),
+        Opening::In | Opening::Query => Timeouts::UNANSWERED,
     };
-    forward.timeout_class = terms.map_or(0, |terms| terms.settings().timeout_class);
     let cold = NewCold { service: held.slot, rs: Slot::NONE, lease: held.lease };
     let conn = table.prepare(forward, reverse, cold, meta.hash);
     nat_log::reserved(core, &held, now);
@@ -235,7 +320,10 @@ pub(super) fn insert<P: Packet>(
         }
         Err(error) => error,
     };
-    give_back(core, &reserved.held, now);
+    nat_log::abandoned(core, &reserved.held, now);
+    if let Some(nat) = &mut core.nat {
+        nat.abandon(&reserved.held, now);
+    }
     let silent = Refusal::Silent;
     Err(match (error, &core.snapshot.gateway) {
         (InsertError::Exists(_), _) => (Verdict::BadState, silent),
@@ -276,16 +364,39 @@ pub(super) fn release<P: Packet>(core: &mut Core<P>, removed: &Removed, now: Now
         nat.add_traffic(held.slot, &traffic);
     }
     nat_log::ended(core, &held, &traffic, now);
-    give_back(core, &held, now);
+    let mappings = nat_log::before_release(core, &held);
+    if let Some(nat) = &mut core.nat {
+        nat.release(&held, now);
+    }
+    nat_log::released(core, &held, mappings, now);
 }
 
-/// Gives back what a conn holds.
-fn give_back<P: Packet>(core: &mut Core<P>, held: &Held, now: Now) {
-    let mappings = nat_log::before_release(core, held);
-    if let Some(nat) = &mut core.nat {
-        nat.release(held, now);
+/// A packet comes back from inside on a conn that a remote has opened to a mapping: from now on it is one as
+/// others are.
+///
+/// # Errors
+/// If it is one more than the inside host may have: the packet does not pass then, and the conn stays as it is.
+#[cold]
+pub(super) fn answered<P: Packet>(
+    core: &mut Core<P>,
+    conn: ConnId,
+    now: Now,
+) -> Result<(), Verdict> {
+    let Core { snapshot, table, nat, .. } = core;
+    let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else { return Ok(()) };
+    let Some((forward, cold)) = table.flow(conn.forward()).zip(table.cold(conn)) else {
+        return Err(Verdict::Internal);
+    };
+    let held = Held::of(forward, cold);
+    if held.key.src != held.new_key.src {
+        // A hairpinned query, which ends soon in any case.
+        return Ok(());
     }
-    nat_log::released(core, held, mappings, now);
+    nat.answered(gateway, &held, now)?;
+    let terms = gateway.terms_of(held.slot);
+    let class = terms.map_or(0, |terms| terms.settings().timeout_class);
+    table.resettle(conn, LeaseKind::Mapping, class, now);
+    Ok(())
 }
 
 /// Adds what a conn of the gateway has sent since the last time to its rule's counts. While sessions are
@@ -304,14 +415,17 @@ pub(super) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId, slot: Slo
     }
 }
 
-/// What rules are asked about a packet that has no flow.
+/// What rules are asked about a packet to nobody of ours.
 fn query_of(snapshot: &Snapshot, meta: &Meta) -> Query {
+    let out_dev = snapshot.fib.route(meta.parsed.key.dst).map(|route| route.iface);
+    query(&meta.parsed.lookup_key(), EthPortId(meta.interface), out_dev)
+}
+
+/// Where a packet to a WAN IP goes on to, by a port forward or a mapping.
+fn destination(gateway: &Gateway, nat: &NatState, meta: &Meta) -> Option<Endpoint32> {
     let key = &meta.parsed.key;
-    let out_dev = match meta.role {
-        Some(_) => snapshot.fib.owner(key.dst).map(|owner| owner.iface),
-        None => snapshot.fib.route(key.dst).map(|route| route.iface),
-    };
-    query(key, EthPortId(meta.interface), out_dev)
+    let forward = gateway.forward(key, EthPortId(meta.interface));
+    forward.map(|forward| forward.to(key.dport)).or_else(|| nat.inside_of(key))
 }
 
 /// Counts a packet that is only forwarded with the rules that let it pass: `by` is that of `snat`.
@@ -329,14 +443,28 @@ pub(super) fn count_forwarded<P: Packet>(core: &mut Core<P>, meta: &Meta, by: Op
     }
 }
 
-/// Counts a packet that a rule has denied with the rule, unless it was the policy.
-pub(super) fn count_denied<P: Packet>(core: &mut Core<P>, meta: &Meta, verdict: Verdict) {
+/// Counts a packet that was refused with the rule that has refused it, if one has.
+pub(super) fn count_refused<P: Packet>(core: &mut Core<P>, meta: &Meta, verdict: Verdict) {
     let Core { snapshot, nat, .. } = core;
     let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else { return };
-    let query = query_of(snapshot, meta);
-    let rule = match verdict {
-        Verdict::ForwardDenied => gateway.filter_rule(&query),
-        _ => gateway.source_rule(&query),
+    let key = &meta.parsed.key;
+    let rule = match (verdict, meta.role) {
+        (Verdict::ForwardDenied, None) => gateway.filter_rule(&query_of(snapshot, meta)),
+        (Verdict::ForwardDenied, Some(_)) => destination(gateway, nat, meta)
+            .and_then(|to| gateway.filter_rule(&query_to(snapshot, meta, to))),
+        (Verdict::NatDenied, None) => gateway.source_rule(&query_of(snapshot, meta)),
+        (Verdict::NatDenied, Some(_)) => {
+            let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
+            gateway.source_rule(&query(key, EthPortId(meta.interface), out_dev))
+        }
+        (Verdict::Filtered | Verdict::Unanswered, Some(_)) => {
+            match gateway.forward_on(key.dst, key.dport, key.proto) {
+                Some(forward) => nat.count_refused(forward.terms().slot(), verdict),
+                None => nat.refused_in(key, verdict),
+            }
+            return;
+        }
+        _ => return,
     };
     if let Some(rule) = rule {
         nat.decided(rule.slot, false, meta.parsed.ip_total_len);

@@ -22,12 +22,13 @@ fn source(held: &Held) -> Option<Endpoint32> {
 
 /// The mappings of a conn's source and destination, if it has such.
 fn mappings<P: Packet>(core: &Core<P>, held: &Held) -> [Option<Mapping>; 2] {
-    let Some(nat) = core.nat.as_ref().filter(|_| held.lease == LeaseKind::Mapping) else {
-        return [None; 2];
-    };
+    let shared = matches!(held.lease, LeaseKind::Mapping | LeaseKind::Unanswered);
+    let Some(nat) = core.nat.as_ref().filter(|_| shared) else { return [None; 2] };
     let translated = held.key.dst != held.new_key.dst;
     let target = translated.then(|| Endpoint32::new(held.key.dst, held.key.dport));
-    [source(held), target].map(|outside| {
+    // A hairpinned query has a WAN IP for source, but no port of its own.
+    let source = source(held).filter(|_| held.lease == LeaseKind::Mapping);
+    [source, target].map(|outside| {
         let id = nat.mappings().find_outside(outside?, held.key.proto)?;
         nat.mappings().get(id).copied()
     })
@@ -77,7 +78,7 @@ fn of_mapping(kind: Kind, mapping: &Mapping, now: Now) -> NatRecord {
 
 /// Whether a conn has an outside endpoint that no mapping stands for: one for its remote only.
 fn has_own_source(held: &Held) -> bool {
-    held.lease != LeaseKind::Mapping && source(held).is_some()
+    matches!(held.lease, LeaseKind::None | LeaseKind::Wan) && source(held).is_some()
 }
 
 /// A conn of the gateway has got what it needs, and so perhaps a new mapping.
@@ -91,8 +92,8 @@ pub(super) fn reserved<P: Packet>(core: &mut Core<P>, held: &Held, now: Now) {
         return;
     }
     let [source, _] = mappings(core, held);
-    // The conn that is its first one has made it.
-    if let Some(mapping) = source.filter(|mapping| mapping.conns == 1) {
+    // The conn that is its first one has made it, unless remotes kept its place.
+    if let Some(mapping) = source.filter(|mapping| mapping.conns == 1 && mapping.unanswered == 0) {
         core.log_nat(of_mapping(Kind::MappingCreated, &mapping, now));
     }
 }
@@ -125,6 +126,22 @@ pub(super) fn released<P: Packet>(
         if core.nat.as_deref().and_then(find).is_none() {
             core.log_nat(of_mapping(Kind::MappingDeleted, mapping, now));
         }
+    }
+}
+
+/// A conn that has got what it needs does not come to be: its mapping goes again if it was the first one.
+pub(super) fn abandoned<P: Packet>(core: &mut Core<P>, held: &Held, now: Now) {
+    if core.snapshot.policy.nat_log != NatEvents::Mappings {
+        return;
+    }
+    if has_own_source(held) {
+        let record = record(Kind::MappingDeleted, held, now);
+        core.log_nat(NatRecord { remote: Endpoint32::default(), ..record });
+        return;
+    }
+    let [source, _] = mappings(core, held);
+    if let Some(mapping) = source.filter(|mapping| mapping.conns == 1 && mapping.unanswered == 0) {
+        core.log_nat(of_mapping(Kind::MappingDeleted, &mapping, now));
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Decision {
         /// The rule of `snat` that says so, if one does.
         by: Option<RuleMatch>,
     },
+    /// We answer it, as an echo request to an address of ours.
+    Echo,
     /// It is a SYN that nobody expects: it is answered only if that is so for six seconds.
     HoldSyn {
         /// Why nobody expects it.
@@ -180,11 +182,13 @@ fn settle<P: Packet>(
             gateway::count_forwarded(core, burst.meta(at), by);
             forward::forward(core, burst, at, now);
         }
-        Decision::HoldSyn { verdict } => forward::hold_syn(core, burst, at, verdict, now),
+        Decision::Echo => reply::echo(core, burst, at, now),
+        Decision::HoldSyn { verdict } => {
+            gateway::count_refused(core, burst.meta(at), verdict);
+            forward::hold_syn(core, burst, at, verdict, now);
+        }
         Decision::Refuse { verdict, refusal } => {
-            if matches!(verdict, Verdict::ForwardDenied | Verdict::NatDenied) {
-                gateway::count_denied(core, burst.meta(at), verdict);
-            }
+            gateway::count_refused(core, burst.meta(at), verdict);
             reply::refuse(core, burst, at, verdict, refusal, now);
         }
         Decision::Open { .. } | Decision::OpenNat(_) => burst.end(at, Verdict::Internal),

@@ -89,17 +89,23 @@ fn track_tcp<P: Packet>(
 #[cold]
 fn moved<P: Packet>(
     core: &mut Core<P>,
-    burst: &Burst<P>,
+    burst: &mut Burst<P>,
     at: usize,
     id: FlowId,
     (from, to): (State, State),
     now: Now,
 ) {
-    let Some((service, rs)) = core.table.cold(id.conn()).map(|cold| (cold.service(), cold.rs()))
-    else {
-        return;
-    };
+    let Some(cold) = core.table.cold(id.conn()) else { return };
+    let (service, rs, lease) = (cold.service(), cold.rs(), cold.lease());
     if rs.is_none() {
+        let answers = id.dir() == Dir::Reverse && !to.is_closing();
+        if lease == LeaseKind::Unanswered
+            && answers
+            && let Err(verdict) = gateway::answered(core, id.conn(), now)
+        {
+            core.table.set_state(id.conn(), from, now);
+            burst.end(at, verdict);
+        }
         return;
     }
     if from == State::UdpOneway && is_one_packet(core, id) {

@@ -77,10 +77,12 @@ impl Snapshot {
             (None, _) if gateway.is_server(key.src, key.sport, key.proto) => true,
             // An ICMP query is for who has its identifier.
             (Some(fib::Role::WanIp), Proto::Tcp | Proto::Udp)
-                if self.role(role, key, in_dev) == Role::Wan
-                    && gateway.is_inside(key.src, in_dev) =>
+                if self.role(role, key, in_dev) == Role::Wan =>
             {
                 let out_dev = self.fib.owner(key.dst).map(|owner| owner.iface);
+                if !gateway.is_inside(key.src, in_dev, out_dev) {
+                    return None;
+                }
                 let FlowKey { src, dst, sport, dport, proto, .. } = *key;
                 let query = Query { src, dst, sport, dport, proto, in_dev, out_dev };
                 !matches!(gateway.decide_source(&query), Decision::Forward(_))
@@ -137,7 +139,7 @@ impl Snapshot {
         let opener = self.owner_of(&forward);
         let worker = match record.lease {
             LeaseKind::Lip => self.steering.owner(Role::Lip, &reverse),
-            LeaseKind::None | LeaseKind::Mapping | LeaseKind::Wan => opener,
+            LeaseKind::None | LeaseKind::Mapping | LeaseKind::Wan | LeaseKind::Unanswered => opener,
         };
         let redirect = (record.has_forward() && opener != worker).then_some(opener);
         Ok(Home { worker, redirect })

@@ -2,12 +2,13 @@
 
 use balance::RetireError;
 use counters::{Gauge, Source};
-use flow::{ImportError, LeaseKind, Record};
+use flow::{ImportError, LeaseKind, Local, Record, Timeouts};
+use nat::state::{AdoptError, Held};
 use pool::GroupKey;
 use types::{FlowKey, Io, Now, Packet, Verdict};
 
-use super::Worker;
 use super::link::{Command, Import, Outgoing, Prepare, Redirect, Refused, Retire, Totals, Update};
+use super::{Core, Worker};
 use crate::path::egress;
 use crate::path::explain::explain;
 
@@ -129,6 +130,9 @@ impl<I: Io> Worker<I> {
         if home.worker != core.id {
             return Err(Refused::BelongsTo(home.worker.0));
         }
+        if record.rs.is_none() {
+            return self.import_nat(import, now);
+        }
         let lease = leased_for(record)?;
         if let Some((group, l4_port)) = &lease {
             core.leases.take_exact(group, *l4_port)?;
@@ -160,6 +164,37 @@ impl<I: Io> Worker<I> {
             timeout_class: local.timeout_class,
             result: Err(Refused::Pending),
         }))
+    }
+
+    /// Opens the conn of a rule of NAT or of a port forward: its mapping, or its port, is as it was.
+    fn import_nat(&mut self, import: &Import, now: Now) -> Result<Option<Redirect>, Refused> {
+        let Import { record, local, .. } = import;
+        let Core { id, snapshot, table, nat, .. } = &mut self.core;
+        let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else {
+            return Err(AdoptError::NoRule.into());
+        };
+        let [_, reverse] = record.keys()?;
+        if matches!(record.lease, LeaseKind::Mapping | LeaseKind::Wan)
+            && record.forward.new_source != record.forward.source
+        {
+            let owner = snapshot.steering.owner(steer::Role::Wan, &reverse);
+            if owner != *id {
+                return Err(Refused::PortOf(owner.0));
+            }
+        }
+        let unanswered = record.lease == LeaseKind::Unanswered;
+        let timeout_class = if unanswered { Timeouts::UNANSWERED } else { local.timeout_class };
+        let conn = table.import(record, Local { timeout_class, ..*local }, now)?;
+        let held = table.flow(conn.forward()).zip(table.cold(conn));
+        let adopted = held
+            .map(|(forward, cold)| Held::of(forward, cold))
+            .ok_or(AdoptError::Conflict)
+            .and_then(|held| nat.adopt(gateway, &held, now));
+        if let Err(error) = adopted {
+            table.remove(conn);
+            return Err(error.into());
+        }
+        Ok(None)
     }
 
     fn redirect(&mut self, redirect: &Redirect, now: Now) -> Result<(), Refused> {

@@ -11,6 +11,7 @@ use counters::Published;
 use flow::{Cursor, ImportError, InsertError, Local, Record, TimeoutSet};
 use nat::NatState;
 use nat::mapping::Mapping;
+use nat::state::AdoptError;
 use pool::LeaseError;
 use pool::wan::AddressPorts;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -208,6 +209,12 @@ pub enum Refused {
     /// The port that it has leased cannot be had.
     #[error("the port of its local address: {0}")]
     Lease(#[from] LeaseError),
+    /// The port of a NAT gateway's conn leads to another worker here than its inside address.
+    #[error("its port of a WAN IP leads to worker {0} here")]
+    PortOf(u16),
+    /// The mapping or port of a NAT gateway's conn cannot be had.
+    #[error("its port of a WAN IP: {0}")]
+    Nat(#[from] AdoptError),
     /// The table does not take the redirect.
     #[error(transparent)]
     Redirect(#[from] InsertError),

@@ -9,6 +9,8 @@ mod control;
 mod expiry;
 mod fragments;
 mod gateway;
+mod gateway_inbound;
+mod gateway_records;
 mod gateway_workers;
 mod icmp;
 mod limits;

@@ -231,6 +231,22 @@ fn case(verdict: Verdict) -> Case {
             bed.receive(bed.wan, bed.by_outside(CLIENT, WANS[0]).udp(9, mapped));
             bed
         }),
+        Verdict::Unanswered => Made(|| {
+            let mut bed = from_inside(Setup::default(), &GatewayPlan::default(), &[1]);
+            let mapped = bed.one(bed.wan).key().sport;
+            for sport in 0..=nat::state::UNANSWERED_MAX {
+                bed.receive(bed.wan, bed.by_outside(CLIENT, WANS[0]).udp(1_000 + sport, mapped));
+            }
+            bed
+        }),
+        Verdict::ForwardTaken => Made(|| {
+            let mut bed = Setup::default().gateway(&GatewayPlan::two_forwards());
+            for l4_port in [10_106, 10_206] {
+                let syn = bed.by_outside(CLIENT, WANS[0]).tcp(1_000, l4_port).syn();
+                bed.receive(bed.wan, syn);
+            }
+            bed
+        }),
         Verdict::WanExhausted => Made(|| {
             let plan = GatewayPlan::default().settings(|s| s.l4_ports = 5_000..=5_000);
             from_inside(Setup::default(), &plan, &[1, 2])

@@ -8,7 +8,7 @@ use types::{Dir, Proto, WorkerId};
 use super::*;
 use crate::testing::{pair, table};
 use crate::track::{Track, icmp, udp};
-use crate::{Flow, InsertError, NewCold, State};
+use crate::{Flow, InsertError, LeaseKind, NewCold, State, Timeouts};
 
 const ALL: Budget = Budget { heads: u32::MAX, places: u32::MAX };
 /// The model looks for what is due after each step of this length at most.
@@ -26,6 +26,7 @@ fn small_timeouts(class: u8) -> TimeoutSet {
         udp_ms: 7 * ms,
         icmp_ms: 2 * ms,
         gateway: false,
+        refresh: Refresh::Both,
     }
 }
 
@@ -447,4 +448,60 @@ fn only_services_that_allow_it_lose_idle_conns() {
     assert_eq!(table.victim(fresh, of_second), None, "none is idle for long");
     let half_open = open(&mut table, 50, 0, State::SynSent, now);
     assert_eq!(table.victim(now, |_| true), Some(half_open));
+}
+
+/// A datagram's conn whose opener, or whose other side, has another source when it leaves.
+fn translated(table: &mut FlowTable, inside_opens: bool, class: u8) -> ConnId {
+    let (mut forward, mut reverse) = pair(Proto::Udp, 0);
+    (forward.new_src, reverse.new_dst) = (forward.src, reverse.dst);
+    (forward.new_dst, reverse.new_src) = (forward.dst, reverse.src);
+    let outbound = if inside_opens { &mut forward } else { &mut reverse };
+    outbound.new_src ^= 1;
+    forward.timeout_class = class;
+    table.insert(forward, reverse, NewCold::default(), Now::from_ms(0)).unwrap()
+}
+
+/// RFC 4787 REQ-6 and 6 a: packets from outside keep a conn alive only if they are to.
+#[test]
+fn rfc4787_req6_packets_from_inside_refresh_and_others_by_option() {
+    for (refresh, from_inside, lives) in [
+        (Refresh::Both, true, true),
+        (Refresh::Both, false, true),
+        (Refresh::Outbound, true, true),
+        (Refresh::Outbound, false, false),
+        (Refresh::Never, true, false),
+        (Refresh::Never, false, false),
+    ] {
+        for inside_opens in [true, false] {
+            let mut table = table(4);
+            table.set_timeouts(
+                1,
+                TimeoutSet { refresh, udp_oneway_ms: 1_000, ..TimeoutSet::GATEWAY },
+            );
+            let conn = translated(&mut table, inside_opens, 1);
+            let by_opener = inside_opens == from_inside;
+            let id = if by_opener { conn.forward() } else { conn.reverse() };
+            // Without a change of its state it is told by its list.
+            table.flow_mut(id).unwrap().count(100, Now::from_ms(900));
+            let due = table.next_due(Now::from_ms(1_100), &mut ALL.clone());
+            let expired = matches!(due, Some(Due::Expired(_)));
+            assert_eq!(expired, !lives, "{refresh:?}, inside {from_inside}, {inside_opens}");
+        }
+    }
+}
+
+#[test]
+fn an_answered_conn_goes_on_with_other_timeouts() {
+    let mut table = table(4);
+    let conn = translated(&mut table, false, Timeouts::UNANSWERED);
+    table.resettle(conn, LeaseKind::Mapping, 1, Now::from_ms(20_000));
+    assert_eq!(table.cold(conn).unwrap().lease(), LeaseKind::Mapping);
+    assert_eq!(table.timeout_ms(conn), TimeoutSet::default().udp_oneway_ms);
+    for id in [conn.forward(), conn.reverse()] {
+        assert_eq!(table.flow(id).unwrap().timeout_class, 1);
+    }
+    table.flow_mut(conn.forward()).unwrap().count(100, Now::from_ms(40_000));
+    let due = |table: &mut FlowTable, ms| table.next_due(Now::from_ms(ms), &mut ALL.clone());
+    assert!(!matches!(due(&mut table, 60_000), Some(Due::Expired(_))));
+    assert_eq!(due(&mut table, 90_000), Some(Due::Expired(conn)));
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use types::{EthPortId, FlowKey, Slot};
 
-use super::{Settings, Terms};
+use super::{Filtering, Settings, Terms};
 use crate::mapping::Endpoint32;
 
 /// Whose address a server behind a port forward sees.
@@ -58,6 +58,9 @@ pub struct Forward {
 
 impl Forward {
     fn new(config: ForwardConfig) -> Self {
+        // What stands for a client is for its server only.
+        let filtering = Filtering::AddressAndPortDependent;
+        let settings = Settings { filtering, ..config.settings };
         Self {
             address: config.address,
             l4_ports: config.l4_ports,
@@ -66,7 +69,7 @@ impl Forward {
             sources: config.sources.into(),
             in_dev: config.in_dev,
             source: config.source,
-            terms: Terms::new(config.slot, config.settings),
+            terms: Terms::new(config.slot, settings),
         }
     }
 
@@ -75,6 +78,13 @@ impl Forward {
     pub fn to(&self, l4_port: u16) -> Endpoint32 {
         let step = l4_port.wrapping_sub(*self.l4_ports.start());
         Endpoint32::new(self.to.address, self.to.l4_port.wrapping_add(step))
+    }
+
+    /// A packet as the server sees it if it sees the client.
+    #[inline]
+    pub fn translated(&self, key: &FlowKey) -> FlowKey {
+        let to = self.to(key.dport);
+        FlowKey { dst: to.address, dport: to.l4_port, ..*key }
     }
 
     /// Whose address the server sees.
@@ -188,6 +198,12 @@ impl Forwards {
     /// Address, protocol and ports of each span.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (u32, u8, RangeInclusive<u16>)> + '_ {
         self.spans.iter().map(|span| (span.address, span.proto, span.first..=span.last))
+    }
+
+    /// The first forward that is on an endpoint, whoever may use it.
+    pub(super) fn on(&self, address: u32, l4_port: u16, proto: u8) -> Option<&Forward> {
+        let first = *self.span(address, l4_port, proto)?.forwards.first()?;
+        self.all.get(first as usize)
     }
 
     #[inline]

@@ -1,44 +1,100 @@
-//! Which packets come from inside, as the rules that translate say.
+//! Which packets to a WAN IP come from inside: their senders want to be translated, too (RFC 4787 REQ-9).
+//!
+//! What a rule asks of packets that leave says who is inside, by these in order:
+//!
+//! - `in_dev`: what comes in by it, and from the rule's sources if it names any;
+//! - the interface: WAN IPs and ways out stand on the *outer* interfaces, and what comes in by another one and from
+//!   the rule's sources is from inside;
+//! - the sources, if the rule names any: with one arm, inside and outside share the outer interface. That is so
+//!   unless a network of the rule's sources lies on another interface: inside is there then, and what comes in by
+//!   the outer one is from outside, whatever its source.
+
+use std::ops::RangeInclusive;
 
 use types::EthPortId;
 
+use super::{Settings, WanSource};
 use crate::rules::{Action, Match, Query, Rule, Rules};
+
+/// What lies on which interface, as far as rules ask for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Interfaces of WAN IPs, by address.
+    pub wans: Vec<(u32, EthPortId)>,
+    /// Networks that are reached by an interface, the one of all addresses among them.
+    pub networks: Vec<(RangeInclusive<u32>, EthPortId)>,
+}
+
+impl Topology {
+    /// Ways out of a rule.
+    fn outer_of(&self, rule: &Rule, settings: &Settings) -> Vec<EthPortId> {
+        let of_address = |wanted: u32| {
+            self.wans.iter().filter(move |(address, _)| *address == wanted).map(|(_, dev)| *dev)
+        };
+        match (&settings.wans, rule.matching.out_dev) {
+            (_, Some(dev)) => vec![dev],
+            (WanSource::Addresses(wans), None) => {
+                wans.iter().flat_map(|wan| of_address(wan.address)).collect()
+            }
+            // It may leave by any; most of it by where everything else is.
+            (WanSource::Interface(_), None) => {
+                let all = |network: &RangeInclusive<u32>| *network == (0..=u32::MAX);
+                self.networks.iter().filter(|(net, _)| all(net)).map(|(_, dev)| *dev).collect()
+            }
+        }
+    }
+
+    /// True if a network of these sources lies on an interface that is no outer one.
+    fn has_inner(&self, sources: &[RangeInclusive<u32>], outer: &[EthPortId]) -> bool {
+        let overlaps = |network: &RangeInclusive<u32>| {
+            *network != (0..=u32::MAX)
+                && sources.iter().any(|s| s.start() <= network.end() && network.start() <= s.end())
+        };
+        let inner = self.networks.iter().filter(|(_, dev)| !outer.contains(dev));
+        inner.into_iter().any(|(network, _)| overlaps(network))
+    }
+}
 
 /// Sources and interfaces of what is translated.
 #[derive(Clone, Debug)]
 pub(super) struct Inside {
-    rules: Rules,
-    /// Ways out of rules that name no source: what comes by none of them is from inside.
+    /// Of packets that come by an outer interface.
+    by_outer: Rules,
+    /// Of packets that come by another one.
+    by_inner: Rules,
     outer: Box<[EthPortId]>,
 }
 
 impl Inside {
-    pub(super) fn new(rules: &[Rule]) -> Self {
-        let translating = || rules.iter().filter(|rule| rule.action == Action::Translate);
-        let sourced = translating()
-            .map(|rule| &rule.matching)
-            .filter(|matching| !matching.sources.is_empty() || matching.in_dev.is_some());
-        let sourced: Vec<Rule> = sourced
-            .map(|matching| {
-                let sources = matching.sources.clone();
-                let matching = Match { sources, in_dev: matching.in_dev, ..Match::default() };
-                Rule { matching, ..Rule::default() }
-            })
-            .collect();
-        let mut outer: Vec<EthPortId> = translating()
-            .filter(|rule| rule.matching.sources.is_empty() && rule.matching.in_dev.is_none())
-            .filter_map(|rule| rule.matching.out_dev)
-            .collect();
+    pub(super) fn new(rules: &[(Rule, Settings)], topology: &Topology) -> Self {
+        let translating = || rules.iter().filter(|(rule, _)| rule.action == Action::Translate);
+        let mut outer: Vec<EthPortId> =
+            translating().flat_map(|(rule, settings)| topology.outer_of(rule, settings)).collect();
         outer.sort_unstable();
         outer.dedup();
+        let mut by_outer = Vec::new();
+        let mut by_inner = Vec::new();
+        for Match { sources, in_dev, .. } in translating().map(|(rule, _)| &rule.matching) {
+            let asked = Match { sources: sources.clone(), in_dev: *in_dev, ..Match::default() };
+            let asked = Rule { matching: asked, ..Rule::default() };
+            let one_arm = in_dev.is_some() || !topology.has_inner(sources, &outer);
+            if one_arm && !sources.is_empty() {
+                by_outer.push(asked.clone());
+            }
+            by_inner.push(asked);
+        }
         // Each stands for a rule that was compiled, so they are not too many.
-        let rules = Rules::new(&sourced).unwrap_or_else(|_| Rules::none());
-        Self { rules, outer: outer.into() }
+        let compile = |rules: &[Rule]| Rules::new(rules).unwrap_or_else(|_| Rules::none());
+        Self { by_outer: compile(&by_outer), by_inner: compile(&by_inner), outer: outer.into() }
     }
 
+    /// Whether a packet of this source that came by `in_dev` is from inside; `wan_dev` is the interface of the WAN
+    /// IP that it is for.
     #[inline]
-    pub(super) fn has(&self, src: u32, in_dev: EthPortId) -> bool {
+    pub(super) fn has(&self, src: u32, in_dev: EthPortId, wan_dev: Option<EthPortId>) -> bool {
         let query = Query { src, dst: 0, sport: 0, dport: 0, proto: 0, in_dev, out_dev: None };
-        self.rules.find(&query).is_some() || !self.outer.is_empty() && !self.outer.contains(&in_dev)
+        let by_outer = Some(in_dev) == wan_dev || self.outer.contains(&in_dev);
+        let rules = if by_outer { &self.by_outer } else { &self.by_inner };
+        rules.find(&query).is_some()
     }
 }

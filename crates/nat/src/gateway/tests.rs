@@ -35,12 +35,21 @@ fn forward(
 }
 
 fn gateway(rules: Vec<Rule>, forwards: Vec<ForwardConfig>, policy: Action) -> Gateway {
+    gateway_in(Topology::default(), rules, forwards, policy)
+}
+
+fn gateway_in(
+    topology: Topology,
+    rules: Vec<Rule>,
+    forwards: Vec<ForwardConfig>,
+    policy: Action,
+) -> Gateway {
     let settings = Settings { wans: WanSource::Addresses(vec![wan(3)]), ..Settings::default() };
     let rules = rules.into_iter().map(|rule| (rule, settings.clone())).collect();
     let servers = vec![(0x0a00_0009, 80, 6)];
     let pass = Match { protocols: vec![1], ..Match::default() };
     let forwarding = Forwarding { rules: vec![rule(9, pass, Action::Accept)], policy };
-    Gateway::new(GatewayConfig { rules, forwards, servers, forwarding }).unwrap()
+    Gateway::new(GatewayConfig { rules, forwards, servers, forwarding, topology }).unwrap()
 }
 
 fn query(src: u32, proto: u8) -> Query {
@@ -109,20 +118,68 @@ fn port_forwards_lead_port_by_port() {
     assert!(gateway.terms_of(Slot::new(4, 1)).is_some());
 }
 
+/// What lies where with two arms; with one, all of it is on the outer interface.
+fn topology(arms: u16) -> Topology {
+    let lan = if arms == 2 { LAN } else { OUT };
+    Topology {
+        wans: vec![(WAN + 3, OUT)],
+        networks: vec![(0..=u32::MAX, OUT), (0x0a00_0000..=0x0a00_00ff, lan)],
+    }
+}
+
 #[test]
-fn inside_is_where_rules_say_that_sources_are() {
-    let sources = vec![0x0a00_0000..=0x0aff_ffff];
-    let named = Match { sources, out_dev: Some(OUT), ..Match::default() };
-    let one_arm = gateway(vec![rule(1, named, Action::Translate)], Vec::new(), Action::Accept);
-    assert!(one_arm.is_inside(0x0a00_0001, OUT), "one-arm: in and out by the same");
-    assert!(!one_arm.is_inside(0x0808_0808, OUT));
-    let masquerade = Match { out_dev: Some(OUT), ..Match::default() };
-    let rules = vec![rule(1, masquerade, Action::Translate)];
-    let masquerade = gateway(rules, Vec::new(), Action::Accept);
-    assert!(masquerade.is_inside(0x0a00_0001, LAN));
-    assert!(!masquerade.is_inside(0x0a00_0001, OUT));
-    let none = gateway(Vec::new(), Vec::new(), Action::Accept);
-    assert!(!none.is_inside(0x0a00_0001, LAN));
+fn inside_is_where_rules_and_interfaces_say_that_sources_are() {
+    const HOST: u32 = 0x0a00_0001;
+    /// Within the sources, but not in the network that is inside.
+    const AWAY: u32 = 0x0a09_0001;
+    const REMOTE: u32 = 0x0808_0808;
+    let sources = || vec![0x0a00_0000..=0x0aff_ffff];
+    let any = Match::default;
+    let named = Match { sources: sources(), ..any() };
+    let by_out = Match { out_dev: Some(OUT), ..named.clone() };
+    let by_in = Match { in_dev: Some(LAN), ..any() };
+    let by_in_named = Match { in_dev: Some(OUT), ..named.clone() };
+    for (arms, matching, from_lan, from_out) in [
+        // Each: host, one who is within the sources but elsewhere, remote; by the inner and the outer interface.
+        (2, any(), [true, true, true], [false, false, false]),
+        (2, named.clone(), [true, true, false], [false, false, false]),
+        (2, by_out.clone(), [true, true, false], [false, false, false]),
+        (2, by_in, [true, true, true], [false, false, false]),
+        (1, any(), [true, true, true], [false, false, false]),
+        (1, named, [true, true, false], [true, true, false]),
+        (1, by_out, [true, true, false], [true, true, false]),
+        (2, by_in_named, [false, false, false], [true, true, false]),
+    ] {
+        let rules = vec![rule(1, matching.clone(), Action::Translate)];
+        let gateway = gateway_in(topology(arms), rules, Vec::new(), Action::Accept);
+        for (dev, expected) in [(LAN, from_lan), (OUT, from_out)] {
+            let found = [HOST, AWAY, REMOTE].map(|src| gateway.is_inside(src, dev, Some(OUT)));
+            assert_eq!(found, expected, "{arms} arms, {matching:?}, by {dev:?}");
+        }
+    }
+    let none = gateway_in(topology(2), Vec::new(), Vec::new(), Action::Accept);
+    assert!(!none.is_inside(HOST, LAN, Some(OUT)));
+    let leave = vec![rule(1, any(), Action::Accept)];
+    let leave = gateway_in(topology(2), leave, Vec::new(), Action::Accept);
+    assert!(!leave.is_inside(HOST, LAN, Some(OUT)), "who is not translated has no mappings");
+}
+
+/// A rule that takes any interface's own address: outside is where everything else is.
+#[test]
+fn inside_of_masquerade_is_what_comes_by_another_interface_than_the_wan_ips() {
+    let wans = WanSource::Interface(vec![(LAN, wan(0)), (OUT, wan(1))]);
+    let settings = Settings { wans, ..Settings::default() };
+    let config = GatewayConfig {
+        rules: vec![(rule(1, Match::default(), Action::Translate), settings)],
+        forwards: Vec::new(),
+        servers: Vec::new(),
+        forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
+        topology: topology(2),
+    };
+    let gateway = Gateway::new(config).unwrap();
+    assert!(gateway.is_inside(0x0a00_0001, LAN, Some(OUT)));
+    assert!(!gateway.is_inside(0x0808_0808, OUT, Some(OUT)));
+    assert!(!gateway.is_inside(0x0a00_0001, LAN, Some(LAN)), "of the link itself");
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub enum AdoptError {
     /// No rule here is the one that the conn belongs to.
     #[error("there is no such rule here")]
     NoRule,
+    /// It is of a mapping that is not here: that has to be restored before.
+    #[error("the conn leads to a mapping that is not here")]
+    NoMapping,
     /// No room for another mapping, lease or subscriber.
     #[error("no room for another mapping")]
     Full,
@@ -43,6 +46,9 @@ impl NatState {
     /// Nothing has changed then.
     pub fn adopt(&mut self, gateway: &Gateway, held: &Held, now: Now) -> Result<(), AdoptError> {
         let (key, new_key) = (&held.key, &held.new_key);
+        if held.lease == LeaseKind::Unanswered {
+            return self.adopt_unanswered(held);
+        }
         let to_mapping = held.lease != LeaseKind::None
             && key.dst != new_key.dst
             && !gateway.has_forward(key.dst, key.dport, key.proto);
@@ -63,7 +69,7 @@ impl NatState {
             }
             (Err(error), target) => {
                 if let Some(id) = target {
-                    self.release_mapping(id, new_key.src, now);
+                    self.release_mapping(id, new_key.src, false, now);
                 }
                 Err(error)
             }
@@ -79,7 +85,7 @@ impl NatState {
             }
             LeaseKind::Wan => {
                 let place = gateway.place_of(new_key.src).ok_or(AdoptError::NoAddress)?;
-                let id = self.enter_freely(key.src, key.zone, held.slot, now)?;
+                let id = self.enter_freely(key.src, key.zone, held.slot, true, now)?;
                 let taken = self.leases.take_exact(&lease_group(new_key), new_key.sport);
                 if let Err(error) = taken {
                     self.subscribers.leave(id, 1, 1);
@@ -88,21 +94,38 @@ impl NatState {
                 self.subscribers.pair(id, place);
                 Ok(())
             }
+            // Of a protocol without ports.
+            LeaseKind::None if key.src != new_key.src => {
+                gateway.place_of(new_key.src).ok_or(AdoptError::NoAddress)?;
+                self.enter_freely(key.src, key.zone, held.slot, false, now).map(|_| ())
+            }
             _ => Ok(()),
         }
     }
 
-    /// A subscriber with a port and a conn more, whatever its limits.
+    /// A conn from outside that was not answered yet: it has its share here, too.
+    fn adopt_unanswered(&mut self, held: &Held) -> Result<(), AdoptError> {
+        let id = self.target_of(held).ok_or(AdoptError::NoMapping)?;
+        let mapping = *self.mappings.get(id).ok_or(AdoptError::NoMapping)?;
+        self.count_unanswered(id, &mapping, true);
+        if let Some(counts) = self.counts_mut(held.slot) {
+            counts.sessions += 1;
+        }
+        Ok(())
+    }
+
+    /// A subscriber with a conn more, and perhaps a port, whatever its limits.
     fn enter_freely(
         &mut self,
         address: u32,
         zone: u16,
         rule: Slot,
+        port: bool,
         now: Now,
     ) -> Result<SubscriberId, AdoptError> {
         let none = Limits::default();
         let id = self.subscribers.enter(address, zone, rule, &none, now).ok_or(AdoptError::Full)?;
-        self.subscribers.admit(id, &none, true, now).map_err(|_| AdoptError::Full)?;
+        self.subscribers.admit(id, &none, port, now).map_err(|_| AdoptError::Full)?;
         Ok(id)
     }
 
@@ -137,7 +160,7 @@ impl NatState {
         let place = gateway.place_of(outside.address).ok_or(AdoptError::NoAddress)?;
         let leased = Proto::from_number(proto).ok_or(AdoptError::Conflict)?;
         let foreign = !self.wan.classes().contains_port(outside.l4_port);
-        let subscriber = self.enter_freely(inside.address, zone, rule, now)?;
+        let subscriber = self.enter_freely(inside.address, zone, rule, true, now)?;
         if !foreign && let Err(error) = self.wan.take_exact(place, leased, outside.l4_port) {
             self.subscribers.leave(subscriber, 1, 1);
             return Err(error.into());
@@ -148,6 +171,7 @@ impl NatState {
             outside,
             rule,
             conns: 0,
+            unanswered: 0,
             created_ms: now.tick_ms,
             subscriber,
             rest_ms: settings.rest_ms,

@@ -2,8 +2,8 @@
 
 use flow::LeaseKind;
 use pool::wan::{WanError, Want};
-use pool::{GroupKey, LeaseError};
-use types::{EthPortId, FlowKey, Now, Proto, Verdict};
+use pool::{GroupKey, LeaseError, Leases, Within};
+use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Verdict};
 
 use super::{Held, NatState, Out};
 use crate::gateway::{MappingKind, Pooling, Settings, Terms, Wan};
@@ -94,7 +94,7 @@ impl NatState {
         let (wan, l4_port) = match found {
             Ok(found) => found,
             Err(verdict) => {
-                self.subscribers.leave(subscriber, 1, 1);
+                self.unenter(subscriber);
                 return Err(verdict);
             }
         };
@@ -104,6 +104,7 @@ impl NatState {
             outside: Endpoint32::new(wan.address, l4_port),
             rule: terms.slot(),
             conns: 0,
+            unanswered: 0,
             created_ms: now.tick_ms,
             subscriber,
             rest_ms: settings.rest_ms,
@@ -125,7 +126,7 @@ impl NatState {
                 self.mappings.drop_unused(id);
             }
             self.wan.give_back(wan.place, proto, l4_port, None);
-            self.subscribers.leave(subscriber, 1, 1);
+            self.unenter(subscriber);
             Verdict::TableFull
         })
     }
@@ -142,6 +143,12 @@ impl NatState {
         Ok(subscriber)
     }
 
+    /// Takes back what [`NatState::enter`] has counted.
+    fn unenter(&mut self, subscriber: SubscriberId) {
+        self.subscribers.refund(subscriber);
+        self.subscribers.leave(subscriber, 1, 1);
+    }
+
     /// A port for one remote: others have the same port towards theirs.
     fn take_lease(
         &mut self,
@@ -155,10 +162,12 @@ impl NatState {
         let (classes, within) = (self.wan.classes(), terms.within());
         let rport = if proto == Proto::Icmp { 0 } else { to.l4_port };
         let group = GroupKey { lip: 0, rs: to.address, rport, proto: key.proto };
-        let leases = &mut self.leases;
+        let (leases, ports) = (&mut self.leases, &self.wan);
         let draw = (self.drawn, &self.subscribers);
         let found = first_open(terms, subscriber, draw, out_dev, |wan| {
-            match leases.take_within(&GroupKey { lip: wan.address, ..group }, classes, within) {
+            let group = GroupKey { lip: wan.address, ..group };
+            let forwarded = |l4_port| ports.is_reserved(wan.place, proto, l4_port);
+            match lease_other(leases, &group, (classes, within), forwarded) {
                 Ok(l4_port) => Some(Ok(l4_port)),
                 Err(LeaseError::Exhausted) => None,
                 Err(_) => Some(Err(Verdict::TableFull)),
@@ -171,14 +180,15 @@ impl NatState {
                 Ok(Endpoint32::new(wan.address, l4_port))
             }
             Err(verdict) => {
-                self.subscribers.leave(subscriber, 1, 1);
+                self.unenter(subscriber);
                 Err(verdict)
             }
         }
     }
 
-    /// Gives a conn's source back; true if its mapping is gone.
-    pub(super) fn give_source(&mut self, held: &Held, now: Now) -> bool {
+    /// Gives a conn's source back; true if its mapping is gone. Unless the conn `was_open`, its port does
+    /// not rest.
+    pub(super) fn give_source(&mut self, held: &Held, was_open: bool, now: Now) -> bool {
         let (key, new_key) = (&held.key, &held.new_key);
         if key.src == new_key.src && key.sport == new_key.sport {
             return false;
@@ -186,27 +196,41 @@ impl NatState {
         match held.lease {
             LeaseKind::Mapping if key.src != new_key.src => {
                 let id = self.mappings.find_outside(held.outside_source(), key.proto);
-                id.is_some_and(|id| self.release_mapping(id, key.dst, now))
+                id.is_some_and(|id| self.release_mapping(id, key.dst, was_open, now))
             }
             LeaseKind::Wan => {
                 let group = lease_group(new_key);
                 let returned = self.leases.give_back(&group, new_key.sport, None);
                 debug_assert!(returned, "a conn's port is leased");
-                if let Some(id) = self.subscribers.find(key.src, key.zone, held.slot) {
-                    self.subscribers.leave(id, 1, 1);
-                }
+                self.leave_one(held, 1, was_open);
+                false
+            }
+            LeaseKind::None if key.src != new_key.src => {
+                self.leave_one(held, 0, was_open);
                 false
             }
             _ => false,
         }
     }
 
+    /// The subscriber of a conn without a mapping has it no more, and so many ports less.
+    fn leave_one(&mut self, held: &Held, ports: u32, was_open: bool) {
+        let Some(id) = self.subscribers.find(held.key.src, held.key.zone, held.slot) else {
+            return;
+        };
+        if !was_open {
+            self.subscribers.refund(id);
+        }
+        self.subscribers.leave(id, 1, ports);
+    }
+
     /// The port of a mapping that is gone rests.
-    pub(super) fn give_port(&mut self, mapping: &Mapping, now: Now) {
+    pub(super) fn give_port(&mut self, mapping: &Mapping, rests: bool, now: Now) {
         let Some(proto) = Proto::from_number(mapping.proto).filter(|_| !mapping.foreign) else {
             return;
         };
-        let rest = (mapping.rest_ms != 0).then(|| now.tick_ms.wrapping_add(mapping.rest_ms));
+        let rests = rests && mapping.rest_ms != 0;
+        let rest = rests.then(|| now.tick_ms.wrapping_add(mapping.rest_ms));
         self.wan.give_back(mapping.place, proto, mapping.outside.l4_port, rest);
     }
 
@@ -216,19 +240,53 @@ impl NatState {
         terms: &Terms,
         out: &Out<'_>,
         is_taken: impl Fn(&FlowKey) -> bool,
+        now: Now,
     ) -> Result<Held, Verdict> {
         let key = out.key;
         let paired = terms.settings().pooling == Pooling::Paired;
-        let drawn = self.subscribers.draw(key.src, key.zone, terms.slot());
+        let slot = terms.slot();
+        let drawn = self.subscribers.draw(key.src, key.zone, slot);
         let tried = if paired { 1 } else { WANS_TRIED };
-        let keys = terms
-            .candidates(drawn, out.out_dev)
+        let known = self.subscribers.find(key.src, key.zone, slot);
+        let has_ports = known.and_then(|id| self.subscribers.get(id)).filter(|s| s.ports > 0);
+        let own = has_ports.filter(|_| paired).and_then(|s| terms.paired(s.place, out.out_dev));
+        let keys = own
+            .into_iter()
+            .chain(terms.candidates(drawn, out.out_dev))
             .take(tried)
             .map(|wan| FlowKey { src: wan.address, ..*key });
         let free = keys.into_iter().find(|new_key| !is_taken(&new_key.reversed()));
         let new_key = free.ok_or(Verdict::WanExhausted)?;
-        Ok(Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None })
+        let limits = &terms.settings().limits;
+        let subscriber = self.subscribers.enter(key.src, key.zone, slot, limits, now);
+        let subscriber = subscriber.ok_or(Verdict::TableFull)?;
+        if let Err(verdict) = self.subscribers.admit(subscriber, limits, false, now) {
+            self.subscribers.leave(subscriber, 0, 0);
+            return Err(verdict);
+        }
+        Ok(Held { key: *key, new_key, slot, lease: LeaseKind::None })
     }
+}
+
+/// The next free port towards a remote that no port forward has. One that has is given back: the cursor has passed it,
+/// and comes to it again when it has gone round.
+#[inline]
+fn lease_other(
+    leases: &mut Leases,
+    group: &GroupKey,
+    (classes, within): (ClassSet, &Within),
+    is_forwarded: impl Fn(u16) -> bool,
+) -> Result<u16, LeaseError> {
+    /// Ports that are passed over for one conn, at most.
+    const PASSED_MAX: usize = 512;
+    for _ in 0..=PASSED_MAX {
+        let l4_port = leases.take_within(group, classes, within)?;
+        if !is_forwarded(l4_port) {
+            return Ok(l4_port);
+        }
+        leases.give_back(group, l4_port, None);
+    }
+    Err(LeaseError::Exhausted)
 }
 
 /// The port that a mapping of this key wants.

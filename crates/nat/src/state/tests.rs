@@ -6,10 +6,11 @@ use pool::wan::AddressPorts;
 use proptest::prelude::*;
 use types::Packet as _;
 
+use super::inbound::UNANSWERED_MAX;
 use super::*;
 use crate::gateway::{
-    ForwardConfig, Forwarding, GatewayConfig, MappingKind, Pooling, Settings, SourceAddress, Wan,
-    WanSource,
+    Filtering, ForwardConfig, Forwarding, GatewayConfig, MappingKind, Pooling, Settings,
+    SourceAddress, Topology, Wan, WanSource,
 };
 use crate::rules::{Action, Match, Rule};
 use crate::subscribers::Limits;
@@ -59,6 +60,7 @@ fn gateway(settings: Settings) -> Gateway {
         forwards: vec![forward],
         servers: vec![(0x0a00_0009, 80, 6)],
         forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
+        topology: Topology::default(),
     })
     .unwrap()
 }
@@ -100,9 +102,15 @@ impl Bed {
 
     fn accept(&mut self, key: FlowKey) -> Result<Held, Verdict> {
         let may = self.state.may_accept(&key).map(|_| ());
-        let held = self.state.accept_in(&self.gateway, &key, self.now);
+        let held = self.state.accept_in(&key);
         assert_eq!(may, held.map(|_| ()), "what is decided is what is done");
         held
+    }
+
+    /// The inside host answers; what the conn holds then.
+    fn answer(&mut self, held: &Held) -> Result<Held, Verdict> {
+        self.state.answered(&self.gateway, held, self.now)?;
+        Ok(Held { lease: LeaseKind::Mapping, ..*held })
     }
 
     fn close(&mut self, held: &Held) -> bool {
@@ -114,6 +122,7 @@ impl Bed {
         let state = &self.state;
         assert!(state.mappings.is_empty() && state.subscribers.is_empty());
         assert_eq!((state.mappings.peers(), state.leases.totals().taken), (0, 0));
+        assert_eq!(state.unanswered, 0);
         for place in 0..4 {
             for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
                 assert_eq!(state.wan.usage(place, proto).taken, 0);
@@ -298,8 +307,9 @@ fn rfc6888_req4_and_5_subscribers_are_limited() {
     assert_eq!(bed.open(udp(A, 1, OTHER, 54)), limited);
     let to = held.outside_source();
     let inward = udp(OTHER, 1, to.address, to.l4_port);
-    let accepted = bed.state.accept_in(&bed.gateway, &inward, bed.now);
-    assert_eq!(accepted, limited, "those from outside count, too");
+    let accepted = bed.accept(inward).unwrap();
+    assert_eq!(bed.answer(&accepted), limited, "those from outside count when they are answered");
+    bed.close(&accepted);
     assert_eq!(bed.state.counts(RULE).limited, 2);
     bed.close(&held);
     assert!(bed.open(udp(A, 1, OTHER, 54)).is_ok());
@@ -426,6 +436,10 @@ fn an_adopted_conn_has_the_ports_that_it_had() {
     let to = b.outside_source();
     let hairpin = old.open(udp(A, 5_000, to.address, to.l4_port)).unwrap();
     let inward = old.accept(udp(OTHER, 9, to.address, to.l4_port)).unwrap();
+    let mut new = Bed::new(settings(4));
+    assert_eq!(new.state.adopt(&new.gateway, &inward, new.now), Err(AdoptError::NoMapping));
+    new.assert_empty();
+    let inward = old.answer(&inward).unwrap();
     for order in [[b, hairpin, inward], [inward, b, hairpin], [hairpin, inward, b]] {
         let mut new = Bed::new(settings(4));
         for held in &order {
@@ -442,6 +456,160 @@ fn an_adopted_conn_has_the_ports_that_it_had() {
         }
         new.assert_empty();
     }
+}
+
+/// RFC 4787 REQ-6 and §12, RFC 7857 §7: who sends from outside neither takes what the inside host may have nor
+/// keeps its mapping.
+#[test]
+fn rfc4787_req6_outsiders_neither_exhaust_a_subscriber_nor_keep_its_mappings() {
+    let limits = Limits { sessions: 2, new_sessions_per_second: 5, ..Limits::default() };
+    let mut bed = Bed::new(Settings { limits, ..settings(1) });
+    let own = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
+    let to = own.outside_source();
+    let tried: Vec<Held> = (0..UNANSWERED_MAX)
+        .map(|n| bed.accept(udp(OTHER, n, to.address, to.l4_port)).unwrap())
+        .collect();
+    let more = udp(OTHER, 9_999, to.address, to.l4_port);
+    assert_eq!(bed.accept(more), Err(Verdict::Unanswered));
+    assert_eq!(bed.state.counts(RULE).limited, 1);
+    let id = bed.state.subscribers.find(A, 0, RULE).unwrap();
+    let subscriber = *bed.state.subscribers.get(id).unwrap();
+    assert_eq!((subscriber.sessions, subscriber.unanswered), (1, UNANSWERED_MAX));
+    let second = bed.open(udp(A, 5_000, OTHER, 53)).unwrap();
+    bed.close(&second);
+
+    let answered = bed.answer(&tried[0]).unwrap();
+    assert_eq!(bed.answer(&tried[1]), Err(Verdict::SubscriberLimit));
+    bed.close(&own);
+    assert!(
+        !bed.close(&answered),
+        "what is left has not been answered, and it was the last that was"
+    );
+    assert_eq!(bed.accept(more), Err(Verdict::NoMapping), "it takes no more");
+    let b = bed.open(udp(B, 1, to.address, to.l4_port));
+    assert_eq!(b, Err(Verdict::NoMapping), "from inside neither");
+    // The inside host may go on with it.
+    let again = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
+    assert_eq!(again.outside_source(), to);
+    bed.close(&again);
+    for held in &tried[1..] {
+        let gone = bed.close(held);
+        assert_eq!(gone, *held == tried[usize::from(UNANSWERED_MAX) - 1]);
+    }
+    bed.assert_empty();
+}
+
+#[test]
+fn all_unanswered_conns_together_have_a_share() {
+    let mut bed = Bed::new(settings(1));
+    let share = config(ClassSet::ALL).max_mappings / inbound::UNANSWERED_SHARE;
+    let hosts = share / u32::from(UNANSWERED_MAX) + 1;
+    let mut accepted = 0;
+    for host in 0..hosts {
+        let to = bed.open(udp(A + host, 5_000, REMOTE, 53)).unwrap().outside_source();
+        for n in 0..UNANSWERED_MAX {
+            accepted += u32::from(bed.accept(udp(OTHER, n, to.address, to.l4_port)).is_ok());
+        }
+    }
+    assert_eq!(accepted, share);
+}
+
+/// Refused is refused: no port rests, no conn of this second is used up.
+#[test]
+fn what_is_refused_takes_nothing() {
+    use Filtering::{AddressAndPortDependent, AddressDependent};
+    for filtering in [AddressDependent, AddressAndPortDependent] {
+        let limits = Limits { new_sessions_per_second: 2, ..Limits::default() };
+        let l4_ports = 2_000..=2_001;
+        let with = Settings { filtering, limits, l4_ports, ..settings(1) };
+        let mut bed = Bed::new(with);
+        let b = bed.open(udp(B, 6_000, REMOTE, 53)).unwrap().outside_source();
+        for n in 0..5 {
+            let refused = bed.open(udp(A, 5_000 + n, b.address, b.l4_port));
+            assert_eq!(refused, Err(Verdict::Filtered));
+        }
+        assert_eq!(bed.state.wan.resting(), 0);
+        let held = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
+        bed.state.abandon(&held, bed.now);
+        assert_eq!(bed.state.wan.resting(), 0);
+        assert_eq!(bed.state.counts(RULE).opened, 1);
+        assert!(bed.open(udp(A, 5_001, REMOTE, 53)).is_ok());
+    }
+}
+
+/// A port that a forward is on is no port of a conn's, for any remote.
+#[test]
+fn ports_for_one_remote_each_are_none_of_a_forwards() {
+    let mapping = MappingKind::AddressAndPortDependent;
+    let mut bed = Bed::new(Settings { mapping, l4_ports: 9_728..=10_239, ..settings(1) });
+    for l4_port in 9_728..=9_997 {
+        bed.state.wan_mut().reserve(0, Proto::Tcp, l4_port, true);
+    }
+    let mut of_udp = 0;
+    for n in 0..40 {
+        let tcp = FlowKey { proto: 6, ..udp(A, n, REMOTE + u32::from(n), 443) };
+        let held = bed.open(tcp).unwrap();
+        assert!(held.new_key.sport > 9_997, "{}", held.new_key.sport);
+        let held = bed.open(FlowKey { proto: 17, ..tcp }).unwrap();
+        of_udp += u32::from(held.new_key.sport <= 9_997);
+    }
+    assert!(of_udp > 0, "of another protocol they are free");
+}
+
+/// RFC 6888 REQ-5: also what has no ports.
+#[test]
+fn rfc6888_req5_protocols_without_ports_are_limited() {
+    let limits = Limits { sessions: 2, ..Limits::default() };
+    let mut bed = Bed::new(Settings { limits, ..settings(1) });
+    let gre = |dst| FlowKey { proto: 47, ..udp(A, 0, dst, 0) };
+    let held = [REMOTE, OTHER].map(|dst| bed.open(gre(dst)).unwrap());
+    assert_eq!(bed.open(gre(OTHER + 1)), Err(Verdict::SubscriberLimit));
+    assert_eq!(bed.state.counts(RULE).limited, 1);
+    bed.close(&held[0]);
+    let third = bed.open(gre(OTHER + 1)).unwrap();
+    let mut new = Bed::new(settings(1));
+    new.state.adopt(&new.gateway, &third, new.now).unwrap();
+    assert_eq!(new.state.subscribers.len(), 1);
+    new.close(&third);
+    new.assert_empty();
+    bed.close(&third);
+    bed.close(&held[1]);
+    bed.assert_empty();
+}
+
+/// What stands for a client towards a server is for that server only, and is not the forward's own port.
+#[test]
+fn a_forwards_source_is_nobodys_mapping() {
+    let mut bed = Bed::new(settings(1));
+    let tcp = FlowKey { proto: 6, ..udp(REMOTE, 4_000, WAN, 10_106) };
+    // From before there was a forward, the inside host itself has this port.
+    let own = bed.open(FlowKey { proto: 6, ..udp(A, 5_000, OTHER, 80) }).unwrap();
+    let forward = bed.gateway.forward(&tcp, EthPortId(0)).unwrap().clone();
+    let held = bed.state.open_forward(&forward, &tcp, true, bed.now).unwrap();
+    let to = held.outside_source();
+    let stranger = FlowKey { proto: 6, ..udp(OTHER, 9, to.address, to.l4_port) };
+    assert_eq!(bed.accept(stranger), Err(Verdict::Filtered));
+    let mixed = Held { key: FlowKey { dport: own.new_key.sport, ..held.key }, ..held };
+    assert!(bed.close(&mixed));
+    assert_eq!(bed.state.mappings.len(), 1, "the inside host's own stays");
+    bed.close(&own);
+    bed.assert_empty();
+}
+
+/// RFC 7857 §12: by the identifier that the WAN IP has for it.
+#[test]
+fn rfc7857_12_queries_are_hairpinned() {
+    let mut bed = Bed::new(settings(1));
+    let ping = |src, dst, id| FlowKey { proto: 1, ..udp(src, id, dst, id) };
+    let b = bed.open(ping(B, REMOTE, 77)).unwrap();
+    let to = b.new_key.sport;
+    let held = bed.state.accept_query(&ping(A, WAN, to)).unwrap();
+    assert_eq!(held.new_key, ping(WAN, B, 77));
+    let (_, reverse) = translate::flows(held.key, held.new_key);
+    assert_eq!((reverse.key(), reverse.new_key()), (ping(B, WAN, 77), ping(WAN, A, to)));
+    assert!(bed.close(&b) ^ bed.close(&held));
+    bed.assert_empty();
+    assert_eq!(bed.state.accept_query(&ping(A, WAN, to)), Err(Verdict::NoMapping));
 }
 
 #[derive(Clone, Debug)]
@@ -510,7 +678,7 @@ proptest! {
                             prop_assert!(passes);
                             prop_assert_eq!(Endpoint32::new(held.new_key.dst, held.new_key.dport), *inside);
                             entry.1 += 1;
-                            open.push(held);
+                            open.push(bed.answer(&held).unwrap());
                         }
                         (Err(verdict), inside) => {
                             let expected = if inside.is_some() { Verdict::Filtered } else { Verdict::NoMapping };

@@ -1,10 +1,10 @@
 //! Classes of timeouts: services with equal timeouts share one.
 
 use config::Timeouts as Configured;
-use flow::TimeoutSet;
+use flow::{Refresh, TimeoutSet, Timeouts};
 
-/// How many classes there are; class 0 has the timeouts of `conntrack`.
-const CLASSES: usize = 256;
+/// How many classes there are for services and rules; class 0 has the timeouts of `conntrack`.
+const CLASSES: usize = Timeouts::UNANSWERED as usize;
 
 /// Which class has which timeouts, and how many services use it.
 ///
@@ -102,6 +102,7 @@ pub fn timeout_set(configured: &Configured) -> TimeoutSet {
         udp_ms: ms(configured.udp),
         icmp_ms: ms(configured.icmp),
         gateway: false,
+        refresh: Refresh::Both,
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn a_free_class_rests_until_all_others_were_used() {
         let mut classes = Classes::new(set(0));
-        for number in 1..=255 {
+        for number in 1..=254 {
             assert_eq!(classes.take(set(number)), Ok(number as u8));
         }
         assert_eq!(classes.take(set(256)), Err(OutOfClasses));

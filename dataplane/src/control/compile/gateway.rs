@@ -9,14 +9,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use config::{Config, ConfigError, ErrorKind, ForwardingPolicy, Path};
-use nat::gateway::GatewayConfig;
+use fib::RouteKind;
+use nat::gateway::{GatewayConfig, Topology};
 use nat::state::NatConfig;
 use nat::{Gateway, NatState};
 use pool::wan::AddressPorts;
 use steer::Steering;
-use types::{Proto, Slot, WorkerId};
+use types::{ClassSet, Proto, Slot, WorkerId};
 
-use super::network::refuse;
+use super::lingering::Lingering;
+use super::network::{self, refuse};
 use super::services::Changes;
 use super::{Compiler, Facts};
 use crate::snapshot::{NatEvents, Policy, ReversePath};
@@ -43,8 +45,12 @@ pub struct Sizes {
 impl Sizes {
     /// The size of a worker's state: whatever its conns may be.
     pub fn of(&self, steering: &Steering, worker: WorkerId) -> NatConfig {
+        self.with(steering.wan_classes_of(worker), worker)
+    }
+
+    const fn with(&self, classes: ClassSet, worker: WorkerId) -> NatConfig {
         NatConfig {
-            classes: steering.wan_classes_of(worker),
+            classes,
             max_addresses: u16::MAX,
             max_mappings: self.max_connections,
             max_peers: self.max_connections,
@@ -56,6 +62,11 @@ impl Sizes {
             seed: self.seed,
             worker: worker.0,
         }
+    }
+
+    /// Bytes that a worker's state reserves, without the ports of WAN IPs.
+    pub fn reserved_bytes(&self) -> u64 {
+        NatState::reserved_bytes(&self.with(ClassSet::ALL, WorkerId(0)))
     }
 }
 
@@ -252,6 +263,7 @@ fn is_touched(compiler: &Compiler, config: &Config, facts: &Facts, changes: &Cha
         || before.dnat != config.dnat
         || before.forwarding != config.forwarding
         || before.addresses != config.addresses
+        || before.routes != config.routes
         || compiler.snapshot.interfaces.len() != facts.interfaces.len()
         || changes.services.iter().any(|(name, entry)| has_nat(name) || new_nat(entry))
 }
@@ -269,6 +281,14 @@ pub fn forwards_by_default(config: &Config) -> bool {
     }
 }
 
+/// Whether the configuration asks for a gateway, services in NAT mode aside.
+pub fn has_gateway(config: &Config) -> bool {
+    !config.snat.is_empty()
+        || !config.dnat.is_empty()
+        || !config.forwarding.rules.is_empty()
+        || config.forwarding.policy == ForwardingPolicy::Accept
+}
+
 /// Compiles the gateway; `None` if it is as before. What is taken is in `taken`.
 ///
 /// # Errors
@@ -284,11 +304,7 @@ pub(super) fn compile(
         return Ok(None);
     }
     let servers = nat_servers(compiler, changes);
-    let wanted = !config.snat.is_empty()
-        || !config.dnat.is_empty()
-        || !config.forwarding.rules.is_empty()
-        || config.forwarding.policy == ForwardingPolicy::Accept
-        || !servers.is_empty();
+    let wanted = has_gateway(config) || !servers.is_empty();
     if !wanted && compiler.snapshot.gateway.is_none() {
         return Ok(None);
     }
@@ -312,11 +328,30 @@ pub(super) fn compile(
     let forwards = build.dnat()?;
     let forwarding = build.forwarding()?;
     let endpoints = servers.values().copied().collect();
-    let gateway = Gateway::new(GatewayConfig { rules, forwards, servers: endpoints, forwarding });
+    let topology = topology(config, facts)?;
+    let gateway =
+        Gateway::new(GatewayConfig { rules, forwards, servers: endpoints, forwarding, topology });
     let gateway = gateway.map_err(|error| {
         refuse(ErrorKind::Invalid, Path::of("snat"), config.snat.len(), error.to_string())
     })?;
     Ok(Some(build.finish(gateway, servers)))
+}
+
+/// What lies on which interface.
+fn topology(config: &Config, facts: &Facts) -> Result<Topology, ConfigError> {
+    let fib = network::fib_plan(config, facts, Lingering::default())?.config;
+    let wans = fib.addresses.iter().map(|entry| (entry.address, entry.iface)).collect();
+    let subnet = |address: u32, prefix_len: u8| {
+        let hosts = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+        (address & !hosts)..=(address | hosts)
+    };
+    let own = fib.addresses.iter().filter(|entry| entry.prefix_len < 32);
+    let own = own.map(|entry| (subnet(entry.address, entry.prefix_len), entry.iface));
+    let routes = fib.routes.iter().filter(|route| route.kind == RouteKind::Unicast).map(|route| {
+        let prefix = route.prefix;
+        (subnet(prefix.network().to_bits(), prefix.prefix_len()), route.iface)
+    });
+    Ok(Topology { wans, networks: own.chain(routes).collect() })
 }
 
 /// The real servers of services in NAT mode, by slot, and those that conns may still name.

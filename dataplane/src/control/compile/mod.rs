@@ -27,7 +27,8 @@ use lingering::Lingering;
 
 pub use classes::timeout_set;
 pub use gateway::{
-    GatewayNames, Kept, RuleKind, RuleName, Sizes, WanName, forwards_by_default, policy,
+    GatewayNames, Kept, RuleKind, RuleName, Sizes, WanName, forwards_by_default, has_gateway,
+    policy,
 };
 pub use lingering::Lingerer;
 pub use network::refuse;

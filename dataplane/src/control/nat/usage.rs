@@ -8,7 +8,7 @@ use api::{
     ErrorBody, ErrorCode, MappingInfo, MappingPage, MappingQuery, SubscriberInfo, SubscriberUsage,
     WanAddressInfo, WanPortUsage,
 };
-use config::{Admin, Model, Pooling, WanAddresses};
+use config::{Admin, Model, Pooling, PortRange, WanAddresses};
 use nat::mapping::{Endpoint32, Mapping, Mappings};
 use nat::subscribers::Subscriber;
 use steer::Role;
@@ -120,8 +120,52 @@ impl Control {
                 }
             }
         }
+        let config = Arc::clone(&self.state().config);
+        for wan in names.wans() {
+            let Some(ports) = sum.get_mut(&wan.place) else { continue };
+            for (proto, usage) in PROTOS.iter().zip(ports) {
+                let most = takeable(wan, &config, *proto).unwrap_or(u32::MAX);
+                usage.capacity = usage.capacity.min(most);
+            }
+        }
         Ok(sum)
     }
+}
+
+/// Ports of a WAN IP that its rules take mappings from, without those that lead inside; `None` if it has no rule
+/// but port forwards.
+fn takeable(wan: &WanName, config: &Model, proto: Proto) -> Option<u32> {
+    let rules = wan.rules.iter().filter(|rule| rule.kind == RuleKind::Snat);
+    let ranges: Vec<PortRange> =
+        rules.filter_map(|rule| config.snat.get(&*rule.name)).map(|rule| rule.ports).collect();
+    let address = IpAddr::V4(wan.address.into());
+    let forwards = config.dnat.iter().map(|(_, rule)| rule);
+    let forwards: Vec<PortRange> = forwards
+        .filter(|rule| rule.on.address == address && Proto::from(rule.protocol) == proto)
+        .map(|rule| rule.on.ports)
+        .collect();
+    let taken = merged(&ranges);
+    let kept = merged(&forwards);
+    let count = |(first, last): (u32, u32)| (last + 1).saturating_sub(first);
+    let all: u32 = taken.iter().copied().map(count).sum();
+    let common = |a: &(u32, u32), b: &(u32, u32)| count((a.0.max(b.0), a.1.min(b.1)));
+    let within = taken.iter().flat_map(|range| kept.iter().map(move |kept| common(range, kept)));
+    (!ranges.is_empty()).then(|| all - within.sum::<u32>())
+}
+
+/// Ranges in order that neither overlap nor touch.
+fn merged(ranges: &[PortRange]) -> Vec<(u32, u32)> {
+    let mut ranges: Vec<(u32, u32)> =
+        ranges.iter().map(|range| (range.first().into(), range.last().into())).collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if first <= before.1 + 1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
 }
 
 impl State {
@@ -228,5 +272,29 @@ fn wan_info(
         admin: range.map_or(Admin::default(), |range| range.admin),
         leaving: wan.rules.is_empty(),
         ports: ports.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_of_a_wan_ip_are_those_that_its_rules_take() {
+        let text = "version: 1\nsnat:\n  \
+                    one: { wan_addresses: [ 203.0.113.20 ], ports: 1000-1999 }\n  \
+                    two: { wan_addresses: [ 203.0.113.20 ], ports: 1900-2099 }\n\
+                    dnat:\n  \
+                    a: { on: \"203.0.113.20:1990-2009\", protocol: tcp, to: \"10.0.0.5:1990-2009\" }\n  \
+                    b: { on: \"203.0.113.20:5000\", protocol: tcp, to: \"10.0.0.5:5000\" }\n  \
+                    c: { on: \"203.0.113.21:1000\", protocol: tcp, to: \"10.0.0.5:1000\" }\n";
+        let (config, _) = config::load(text, "dpnat.yaml").unwrap();
+        let rule = |kind, name: &str| RuleName { kind, name: name.into() };
+        let rules = vec![rule(RuleKind::Snat, "one"), rule(RuleKind::Snat, "two")];
+        let wan = WanName { address: 0xcb00_7114, place: 0, rules };
+        assert_eq!(takeable(&wan, &config, Proto::Tcp), Some(1_080));
+        assert_eq!(takeable(&wan, &config, Proto::Udp), Some(1_100));
+        let wan = WanName { rules: vec![rule(RuleKind::Dnat, "a")], ..wan };
+        assert_eq!(takeable(&wan, &config, Proto::Tcp), None);
     }
 }

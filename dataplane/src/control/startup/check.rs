@@ -1,10 +1,16 @@
 //! The memory that a configuration asks for, and whether there is so much.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use config::Config;
 use flow::FlowTable;
 use pool::LeaseConfig;
+use pool::wan::AddressPorts;
+use types::ClassSet;
+
+use crate::control::compile::{Sizes, has_gateway};
 
 /// One line of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +40,20 @@ impl MemoryPlan {
         let table = FlowTable::plan(max_connections);
         let leases = pool::plan(&LeaseConfig::new(max_connections, [0; 2]));
         let part = |what, each| Part { what, each, count: workers };
-        let parts = vec![
+        let mut parts = vec![
             part("flow table: index", table.index),
             part("flow table: flows", table.flows),
             part("flow table: cold parts", table.cold),
             part("leases of LIP ports", leases.total_bytes() as u64),
         ];
+        if has_gateway(config) {
+            let sizes = Sizes { max_connections, seed: [0; 2] };
+            parts.push(part("NAT: mappings and ports", sizes.reserved_bytes()));
+            // All workers together have all ports.
+            let each = AddressPorts::bytes(ClassSet::ALL) as u64;
+            let count = wan_addresses(config).len() as u64;
+            parts.push(Part { what: "NAT: ports of a WAN IP", each, count });
+        }
         let tables = parts.iter().map(|part| part.each.saturating_mul(part.count)).sum();
         Self { parts, tables, dpdk: config.memory.as_bytes() }
     }
@@ -60,6 +74,13 @@ impl MemoryPlan {
             Mib(available)
         ))
     }
+}
+
+/// The WAN IPs that the configuration names.
+fn wan_addresses(config: &Config) -> BTreeSet<IpAddr> {
+    let rules = config.snat.iter().flat_map(|(_, rule)| config.wan_ranges(rule));
+    let pools = rules.flat_map(|range| range.addresses());
+    pools.chain(config.dnat.iter().map(|(_, rule)| rule.on.address)).collect()
 }
 
 /// Bytes in MiB, rounded up.
@@ -115,6 +136,15 @@ mod tests {
         assert_eq!(large.dpdk, 512 << 20);
         let text = large.to_string();
         assert!(text.contains("flow table: flows") && text.contains("512 MiB"), "{text}");
+        assert!(!text.contains("NAT:"), "{text}");
+        let rule = "version: 1\nsnat: { all: { wan_addresses: [ 203.0.113.20-203.0.113.23 ] } }";
+        let mut config = config::parse(rule).unwrap();
+        config.conntrack.max_connections = 1_000_000;
+        let gateway = MemoryPlan::new(&config);
+        let text = gateway.to_string();
+        assert!(text.contains("NAT: mappings and ports"), "{text}");
+        let wans = gateway.parts.last().unwrap();
+        assert_eq!((wans.what, wans.count), ("NAT: ports of a WAN IP", 4));
         let missing = large.missing(1 << 20).unwrap();
         assert!(missing.contains("more memory would be needed"), "{missing}");
         assert_eq!(large.missing(u64::MAX), None);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fib::{Address, FibConfig, Role};
 use flow::TimeoutSet;
 use nat::gateway::{
-    ForwardConfig, Forwarding, GatewayConfig, Settings, SourceAddress, Wan, WanSource,
+    ForwardConfig, Forwarding, GatewayConfig, Settings, SourceAddress, Topology, Wan, WanSource,
 };
 use nat::mapping::Endpoint32;
 use nat::rules::{Action, Match, Rule};
@@ -23,8 +23,10 @@ pub const WANS: [&str; 2] = ["203.0.113.20", "203.0.113.21"];
 /// The slot of the only rule of `snat`, and of the only port forward.
 pub const RULE: Slot = Slot::new(1000, 1);
 pub const FORWARD: Slot = Slot::new(1001, 1);
+/// The slot of the second port forward.
+pub const ALSO: Slot = Slot::new(1002, 1);
 /// Timeouts of the gateway's conns.
-const TIMEOUT_CLASS: u8 = 9;
+pub const TIMEOUT_CLASS: u8 = 9;
 
 /// What the gateway does: one rule for all of the inside network, and perhaps a port forward.
 #[derive(Clone)]
@@ -35,10 +37,13 @@ pub struct GatewayPlan {
     pub settings: Settings,
     /// Of this protocol, on these ports of the first WAN IP, to this endpoint.
     pub forward: Option<(Proto, RangeInclusive<u16>, Endpoint32)>,
+    /// A second one, to the same place.
+    pub also: Option<(Proto, RangeInclusive<u16>, Endpoint32)>,
     pub source: SourceAddress,
     /// Servers of services in NAT mode: address, port, protocol.
     pub servers: Vec<(u32, u16, u8)>,
     pub forwarding: Forwarding,
+    pub topology: Topology,
     pub max_mappings: u32,
 }
 
@@ -64,9 +69,14 @@ impl Default for GatewayPlan {
                 ..Settings::default()
             },
             forward: None,
+            also: None,
             source: SourceAddress::Auto,
             servers: Vec::new(),
             forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
+            topology: Topology {
+                wans: WANS.map(|wan| (ip(wan), EthPortId(0))).to_vec(),
+                networks: vec![(0..=u32::MAX, EthPortId(0))],
+            },
             max_mappings: 1024,
         }
     }
@@ -78,6 +88,16 @@ impl GatewayPlan {
         self
     }
 
+    /// Two port forwards to one endpoint of a server that sees its clients.
+    pub fn two_forwards() -> Self {
+        Self {
+            forward: Some((Proto::Tcp, 10_106..=10_106, inside_endpoint(22))),
+            also: Some((Proto::Tcp, 10_206..=10_206, inside_endpoint(22))),
+            source: SourceAddress::Keep,
+            ..Self::default()
+        }
+    }
+
     pub fn gateway(&self) -> Gateway {
         let rule = Rule {
             slot: RULE,
@@ -85,8 +105,10 @@ impl GatewayPlan {
             except: self.except.clone(),
             action: self.action,
         };
-        let forwards = self.forward.iter().map(|(proto, l4_ports, to)| ForwardConfig {
-            slot: FORWARD,
+        let first = self.forward.iter().map(|forward| (FORWARD, forward));
+        let forwards = first.chain(self.also.iter().map(|also| (ALSO, also)));
+        let forwards = forwards.map(|(slot, (proto, l4_ports, to))| ForwardConfig {
+            slot,
             address: ip(WANS[0]),
             l4_ports: l4_ports.clone(),
             proto: proto.number(),
@@ -101,6 +123,7 @@ impl GatewayPlan {
             forwards: forwards.collect(),
             servers: self.servers.clone(),
             forwarding: self.forwarding.clone(),
+            topology: self.topology.clone(),
         })
         .unwrap()
     }
@@ -146,7 +169,7 @@ impl Setup {
                     }
                 }
             }
-            assert!(nat.begin(RULE) && nat.begin(FORWARD));
+            assert!([RULE, FORWARD, ALSO].iter().all(|slot| nat.begin(*slot)));
             core.nat = Some(Box::new(nat));
             core.table.set_timeouts(TIMEOUT_CLASS, TimeoutSet::GATEWAY);
         }
@@ -185,18 +208,21 @@ impl Testbed {
         states.map(|nat| of(nat)).sum()
     }
 
+    /// Begins the counts of another rule.
+    pub fn begin(&mut self, slot: Slot) -> bool {
+        self.workers.iter_mut().all(|w| w.core.nat.as_mut().is_some_and(|nat| nat.begin(slot)))
+    }
+
     /// What the rule has counted.
     pub fn rule_counts(&self) -> nat::state::RuleCounts {
+        self.counts_of(RULE)
+    }
+
+    /// What a rule or port forward has counted.
+    pub fn counts_of(&self, slot: Slot) -> nat::state::RuleCounts {
         let mut all = nat::state::RuleCounts::default();
         for nat in self.workers.iter().filter_map(|worker| worker.core.nat.as_ref()) {
-            let counts = nat.counts(RULE);
-            all.sessions += counts.sessions;
-            all.opened += counts.opened;
-            all.exhausted += counts.exhausted;
-            all.filtered += counts.filtered;
-            all.limited += counts.limited;
-            all.forward_packets += counts.forward_packets;
-            all.reverse_packets += counts.reverse_packets;
+            all += nat.counts(slot);
         }
         all
     }

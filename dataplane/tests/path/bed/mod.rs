@@ -272,11 +272,9 @@ impl Testbed {
             let ledger = counters::Ledger { held, ..ledger };
             assert!(ledger.closes(), "worker {:?}: {ledger}", worker.core.id);
             let conns = worker.core.table.len();
-            let sessions = worker
-                .core
-                .nat
-                .as_ref()
-                .map_or(0, |nat| nat.counts(RULE).sessions + nat.counts(FORWARD).sessions);
+            let sessions = worker.core.nat.as_ref().map_or(0, |nat| {
+                [RULE, FORWARD, ALSO].map(|slot| nat.counts(slot).sessions).iter().sum()
+            });
             let leases = worker.core.leases.totals().taken;
             // In NAT mode a service's conns lease nothing.
             if self.shop.spec.mode == balance::Mode::FullNat {

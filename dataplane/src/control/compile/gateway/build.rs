@@ -48,8 +48,9 @@ impl Build<'_> {
             let wans = rules::wans(config, rule, self.facts, &path)?;
             let name = RuleName { kind: RuleKind::Snat, name: name.as_str().into() };
             self.place_all(&wans, &name, &path)?;
-            let timeouts = Some(timeout_set(&(&rule.timeouts).into()));
-            let known = self.known(name, timeouts, &path)?;
+            let refresh = rules::refresh(rule.refresh);
+            let timeouts = TimeoutSet { refresh, ..timeout_set(&(&rule.timeouts).into()) };
+            let known = self.known(name, Some(timeouts), &path)?;
             let source = rules::wan_source(&wans, |address| self.places.get(&address).copied());
             let class = known.timeout_class.unwrap_or_default();
             let action = rules::snat_action(rule.action);

@@ -7,6 +7,7 @@ use config::{
     AddressMatch, Admin, ConfigError, DnatRule, EndpointRange, ForwardingAction, Match, Path,
     PortRange, SnatAction, SnatRule, WanAddresses,
 };
+use flow::Refresh;
 use nat::gateway::{
     Filtering, MappingKind, MssClamp, OnExhausted, Pooling, Settings, SourceAddress, Wan, WanSource,
 };
@@ -149,6 +150,13 @@ pub fn wan_source(wans: &[Configured], place: impl Fn(u32) -> Option<u16>) -> Wa
         WanSource::Interface(wans.iter().filter_map(of_device).collect())
     } else {
         WanSource::Addresses(wans.iter().filter_map(placed).collect())
+    }
+}
+
+pub const fn refresh(configured: config::Refresh) -> Refresh {
+    match configured {
+        config::Refresh::Both => Refresh::Both,
+        config::Refresh::Outbound => Refresh::Outbound,
     }
 }
 
