@@ -121,11 +121,9 @@ impl<'a> Vrrp<'a> {
                     }
                 }
             }
-            name if NOTIFY.contains(&name) => {
-                if self.script(&node, remarks) {
-                    let old = node.words.join(" ");
-                    node.words = vec![format!("! {old}   (dpnat has its rules)")];
-                }
+            name if NOTIFY.contains(&name) && self.script(&node, remarks) => {
+                let old = node.words.join(" ");
+                node.words = vec![format!("! {old}   (dpnat has its rules)")];
             }
             _ => {}
         }
