@@ -96,7 +96,7 @@ impl BedConfig {
 pub fn reserved_bytes(config: &BedConfig) -> (u64, u64) {
     let ports = match config.form {
         Form::FullNat => {
-            pool::plan(&LeaseConfig::new(config.max_connections, SEED)).total_bytes() as u64
+            pool::plan::<u32>(&LeaseConfig::new(config.max_connections, SEED)).total_bytes() as u64
         }
         form => {
             let classes = steering().wan_classes_of(WorkerId(0));
@@ -104,7 +104,7 @@ pub fn reserved_bytes(config: &BedConfig) -> (u64, u64) {
             NatState::reserved_bytes(&nat::config(config, classes)) + maps
         }
     };
-    (FlowTable::plan(config.max_connections).total(), ports)
+    (FlowTable::<u32>::plan(config.max_connections).total(), ports)
 }
 
 fn steering() -> Steering {
@@ -181,7 +181,12 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
     }
     let by_key = services.iter().map(|service| {
         let proto = service.spec().proto;
-        let key = ServiceKey { zone: 0, proto, address: VIP, l4_port: VPORT };
+        let key = ServiceKey {
+            zone: 0,
+            proto,
+            address: std::net::Ipv4Addr::from(VIP).into(),
+            l4_port: VPORT,
+        };
         (key, Some(Arc::clone(service)))
     });
     let interface =

@@ -18,7 +18,7 @@ pub struct Probe {
 impl Probe {
     /// For a table for `max` conns with so many in it.
     pub fn new(max: u32, conns: u32) -> Self {
-        let plan = FlowTable::plan(max);
+        let plan = FlowTable::<u32>::plan(max);
         let count = conns * 2;
         let slab = |bytes: u64| (bytes / 64) as usize;
         let mut buckets = HugeSlab::new(slab(plan.index), PageRequest::Auto).expect("memory");

@@ -1,4 +1,4 @@
-//! The command line: dpctl, which also speaks `dpip` and `ipvsadm`.
+//! The command line: dpctl.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -6,8 +6,6 @@ pub mod words;
 
 #[cfg(feature = "client")]
 mod commands;
-#[cfg(feature = "client")]
-mod compat;
 #[cfg(feature = "client")]
 mod error;
 #[cfg(feature = "client")]

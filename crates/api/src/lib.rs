@@ -30,8 +30,7 @@ pub use network::{
 };
 pub use operation::{Operation, openapi, openapi_json};
 pub use service::{
-    LipInfo, LipUse, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo,
-    ServiceQuery, Traffic,
+    LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo, Traffic,
 };
 pub use status::{
     ApplyQuery, Changes, ConfigFormat, ConfigQuery, ConnectionTotals, Counter, CounterQuery,

@@ -31,24 +31,27 @@ pub fn zero<T: Zeroable>() -> T {
 }
 
 /// Declares a struct with named fields and makes it [`Zeroable`], which it may be only if each of
-/// its fields is.
+/// its fields is. It may have one type parameter, which has to be zeroable itself.
 #[macro_export]
 macro_rules! zeroable_struct {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident $(<$param:ident = $default:ty>)? {
         $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty),* $(,)?
     }) => {
         $(#[$meta])*
-        $vis struct $name {
+        $vis struct $name $(<$param = $default>)? {
             $($(#[$field_meta])* $field_vis $field: $type,)*
         }
 
         const _: () = {
-            const fn each_field_is_zeroable<T: $crate::Zeroable>() {}
-            $(each_field_is_zeroable::<$type>();)*
+            const fn is_zeroable<T: $crate::Zeroable>() {}
+            #[allow(dead_code, reason = "compiling it is the check")]
+            const fn each_field_is_zeroable $(<$param: $crate::Zeroable>)? () {
+                $(is_zeroable::<$type>();)*
+            }
         };
 
         // SAFETY: zero bytes are a value of every field, as checked above.
-        unsafe impl $crate::Zeroable for $name {}
+        unsafe impl $(<$param: $crate::Zeroable>)? $crate::Zeroable for $name $(<$param>)? {}
     };
 }
 
@@ -89,10 +92,16 @@ mod tests {
         struct Thing { colour: Colour, count: u64, rest: [u16; 3] }
     }
 
+    zeroable_struct! {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        struct Of<T = u8> { it: T, count: u8 }
+    }
+
     #[test]
     fn zero_bytes_are_the_first_variant_and_zeroes() {
         let thing: Thing = zero();
         assert_eq!(thing, Thing { colour: Colour::Red, count: 0, rest: [0; 3] });
+        assert_eq!(zero::<Of<u128>>(), Of { it: 0, count: 0 });
         assert_eq!(Colour::ALL, [Colour::Red, Colour::Green]);
     }
 }

@@ -1,5 +1,6 @@
 //! What changes of services and servers with each conn: one worker's, by slot.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use types::{Now, Slot};
@@ -88,7 +89,7 @@ impl ServiceCell {
     /// A cell with room for a service, for one of the workers. A new one is needed when
     /// [`Service::shape`] changes; it takes over the counts of the one that it replaces.
     pub fn new(service: &Service, worker: u16, workers: u16) -> Box<Self> {
-        let CellShape { ranked, clients, prefix_len } = service.shape();
+        let CellShape { ranked, v4, v6 } = service.shape();
         let place = Place { worker, workers };
         let usable = service.usable().len();
         Box::new(Self {
@@ -96,7 +97,7 @@ impl ServiceCell {
             revision: 0,
             position: usable * usize::from(worker) / usize::from(workers.max(1)),
             ranking: Ranking::new(ranked as usize, place),
-            sticky: Sticky::new(clients, prefix_len),
+            sticky: Sticky::new(v4, v6),
             lease: Lease::new(service.spec().quota.clone()),
             totals: Totals::default(),
         })
@@ -113,9 +114,7 @@ impl ServiceCell {
         self.totals = std::mem::take(&mut old.totals);
         self.position = old.position;
         self.ranking.follow(&old.ranking);
-        if self.sticky.is_like(&old.sticky) {
-            std::mem::swap(&mut self.sticky, &mut old.sticky);
-        }
+        self.sticky.follow(&mut old.sticky);
     }
 
     /// Brings it up to date with a compiled service.
@@ -277,7 +276,7 @@ impl Cells {
 
     /// A conn came without being chosen: from another node, or kept over a restart. Limits count it, but
     /// do not refuse it.
-    pub fn adopted(&mut self, service: Slot, server: Slot, client: u32, now: Now) {
+    pub fn adopted(&mut self, service: Slot, server: Slot, client: IpAddr, now: Now) {
         if let Some(cell) = self.servers.of_mut(server) {
             cell.lease.open_anyway();
         }
@@ -287,7 +286,7 @@ impl Cells {
         self.count_opened(service, server, client, now);
     }
 
-    pub(crate) fn count_opened(&mut self, service: Slot, server: Slot, client: u32, now: Now) {
+    pub(crate) fn count_opened(&mut self, service: Slot, server: Slot, client: IpAddr, now: Now) {
         let mut of_service = service_cell(&mut self.services, service);
         if let Some(cell) = &mut of_service {
             cell.totals.opened();
@@ -312,7 +311,7 @@ impl Cells {
     }
 
     /// A conn has gone; `active` says how it counted. Its part of the limits is free again.
-    pub fn closed(&mut self, service: Slot, server: Slot, active: bool, client: u32, now: Now) {
+    pub fn closed(&mut self, service: Slot, server: Slot, active: bool, client: IpAddr, now: Now) {
         let workers = u32::from(self.place.workers);
         let mut of_service = service_cell(&mut self.services, service);
         if let Some(cell) = &mut of_service {
@@ -330,7 +329,7 @@ impl Cells {
     }
 
     /// A chosen conn did not come about: it is as if it had not been chosen, but for positions.
-    pub fn abandoned(&mut self, service: Slot, server: Slot, client: u32, now: Now) {
+    pub fn abandoned(&mut self, service: Slot, server: Slot, client: IpAddr, now: Now) {
         self.closed(service, server, false, client, now);
         self.count(service, server, |totals| {
             totals.opened = totals.opened.saturating_sub(1);

@@ -1,6 +1,8 @@
 //! Picks the real server of a new conn.
 
-use types::{FlowKey, Now};
+use std::net::IpAddr;
+
+use types::{Address, FlowKey, Now};
 
 use crate::cells::{Cells, Place, ServerCell, ServerTable, ServiceCell, service_cell};
 use crate::hash::{Use, hash};
@@ -29,6 +31,20 @@ const PLACES_MAX: usize = 64;
 /// there is none.
 const RACES_MAX: usize = 4;
 
+/// What of a packet decides about its server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    pub(crate) l4_port: u16,
+}
+
+impl<A: Address> From<&FlowKey<A>> for Client {
+    #[inline]
+    fn from(key: &FlowKey<A>) -> Self {
+        Self { address: key.src.to_ip(), l4_port: key.sport }
+    }
+}
+
 /// What was found, and what taking it changes.
 #[derive(Clone, Copy)]
 struct Found {
@@ -53,7 +69,13 @@ impl Cells {
     ///
     /// # Errors
     /// If there is no server for it.
-    pub fn pick(&self, service: &Service, key: &FlowKey, now: Now) -> Result<usize, NoServer> {
+    pub fn pick<A: Address>(
+        &self,
+        service: &Service,
+        key: &FlowKey<A>,
+        now: Now,
+    ) -> Result<usize, NoServer> {
+        let client = &Client::from(key);
         let spec = service.spec();
         let cell = self.service(spec.slot).ok_or(NoServer::None)?;
         if service.takes_none() {
@@ -64,13 +86,13 @@ impl Cells {
         }
         let behind = cell.revision != service.revision();
         let view = View { service, cell, servers: &self.servers, behind, now };
-        if let Some(index) = view.remembered(key) {
+        if let Some(index) = view.remembered(client) {
             return Ok(index);
         }
         let found = if cell.ranking.has_room(service) {
             view.ranked(self.place)
         } else {
-            view.unranked(key).map(|found| found.index)
+            view.unranked(client).map(|found| found.index)
         };
         found.ok_or(nobody(service))
     }
@@ -81,12 +103,13 @@ impl Cells {
     /// # Errors
     /// If there is no server for it.
     #[inline]
-    pub fn choose(
+    pub fn choose<A: Address>(
         &mut self,
         service: &Service,
-        key: &FlowKey,
+        key: &FlowKey<A>,
         now: Now,
     ) -> Result<usize, NoServer> {
+        let client = &Client::from(key);
         let spec = service.spec();
         let Self { services, servers, place, .. } = self;
         let cell = service_cell(services, spec.slot).ok_or(NoServer::None)?;
@@ -104,17 +127,17 @@ impl Cells {
             return Err(NoServer::Limit);
         }
         let view = View { service, cell, servers, behind: false, now };
-        let found = match view.remembered(key) {
+        let found = match view.remembered(client) {
             Some(index) if take(service, servers, index, workers, now) => Some(index),
             _ if cell.ranking.holds(service) => ranked(service, cell, servers, workers, now),
-            _ => unranked(service, cell, servers, key, workers, now),
+            _ => unranked(service, cell, servers, client, workers, now),
         };
         let Some((index, server)) = found.and_then(|i| Some((i, service.servers().get(i)?))) else {
             cell.lease.close(workers);
             cell.totals.refused += 1;
             return Err(nobody(service));
         };
-        self.count_opened(spec.slot, server.slot, key.src, now);
+        self.count_opened(spec.slot, server.slot, client.address, now);
         Ok(index)
     }
 }
@@ -170,13 +193,13 @@ fn unranked(
     service: &Service,
     cell: &mut ServiceCell,
     servers: &mut ServerTable,
-    key: &FlowKey,
+    client: &Client,
     workers: u32,
     now: Now,
 ) -> Option<usize> {
     for _ in 0..RACES_MAX {
         let view = View { service, cell, servers, behind: false, now };
-        let Some(found) = view.unranked(key) else {
+        let Some(found) = view.unranked(client) else {
             // All that were looked at are at their limits: the next conn looks at others.
             cell.position = cell.position.wrapping_add(TRIES_MAX);
             return None;
@@ -225,9 +248,9 @@ impl View<'_> {
 
     /// The server that the client had, if it still takes its conns.
     #[inline]
-    fn remembered(&self, key: &FlowKey) -> Option<usize> {
+    fn remembered(&self, client: &Client) -> Option<usize> {
         self.service.spec().persistence?;
-        let slot = self.cell.sticky.find(key.src, self.now)?;
+        let slot = self.cell.sticky.find(client.address, self.now)?;
         let index = match self.behind {
             false => self.servers.of(slot)?.index as usize,
             true => self.service.servers().iter().position(|server| server.slot == slot)?,
@@ -238,8 +261,8 @@ impl View<'_> {
             .then_some(index)
     }
 
-    fn unranked(&self, key: &FlowKey) -> Option<Found> {
-        match self.service.hashed(key) {
+    fn unranked(&self, client: &Client) -> Option<Found> {
+        match self.service.hashed(client) {
             Some((hash, servers)) => self.hashed(hash, servers),
             None => self.round_robin(self.cell.position, self.cell.totals.opened),
         }

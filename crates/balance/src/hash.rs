@@ -20,6 +20,8 @@ pub(crate) enum Use {
     SlowStart = 0xc0ac_29b7_c97c_50dd,
     /// The place of a source prefix in the persistence table.
     Sticky = 0x3f84_d5b5_b547_0917,
+    /// An IPv6 address in fewer bits.
+    Address = 0xd131_0ba6_98df_b5ac,
     /// The place of a service in the map of services.
     ServiceMap = 0x9216_d5d9_8979_fb1b,
 }

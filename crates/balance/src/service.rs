@@ -1,10 +1,13 @@
 //! A service as workers see it: immutable, compiled by control, shared by all.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use types::{FlowKey, Now, Proto, Slot};
+use types::{Address, Endpoint, L4Port, Now, Proto, Slot};
 
+use crate::choose::Client;
+use crate::hash::{Use, hash};
 use crate::quota::{Limits, Quota};
 use crate::scheduler::{HashBy, Scheduler};
 use crate::table::{Member, Table, TableCache};
@@ -38,8 +41,8 @@ pub struct SlowStart {
 pub struct Server {
     /// Its own place among all servers; two services never share one.
     pub slot: Slot,
-    /// IPv4 address in host order.
-    pub address: u32,
+    /// Its address.
+    pub address: IpAddr,
     /// Its port.
     pub l4_port: u16,
     /// Configured weight; 0 takes no new conns.
@@ -58,10 +61,10 @@ pub struct Server {
 
 impl Server {
     /// An enabled, healthy server of weight 1 without limits.
-    pub fn new(slot: Slot, address: u32, l4_port: u16) -> Self {
+    pub fn new<A: Address>(slot: Slot, address: A, l4_port: u16) -> Self {
         Self {
             slot,
-            address,
+            address: address.to_ip(),
             l4_port,
             weight: 1,
             admin: Admin::Enabled,
@@ -70,6 +73,11 @@ impl Server {
             quota: Arc::default(),
             slow_start: None,
         }
+    }
+
+    /// Its address and port.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { address: self.address, l4_port: L4Port(self.l4_port) }
     }
 
     /// Does it take new conns, limits aside?
@@ -141,12 +149,29 @@ pub enum ClientAddress {
 /// A client comes back to the server that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistence {
-    /// Sources that are equal in so many bits are one client.
-    pub prefix_len: u8,
     /// For how long after its last conn began or ended, in milliseconds.
     pub timeout_ms: u32,
-    /// Clients remembered by each worker; the longest idle one is forgotten for a new one.
+    /// Which IPv4 clients.
+    pub v4: Remembered,
+    /// Which IPv6 clients.
+    pub v6: Remembered,
+}
+
+/// Which clients of a family are remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Sources that are equal in so many bits are one client.
+    pub prefix_len: u8,
+    /// How many, by each worker; the longest idle one is forgotten for a new one.
     pub capacity: u32,
+}
+
+impl Persistence {
+    /// The prefix by which clients of a family are told apart.
+    #[inline]
+    pub fn prefix_len(&self, client: IpAddr) -> u8 {
+        if client.is_ipv4() { self.v4.prefix_len } else { self.v6.prefix_len }
+    }
 }
 
 /// How packets of a service are rewritten.
@@ -174,8 +199,10 @@ pub struct ServiceSpec {
     pub scheduler: Scheduler,
     /// What hashing schedulers look at.
     pub hash_by: HashBy,
-    /// IPv4 LIPs in host order.
+    /// IPv4 LIPs in host order: the sources towards IPv4 servers.
     pub lips: Arc<[u32]>,
+    /// IPv6 LIPs in host order: the sources towards IPv6 servers.
+    pub lips_v6: Arc<[u128]>,
     /// What a first packet that is no SYN gets.
     pub on_not_syn: OnNotSyn,
     /// What a client gets while no server takes new conns.
@@ -213,6 +240,7 @@ impl ServiceSpec {
             scheduler: Scheduler::default(),
             hash_by: HashBy::default(),
             lips: Arc::default(),
+            lips_v6: Arc::default(),
             on_not_syn: OnNotSyn::default(),
             on_no_server: Refusal::default(),
             on_limit: Refusal::default(),
@@ -240,13 +268,17 @@ pub enum BuildError {
         /// Its servers.
         count: usize,
     },
-    /// A prefix longer than an IPv4 address.
-    #[error("service `{service}`: persistence by a prefix of {prefix_len} bits; 32 are the most")]
+    /// A prefix longer than an address.
+    #[error(
+        "service `{service}`: persistence by a prefix of {prefix_len} bits; {most} are the most"
+    )]
     PrefixLen {
         /// The service's name.
         service: Arc<str>,
         /// The length.
         prefix_len: u8,
+        /// Bits of an address.
+        most: u8,
     },
 }
 
@@ -255,10 +287,10 @@ pub enum BuildError {
 pub struct CellShape {
     /// Servers that can be ranked; 0 for schedulers that rank none.
     pub ranked: u32,
-    /// Clients that can be remembered.
-    pub clients: u32,
-    /// By which prefix.
-    pub prefix_len: u8,
+    /// IPv4 clients that can be remembered.
+    pub v4: Remembered,
+    /// IPv6 clients that can be remembered.
+    pub v6: Remembered,
 }
 
 /// A compiled service.
@@ -278,7 +310,7 @@ impl Service {
     /// Compiles a service; hash tables come from `tables` if an equal set of servers has one.
     ///
     /// # Errors
-    /// If there are too many servers or the persistence prefix is no IPv4 prefix.
+    /// If there are too many servers or the persistence prefix is longer than an address.
     pub fn new(
         spec: ServiceSpec,
         servers: Vec<Server>,
@@ -290,8 +322,13 @@ impl Service {
             let count = servers.len();
             return Err(BuildError::TooManyServers { service: spec.name, count });
         }
-        if let Some(Persistence { prefix_len: prefix_len @ 33.., .. }) = spec.persistence {
-            return Err(BuildError::PrefixLen { service: spec.name, prefix_len });
+        if let Some(Persistence { v4, v6, .. }) = spec.persistence {
+            for (prefix_len, most) in [(v4.prefix_len, u32::BITS), (v6.prefix_len, u128::BITS)] {
+                if prefix_len > most as u8 {
+                    let (service, most) = (spec.name, most as u8);
+                    return Err(BuildError::PrefixLen { service, prefix_len, most });
+                }
+            }
         }
         let usable = (0u32..).zip(&servers).filter(|(_, s)| s.takes_new()).map(|(i, _)| i);
         let usable = usable.collect();
@@ -335,9 +372,9 @@ impl Service {
             true => self.servers.len().next_power_of_two().max(8) as u32,
             false => 0,
         };
-        let (clients, prefix_len) =
-            self.spec.persistence.map_or((0, 0), |p| (p.capacity, p.prefix_len));
-        CellShape { ranked, clients, prefix_len }
+        let none = Remembered::default();
+        let (v4, v6) = self.spec.persistence.map_or((none, none), |p| (p.v4, p.v6));
+        CellShape { ranked, v4, v6 }
     }
 
     /// Another number for each compiled service.
@@ -348,15 +385,32 @@ impl Service {
 
     /// The servers to try for a client, best first, without end, with the hash that ranks them.
     #[inline]
-    pub(crate) fn hashed(&self, key: &FlowKey) -> Option<(u64, impl Iterator<Item = usize> + '_)> {
-        let client = match self.spec.hash_by {
-            HashBy::Source => u64::from(key.src),
-            HashBy::SourceAndPort => u64::from(key.src) << 16 | u64::from(key.sport),
+    pub(crate) fn hashed(
+        &self,
+        client: &Client,
+    ) -> Option<(u64, impl Iterator<Item = usize> + '_)> {
+        let client = match (self.spec.hash_by, client.address) {
+            (HashBy::Source, IpAddr::V4(address)) => u64::from(u32::from(address)),
+            (HashBy::SourceAndPort, IpAddr::V4(address)) => with_port(address, client.l4_port),
+            (HashBy::Source, IpAddr::V6(address)) => hash_address(address, 0),
+            (HashBy::SourceAndPort, IpAddr::V6(address)) => hash_address(address, client.l4_port),
         };
         let (hash, ranks) = self.table.as_deref()?.ranks(client);
         let index = |rank| self.order.get(usize::from(rank)).map_or(0, |&index| usize::from(index));
         Some((hash, ranks.map(index)))
     }
+}
+
+/// An IPv4 address and a port in one number.
+fn with_port(address: Ipv4Addr, l4_port: u16) -> u64 {
+    u64::from(u32::from(address)) << 16 | u64::from(l4_port)
+}
+
+/// An IPv6 address and a port by their hash: they are too long for one number.
+fn hash_address(address: Ipv6Addr, l4_port: u16) -> u64 {
+    let bits = u128::from(address);
+    let high = hash((bits >> 64) as u64 ^ u64::from(l4_port) << 48, Use::Address);
+    hash(bits as u64 ^ high, Use::Address)
 }
 
 /// Servers with a weight in an order that all nodes agree on, whatever the configuration's, whether up
@@ -366,7 +420,10 @@ fn members(servers: &[Server]) -> (Box<[u16]>, Vec<Member>) {
         .zip(servers)
         .filter(|(_, server)| server.weight > 0)
         .map(|(index, server)| {
-            let identity = u64::from(server.address) << 16 | u64::from(server.l4_port);
+            let identity = match server.address {
+                IpAddr::V4(address) => with_port(address, server.l4_port),
+                IpAddr::V6(address) => hash_address(address, server.l4_port),
+            };
             (Member { identity, weight: server.weight }, index)
         })
         .collect();

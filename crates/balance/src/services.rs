@@ -1,10 +1,10 @@
 //! The map from VIP to service: immutable, in shared leaves, so that a change copies little.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use types::{FlowKey, Proto};
+use types::{Address, FlowKey, Proto};
 
 use crate::hash::{Use, hash};
 use crate::service::Service;
@@ -20,28 +20,15 @@ pub struct ServiceKey {
     pub zone: u16,
     /// Its protocol.
     pub proto: Proto,
-    /// IPv4 VIP in host order.
-    pub address: u32,
+    /// The VIP.
+    pub address: IpAddr,
     /// The vport.
     pub l4_port: u16,
 }
 
-impl ServiceKey {
-    /// Address, port and protocol in one number; the zone does not fit.
-    fn bits(self) -> u64 {
-        u64::from(self.address) << 24 | u64::from(self.l4_port) << 8 | self.proto as u64
-    }
-
-    #[inline]
-    fn place(self) -> Place {
-        let hash = hash(self.bits() ^ u64::from(self.zone) << 56, Use::ServiceMap);
-        Place { hash, bits: self.bits(), zone: self.zone }
-    }
-}
-
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}:{}", self.proto, Ipv4Addr::from(self.address), self.l4_port)?;
+        write!(f, "{} {}", self.proto, SocketAddr::new(self.address, self.l4_port))?;
         if self.zone != 0 {
             write!(f, " zone {}", self.zone)?;
         }
@@ -51,13 +38,26 @@ impl fmt::Display for ServiceKey {
 
 /// Where a key stands: entries of a leaf are in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Place<A> {
     hash: u64,
-    bits: u64,
-    zone: u16,
+    address: A,
+    /// Zone, port and protocol.
+    rest: u64,
 }
 
-impl Place {
+impl<A: Address> Place<A> {
+    #[inline]
+    fn new(zone: u16, proto: Proto, address: A, l4_port: u16) -> Self {
+        let rest = u64::from(zone) << 24 | u64::from(l4_port) << 8 | proto as u64;
+        let bits = address.to_bits();
+        let mut place = hash((bits as u64) << 24 ^ rest ^ rest << 32, Use::ServiceMap);
+        if A::BITS > 32 {
+            place = hash(place ^ (bits >> 40) as u64, Use::ServiceMap);
+            place = hash(place ^ (bits >> 104) as u64, Use::ServiceMap);
+        }
+        Self { hash: place, address, rest }
+    }
+
     fn branch(self) -> usize {
         (self.hash >> (64 - FANOUT_BITS)) as usize
     }
@@ -68,22 +68,22 @@ impl Place {
 
     fn key(self) -> Option<ServiceKey> {
         Some(ServiceKey {
-            zone: self.zone,
-            proto: Proto::from_number(self.bits as u8)?,
-            address: (self.bits >> 24) as u32,
-            l4_port: (self.bits >> 8) as u16,
+            zone: (self.rest >> 24) as u16,
+            proto: Proto::from_number(self.rest as u8)?,
+            address: self.address.to_ip(),
+            l4_port: (self.rest >> 8) as u16,
         })
     }
 }
 
-#[derive(Clone, Debug, Default)]
-struct Leaf {
-    places: Vec<Place>,
+#[derive(Clone, Debug)]
+struct Leaf<A> {
+    places: Vec<Place<A>>,
     services: Vec<Arc<Service>>,
 }
 
-impl Leaf {
-    fn change(&mut self, place: Place, service: Option<Arc<Service>>) -> isize {
+impl<A: Address> Leaf<A> {
+    fn change(&mut self, place: Place<A>, service: Option<Arc<Service>>) -> isize {
         match (self.places.binary_search(&place), service) {
             (Ok(at), Some(service)) => {
                 if let Some(here) = self.services.get_mut(at) {
@@ -106,21 +106,52 @@ impl Leaf {
     }
 }
 
-type Branch = [Arc<Leaf>; FANOUT];
+type Branch<A> = [Arc<Leaf<A>>; FANOUT];
 
-/// All services by VIP. A clone is cheap; [`Services::with`] gives a changed copy.
+/// The services of one family's VIPs.
 #[derive(Clone, Debug)]
-pub struct Services {
-    root: Arc<[Arc<Branch>; FANOUT]>,
+struct Map<A> {
+    root: Arc<[Arc<Branch<A>>; FANOUT]>,
     len: usize,
 }
 
-impl Default for Services {
+impl<A> Default for Map<A> {
     fn default() -> Self {
-        let leaf = Arc::<Leaf>::default();
-        let branch: Arc<Branch> = Arc::new(std::array::from_fn(|_| leaf.clone()));
+        let leaf = Arc::new(Leaf { places: Vec::new(), services: Vec::new() });
+        let branch: Arc<Branch<A>> = Arc::new(std::array::from_fn(|_| leaf.clone()));
         Self { root: Arc::new(std::array::from_fn(|_| branch.clone())), len: 0 }
     }
+}
+
+impl<A: Address> Map<A> {
+    fn change(&mut self, place: Place<A>, service: Option<Arc<Service>>) {
+        let root = Arc::make_mut(&mut self.root);
+        let Some(branch) = root.get_mut(place.branch()) else { return };
+        let Some(leaf) = Arc::make_mut(branch).get_mut(place.leaf()) else { return };
+        let grown = Arc::make_mut(leaf).change(place, service);
+        self.len = self.len.saturating_add_signed(grown);
+    }
+
+    #[inline]
+    fn find(&self, place: Place<A>) -> Option<&Arc<Service>> {
+        let leaf = self.root.get(place.branch())?.get(place.leaf())?;
+        let at = leaf.places.binary_search(&place).ok()?;
+        leaf.services.get(at)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (ServiceKey, &Arc<Service>)> {
+        let leaves = self.root.iter().flat_map(|branch| branch.iter());
+        leaves
+            .flat_map(|leaf| leaf.places.iter().zip(&leaf.services))
+            .filter_map(|(place, service)| Some((place.key()?, service)))
+    }
+}
+
+/// All services by VIP. A clone is cheap; [`Services::with`] gives a changed copy.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    v4: Map<u32>,
+    v6: Map<u128>,
 }
 
 impl Services {
@@ -132,36 +163,37 @@ impl Services {
         changes: impl IntoIterator<Item = (ServiceKey, Option<Arc<Service>>)>,
     ) -> Self {
         let mut next = self.clone();
-        let mut changes = changes.into_iter();
-        let Some((key, service)) = changes.next() else { return next };
-        let root = Arc::make_mut(&mut next.root);
-        let mut grown = 0;
-        for (key, service) in std::iter::once((key, service)).chain(changes) {
-            let place = key.place();
-            let Some(branch) = root.get_mut(place.branch()) else { continue };
-            let Some(leaf) = Arc::make_mut(branch).get_mut(place.leaf()) else { continue };
-            grown += Arc::make_mut(leaf).change(place, service);
+        for (key, service) in changes {
+            let ServiceKey { zone, proto, address, l4_port } = key;
+            match address {
+                IpAddr::V4(vip) => {
+                    next.v4.change(Place::new(zone, proto, vip.into(), l4_port), service);
+                }
+                IpAddr::V6(vip) => {
+                    next.v6.change(Place::new(zone, proto, vip.into(), l4_port), service);
+                }
+            }
         }
-        next.len = next.len.saturating_add_signed(grown);
         next
     }
 
     /// The service of a key.
     #[inline]
     pub fn find(&self, key: ServiceKey) -> Option<&Arc<Service>> {
-        let place = key.place();
-        let leaf = self.root.get(place.branch())?.get(place.leaf())?;
-        let at = leaf.places.binary_search(&place).ok()?;
-        leaf.services.get(at)
+        let ServiceKey { zone, proto, address, l4_port } = key;
+        match address {
+            IpAddr::V4(vip) => self.v4.find(Place::new(zone, proto, vip.into(), l4_port)),
+            IpAddr::V6(vip) => self.v6.find(Place::new(zone, proto, vip.into(), l4_port)),
+        }
     }
 
     /// The service that a packet of this key is for.
     #[inline]
-    pub fn lookup(&self, key: &FlowKey) -> Option<&Arc<Service>> {
+    pub fn lookup<A: Address>(&self, key: &FlowKey<A>) -> Option<&Arc<Service>> {
         self.find(ServiceKey {
             zone: key.zone,
             proto: Proto::from_number(key.proto)?,
-            address: key.dst,
+            address: key.dst.to_ip(),
             l4_port: key.dport,
         })
     }
@@ -169,14 +201,11 @@ impl Services {
     /// All services with their keys, in no order that means anything. A service of several VIPs
     /// comes once for each.
     pub fn iter(&self) -> impl Iterator<Item = (ServiceKey, &Arc<Service>)> {
-        let leaves = self.root.iter().flat_map(|branch| branch.iter());
-        leaves
-            .flat_map(|leaf| leaf.places.iter().zip(&leaf.services))
-            .filter_map(|(place, service)| Some((place.key()?, service)))
+        self.v4.iter().chain(self.v6.iter())
     }
 
     /// Zone and address of each VIP, each once, in order.
-    pub fn vips(&self) -> Vec<(u16, u32)> {
+    pub fn vips(&self) -> Vec<(u16, IpAddr)> {
         let mut vips: Vec<_> = self.iter().map(|(key, _)| (key.zone, key.address)).collect();
         vips.sort_unstable();
         vips.dedup();
@@ -185,12 +214,12 @@ impl Services {
 
     /// Keys in the map.
     pub fn len(&self) -> usize {
-        self.len
+        self.v4.len + self.v6.len
     }
 
     /// True if there is none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 }
 
@@ -215,6 +244,9 @@ mod tests {
 
     fn key(number: u32) -> ServiceKey {
         let (address, l4_port) = (0xcb00_0000 + number / 7, (number % 7) as u16 + 80);
+        // Every other address is an IPv6 one, where bits differ that IPv4 does not have.
+        let wide = u128::from(address) << 96 | u128::from(address.reverse_bits());
+        let address = if address % 2 == 0 { address.to_ip() } else { wide.to_ip() };
         ServiceKey { zone: 0, proto: Proto::Tcp, address, l4_port }
     }
 
@@ -248,14 +280,16 @@ mod tests {
         for other in [
             ServiceKey { zone: 1, ..base },
             ServiceKey { proto: Proto::Udp, ..base },
-            ServiceKey { address: 1, ..base },
+            ServiceKey { address: "2001:db8::1".parse().unwrap(), ..base },
+            ServiceKey { address: 1_u32.to_ip(), ..base },
             ServiceKey { l4_port: 1, ..base },
         ] {
             assert!(map.find(other).is_none(), "{other}");
         }
-        let packet =
-            FlowKey { dst: base.address, dport: base.l4_port, proto: 6, ..FlowKey::default() };
+        let dst = u32::from_ip(base.address).unwrap();
+        let packet = FlowKey { dst, dport: base.l4_port, proto: 6, ..FlowKey::default() };
         assert!(map.lookup(&packet).is_some());
+        assert!(map.lookup(&types::FlowKey6::mapped(packet)).is_some(), "as it is in a wide burst");
         assert!(map.lookup(&FlowKey { proto: 50, ..packet }).is_none());
     }
 

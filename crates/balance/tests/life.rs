@@ -3,13 +3,14 @@
 mod common;
 
 use balance::{
-    Admin, BuildError, Cells, NoServer, Persistence, RetireError, Scheduler, Server, ServerChunk,
-    Service, ServiceCell, ServiceChunk, ServiceSpec, TableCache, Totals, Traffic,
+    Admin, BuildError, Cells, NoServer, Persistence, Remembered, RetireError, Scheduler, Server,
+    ServerChunk, Service, ServiceCell, ServiceChunk, ServiceSpec, TableCache, Totals, Traffic,
 };
 use common::{SERVICE, choose, client, compile, counts, servers, workers};
 use types::{Now, Proto, Slot};
 
-const STICKY: Persistence = Persistence { prefix_len: 24, timeout_ms: 10_000, capacity: 1024 };
+const CLIENTS: Remembered = Remembered { prefix_len: 24, capacity: 1024 };
+const STICKY: Persistence = Persistence { timeout_ms: 10_000, v4: CLIENTS, v6: CLIENTS };
 
 fn rr(spec: &mut ServiceSpec) {
     (spec.scheduler, spec.persistence) = (Scheduler::Rr, Some(STICKY));
@@ -31,13 +32,19 @@ fn a_client_comes_back_to_its_server_and_is_forgotten() {
                 let now = Now::from_ms(round * 2000);
                 let again = choose(cells, &service, net << 8 | round as u32, now).unwrap();
                 assert_eq!(again, home[net as usize], "{scheduler}");
-                cells.closed(SERVICE, service.servers()[again].slot, false, net << 8, now);
+                cells.closed(
+                    SERVICE,
+                    service.servers()[again].slot,
+                    false,
+                    common::source(net << 8),
+                    now,
+                );
             }
         }
         assert_eq!(cells.remembered_clients(SERVICE, Now::from_ms(18_000)), 5);
         for net in 0..5 {
             let slot = service.servers()[home[net as usize]].slot;
-            cells.closed(SERVICE, slot, false, net << 8, Now::from_ms(18_000));
+            cells.closed(SERVICE, slot, false, common::source(net << 8), Now::from_ms(18_000));
         }
         assert_eq!(cells.remembered_clients(SERVICE, Now::from_ms(27_999)), 5);
         assert_eq!(cells.remembered_clients(SERVICE, Now::from_ms(28_000)), 0);
@@ -77,7 +84,7 @@ fn a_draining_server_keeps_its_clients_and_gets_no_others() {
             // The template ends with its time.
             let slot = service.servers()[home].slot;
             for _ in 0..3 {
-                cells.closed(SERVICE, slot, false, 7, Now::default());
+                cells.closed(SERVICE, slot, false, common::source(7), Now::default());
             }
             let later = Now::from_ms(u64::from(STICKY.timeout_ms));
             assert_eq!(choose(cells, &last, 7, later), Err(NoServer::None), "{scheduler}");
@@ -157,19 +164,19 @@ fn counts_follow_a_conn_s_life() {
     cells.closing(SERVICE, slot);
     assert_eq!(totals(cells), (0, 1, 1));
     cells.choose(&service, &client(2), now).unwrap();
-    cells.abandoned(SERVICE, slot, 2, now);
+    cells.abandoned(SERVICE, slot, common::source(2), now);
     assert_eq!(totals(cells), (0, 1, 1));
     let traffic = Traffic { forward_packets: 3, forward_bytes: 180, ..Traffic::default() };
     cells.add_traffic(SERVICE, slot, traffic);
     cells.add_traffic(SERVICE, slot, traffic);
-    cells.closed(SERVICE, slot, false, 1, now);
+    cells.closed(SERVICE, slot, false, common::source(1), now);
     assert_eq!(totals(cells), (0, 0, 1));
     let mut merged = Totals::default();
     merged += cells.server_totals(slot).unwrap();
     merged += cells.server_totals(slot).unwrap();
     assert_eq!((merged.opened, merged.traffic.forward_bytes), (2, 720));
     // One more close than there were conns does no harm.
-    cells.closed(SERVICE, slot, true, 1, now);
+    cells.closed(SERVICE, slot, true, common::source(1), now);
     assert_eq!(totals(cells), (0, 0, 1));
 }
 
@@ -185,13 +192,13 @@ fn cells_are_retired_when_no_conn_names_them() {
     assert_eq!(cells.retire_server(next).unwrap_err(), RetireError::Absent(next));
     assert_eq!(cells.server_totals(next), None);
     assert_eq!(cells.server_totals(Slot::NONE), None);
-    cells.closed(SERVICE, slot, false, 1, Now::default());
+    cells.closed(SERVICE, slot, false, common::source(1), Now::default());
     assert_eq!(cells.retire_server(slot).unwrap().totals.opened, 1);
     assert_eq!(cells.retire_service(SERVICE).unwrap().slot(), SERVICE);
     assert_eq!(cells.server_totals(slot), None);
     // Late news of what is gone is ignored.
     cells.established(SERVICE, slot);
-    cells.closed(SERVICE, slot, true, 1, Now::default());
+    cells.closed(SERVICE, slot, true, common::source(1), Now::default());
 
     let mut list = servers(&[1]);
     list[0].slot = next;
@@ -223,9 +230,10 @@ fn room_comes_by_chunks() {
 fn what_cannot_be_compiled() {
     let build = |spec, servers| Service::new(spec, servers, &mut TableCache::default());
     let mut spec = ServiceSpec::new(SERVICE, "shop", Proto::Tcp);
-    spec.persistence = Some(Persistence { prefix_len: 33, ..STICKY });
+    let v4 = Remembered { prefix_len: 33, ..CLIENTS };
+    spec.persistence = Some(Persistence { v4, ..STICKY });
     let error = build(spec, Vec::new()).unwrap_err();
-    assert_eq!(error, BuildError::PrefixLen { service: "shop".into(), prefix_len: 33 });
+    assert_eq!(error, BuildError::PrefixLen { service: "shop".into(), prefix_len: 33, most: 32 });
     let spec = ServiceSpec::new(SERVICE, "shop", Proto::Tcp);
     let error = build(spec, servers(&vec![1; 65_536])).unwrap_err();
     assert_eq!(error.to_string(), "service `shop` has 65536 servers; 65535 are the most");

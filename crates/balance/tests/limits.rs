@@ -25,7 +25,7 @@ fn leased(service: &Service) -> u32 {
 }
 
 fn close(cells: &mut Cells, service: &Service, index: usize) {
-    cells.closed(SERVICE, service.servers()[index].slot, false, 0, Now::default());
+    cells.closed(SERVICE, service.servers()[index].slot, false, common::source(0), Now::default());
 }
 
 /// Retires all, after which nothing may be leased any more.
@@ -135,7 +135,7 @@ fn adopted_conns_count_but_are_not_refused() {
     let cells = &mut all[0];
     cells.update(&service, Now::default());
     for _ in 0..5 {
-        cells.adopted(SERVICE, service.servers()[0].slot, 1, Now::default());
+        cells.adopted(SERVICE, service.servers()[0].slot, common::source(1), Now::default());
     }
     assert_eq!(service.servers()[0].quota.leased(), 5);
     assert_eq!(choose(cells, &service, 1, Now::default()), Err(NoServer::Limit));

@@ -123,7 +123,7 @@ proptest! {
                     let (index, active) = conns.swap_remove(which.index(conns.len()));
                     if active { loads[index].0 -= 1 } else { loads[index].1 -= 1 }
                     let slot = service.servers()[index].slot;
-                    cells.closed(SERVICE, slot, active, 0, Now::default());
+                    cells.closed(SERVICE, slot, active, common::source(0), Now::default());
                 }
                 _ => {}
             }
@@ -379,7 +379,13 @@ fn slow_start_grows_from_little_to_its_share() {
                 open.push((index, source, now));
             }
             for (index, source, now) in open {
-                cells.closed(SERVICE, service.servers()[index].slot, false, source, now);
+                cells.closed(
+                    SERVICE,
+                    service.servers()[index].slot,
+                    false,
+                    common::source(source),
+                    now,
+                );
             }
             shares.push(f64::from(got[2]) / f64::from(got[0] + got[1] + got[3]) * 3.0);
         }

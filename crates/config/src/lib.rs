@@ -8,7 +8,6 @@ mod dnat;
 mod error;
 mod explain;
 mod forwarding;
-pub mod import;
 mod index;
 mod keys;
 mod matching;

@@ -3,7 +3,7 @@
 //! It is linked through the cold parts: each conn stands in it once at most, and a place stays in
 //! it when its conn goes, so that removing costs nothing here.
 
-use crate::flow::ConnId;
+use crate::flow::{ConnId, FlowAddress};
 use crate::table::{FlowTable, NONE};
 
 /// Places of conns that are gone, skipped in one call.
@@ -22,7 +22,7 @@ impl Dirty {
     }
 }
 
-impl FlowTable {
+impl<A: FlowAddress> FlowTable<A> {
     /// How many places stand in the FIFO; those of conns that are gone count until skipped.
     pub const fn dirty_len(&self) -> u32 {
         self.dirty.len

@@ -2,7 +2,7 @@
 
 use types::Now;
 
-use crate::flow::{ConnId, Flow};
+use crate::flow::{ConnId, Flow, FlowAddress};
 use crate::state::{List, Refresh, TimeoutSet};
 use crate::table::FlowTable;
 
@@ -39,7 +39,7 @@ pub(crate) struct Sweep {
     victim_next: u32,
 }
 
-impl FlowTable {
+impl<A: FlowAddress> FlowTable<A> {
     /// The next conn that is due, or whose counts can be taken. To be called until `None`, once
     /// a turn; an expired conn has to be removed before the next call. Redirects go by themselves.
     pub fn next_due(&mut self, now: Now, budget: &mut Budget) -> Option<Due> {
@@ -83,8 +83,9 @@ impl FlowTable {
     pub fn idle_ms(&self, conn: ConnId, now: Now) -> u32 {
         let (forward, reverse) = (self.flow(conn.forward()), self.flow(conn.reverse()));
         // A redirect has one flow only.
-        let since = |flow: Option<&Flow>| flow.map_or(u32::MAX, |flow| now.since(flow.last_seen));
-        let outbound = |flow: Option<&Flow>| flow.is_some_and(|flow| flow.new_src != flow.src);
+        let since =
+            |flow: Option<&Flow<A>>| flow.map_or(u32::MAX, |flow| now.since(flow.last_seen));
+        let outbound = |flow: Option<&Flow<A>>| flow.is_some_and(|flow| flow.new_src != flow.src);
         let class = forward.map_or(0, |forward| forward.timeout_class);
         match self.timeouts.class(class).refresh {
             Refresh::Outbound if outbound(forward) != outbound(reverse) => {
@@ -100,7 +101,7 @@ impl FlowTable {
     /// How long a conn may be idle in its state; 0 if there is none.
     #[inline]
     pub fn timeout_ms(&self, conn: ConnId) -> u32 {
-        let timeout = |flow: &Flow| self.timeouts.class(flow.timeout_class).of(flow.state);
+        let timeout = |flow: &Flow<A>| self.timeouts.class(flow.timeout_class).of(flow.state);
         self.flow(conn.forward()).map_or(0, timeout)
     }
 
@@ -125,7 +126,11 @@ impl FlowTable {
     /// else one that is closed or closing, else an established one that may go by its
     /// forward flow and that has been idle for a quarter of its timeout at least. None of those whose
     /// timeouts are a NAT gateway's is, whatever its state.
-    pub fn victim(&mut self, now: Now, may_evict_idle: impl Fn(&Flow) -> bool) -> Option<ConnId> {
+    pub fn victim(
+        &mut self,
+        now: Now,
+        may_evict_idle: impl Fn(&Flow<A>) -> bool,
+    ) -> Option<ConnId> {
         const ORDER: [List; 6] = [
             List::HalfOpen,
             List::UdpOneway,
@@ -142,7 +147,11 @@ impl FlowTable {
             .or_else(|| self.idle_victim(now, may_evict_idle))
     }
 
-    fn idle_victim(&mut self, now: Now, may_evict_idle: impl Fn(&Flow) -> bool) -> Option<ConnId> {
+    fn idle_victim(
+        &mut self,
+        now: Now,
+        may_evict_idle: impl Fn(&Flow<A>) -> bool,
+    ) -> Option<ConnId> {
         let mut best = None;
         for _ in 0..VICTIM_PROBES.min(self.fresh) {
             let conn = ConnId(self.sweep.victim_next);

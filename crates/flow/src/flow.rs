@@ -2,8 +2,8 @@
 
 use std::mem::offset_of;
 
-use arch::{zero, zeroable_struct};
-use types::{Dir, FlowKey, Now, WorkerId};
+use arch::{Zeroable, zero, zeroable_struct};
+use types::{Address, Dir, FlowKey, Now, WorkerId};
 
 use crate::State;
 
@@ -75,14 +75,15 @@ pub mod flags {
 zeroable_struct! {
     /// What is known of one direction: its key, its rewrite, its state and its counts.
     ///
-    /// 64 bytes, one cache line, no byte left. All numbers are in host order.
+    /// Of IPv4 64 bytes, one cache line, no byte left; with wide addresses 128 bytes, two lines. All
+    /// numbers are in host order.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[repr(C, align(64))]
-    pub struct Flow {
+    pub struct Flow<A = u32> {
         /// Source address of arriving packets.
-        pub src: u32,
+        pub src: A,
         /// Destination address of arriving packets.
-        pub dst: u32,
+        pub dst: A,
         /// Source port of arriving packets; the identifier of an ICMP query.
         pub sport: u16,
         /// Destination port of arriving packets; the identifier of an ICMP query.
@@ -94,9 +95,9 @@ zeroable_struct! {
         /// State of the conn, the same in both flows.
         pub state: State,
         /// Source address to write.
-        pub new_src: u32,
+        pub new_src: A,
         /// Destination address to write.
-        pub new_dst: u32,
+        pub new_dst: A,
         /// Source port to write.
         pub new_sport: u16,
         /// Destination port to write.
@@ -132,7 +133,14 @@ zeroable_struct! {
     }
 }
 
+/// An address that flows of a table have: `u32` in the table of IPv4, `u128` in the one of all
+/// conns that have an IPv6 side.
+pub trait FlowAddress: Address + Zeroable {}
+
+impl<A: Address + Zeroable> FlowAddress for A {}
+
 const _: () = {
+    assert!(size_of::<Flow<u128>>() == 128);
     assert!(size_of::<Flow>() == 64);
     assert!(offset_of!(Flow, state) == 15);
     assert!(offset_of!(Flow, new_src) == 16);
@@ -141,22 +149,22 @@ const _: () = {
     assert!(offset_of!(Flow, timeout_class) == 63);
 };
 
-impl Default for Flow {
+impl<A: Zeroable> Default for Flow<A> {
     fn default() -> Self {
         zero()
     }
 }
 
-impl Flow {
+impl<A: FlowAddress> Flow<A> {
     /// A flow of this key, all else zero.
-    pub fn with_key(key: FlowKey) -> Self {
+    pub fn with_key(key: FlowKey<A>) -> Self {
         let FlowKey { src, dst, sport, dport, zone, proto } = key;
         Self { src, dst, sport, dport, zone, proto, ..Self::default() }
     }
 
     /// The key of arriving packets.
     #[inline(always)]
-    pub const fn key(&self) -> FlowKey {
+    pub const fn key(&self) -> FlowKey<A> {
         FlowKey {
             src: self.src,
             dst: self.dst,
@@ -169,7 +177,7 @@ impl Flow {
 
     /// The key of the packets as they leave.
     #[inline(always)]
-    pub const fn new_key(&self) -> FlowKey {
+    pub const fn new_key(&self) -> FlowKey<A> {
         FlowKey {
             src: self.new_src,
             dst: self.new_dst,
@@ -182,8 +190,8 @@ impl Flow {
 
     /// Whether this is the flow of packets with `key`.
     #[inline(always)]
-    pub const fn is_of(&self, key: &FlowKey) -> bool {
-        self.key().to_bits() == key.to_bits()
+    pub fn is_of(&self, key: &FlowKey<A>) -> bool {
+        A::same(&self.key(), key)
     }
 
     /// True if all bits of `flags` are set.
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn bytes_count_past_32_bits_and_are_taken_once() {
-        let mut flow = Flow { bytes_low: u32::MAX - 1, ..Flow::default() };
+        let mut flow = Flow { bytes_low: u32::MAX - 1, ..<Flow>::default() };
         flow.count(100, Now::from_ms(5));
         assert_eq!(flow.bytes(), u64::from(u32::MAX) + 99);
         assert_eq!((flow.packets, flow.last_seen), (1, 5));
@@ -262,11 +270,12 @@ mod tests {
 
     #[test]
     fn a_flow_is_of_its_key_only_whatever_its_state() {
-        let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, zone: 5, proto: 6 };
+        let key = FlowKey { src: 1_u128 << 64, dst: 2, sport: 3, dport: 4, zone: 5, proto: 6 };
         let flow = Flow { state: State::Closed, ..Flow::with_key(key) };
         assert_eq!(flow.key(), key);
         assert!(flow.is_of(&key));
         assert!(!flow.is_of(&FlowKey { zone: 6, ..key }));
+        assert!(!flow.is_of(&FlowKey { src: key.src + 1, ..key }));
         assert!(!flow.is_of(&key.reversed()));
     }
 }

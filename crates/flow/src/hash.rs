@@ -1,6 +1,6 @@
 //! The keyed hash of flow keys.
 
-use types::FlowKey;
+use types::{Address, FlowKey};
 
 /// A hash of 128 bits to 64 by two folded multiplications with secrets.
 ///
@@ -27,10 +27,10 @@ impl KeyHasher {
 
     /// The hash of a key; all its bits are good.
     #[inline(always)]
-    pub(crate) const fn hash(&self, key: &FlowKey) -> u64 {
-        let bits = key.to_bits();
-        let half = fold(bits as u64 ^ self.low, (bits >> 64) as u64 ^ self.high);
-        fold(half ^ self.high, self.last)
+    pub(crate) fn hash<A: Address>(&self, key: &FlowKey<A>) -> u64 {
+        let mix = |low: u64, high: u64| fold(low ^ self.low, high ^ self.high);
+        let [low, high] = A::halves(key, mix);
+        fold(mix(low, high) ^ self.high, self.last)
     }
 
     /// Another 64 bits of secret.
@@ -68,6 +68,27 @@ mod tests {
         }
     }
 
+    fn wide_key(n: u32) -> FlowKey<u128> {
+        let src = 0x2001_0db8 << 96 | u128::from(n);
+        FlowKey { src, dst: src ^ 1 << 70, sport: 1024, dport: 80, zone: 0, proto: 6 }
+    }
+
+    #[test]
+    fn one_bit_of_a_wide_key_changes_half_of_the_hash() {
+        let hasher = KeyHasher::new([1, 2]);
+        for bit in 0..256 {
+            let (mut changed, rounds) = (0, 200);
+            for n in 0..rounds {
+                let base = wide_key(n * 77);
+                let (src, dst) = if bit < 128 { (1 << bit, 0) } else { (0, 1 << (bit - 128)) };
+                let other = FlowKey { src: base.src ^ src, dst: base.dst ^ dst, ..base };
+                changed += (hasher.hash(&base) ^ hasher.hash(&other)).count_ones();
+            }
+            let mean = changed / rounds;
+            assert!((27..=37).contains(&mean), "bit {bit}: {mean} of 64");
+        }
+    }
+
     #[test]
     fn one_bit_of_the_key_changes_half_of_the_hash() {
         let hasher = KeyHasher::new([1, 2]);
@@ -95,14 +116,17 @@ mod tests {
     fn neighbouring_keys_spread_evenly_over_high_and_low_bits() {
         for seed in 0..8 {
             let hasher = KeyHasher::new([seed, 0]);
-            let (mut high, mut low) = ([0u32; 256], [0u32; 256]);
-            for n in 0..65_536 {
-                let hash = hasher.hash(&key(n));
-                high[(hash >> 56) as usize] += 1;
-                low[hash as u8 as usize] += 1;
-            }
-            for count in high.iter().chain(&low) {
-                assert!((160..360).contains(count), "{count} of 256 expected");
+            let narrow = |n| hasher.hash(&key(n));
+            let wide = |n| hasher.hash(&wide_key(n));
+            for hash_of in [&narrow as &dyn Fn(u32) -> u64, &wide] {
+                let (mut high, mut low) = ([0u32; 256], [0u32; 256]);
+                for hash in (0..65_536).map(hash_of) {
+                    high[(hash >> 56) as usize] += 1;
+                    low[hash as u8 as usize] += 1;
+                }
+                for count in high.iter().chain(&low) {
+                    assert!((160..360).contains(count), "{count} of 256 expected");
+                }
             }
         }
     }

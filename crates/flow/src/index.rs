@@ -6,7 +6,7 @@
 //! between its two buckets without looking at its flow.
 
 use arch::{HugeSlab, PageRequest, SlabError, prefetch_read, tag_match, zeroable_struct};
-use types::FlowKey;
+use types::{Address, FlowKey};
 
 use crate::hash::KeyHasher;
 
@@ -167,7 +167,7 @@ impl Index {
     }
 
     #[inline(always)]
-    pub(crate) fn hash(&self, key: &FlowKey) -> u64 {
+    pub(crate) fn hash<A: Address>(&self, key: &FlowKey<A>) -> u64 {
         self.hasher.hash(key)
     }
 

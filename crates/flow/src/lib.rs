@@ -32,7 +32,7 @@ mod track;
 pub use arch::{PageRequest, Pages};
 pub use cold::{Cold, LeaseKind, NewCold};
 pub use expire::{Budget, Due};
-pub use flow::{ConnId, Flow, FlowId, flags};
+pub use flow::{ConnId, Flow, FlowAddress, FlowId, flags};
 pub use record::{ImportError, Local, Record, RecordFlow};
 pub use state::{Refresh, State, TimeoutSet, Timeouts};
 pub use table::{

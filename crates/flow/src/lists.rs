@@ -7,7 +7,7 @@
 use types::Now;
 
 use crate::cold::Cold;
-use crate::flow::{ConnId, Flow};
+use crate::flow::{ConnId, Flow, FlowAddress};
 use crate::state::List;
 use crate::table::{FlowTable, NONE};
 
@@ -133,7 +133,7 @@ impl Lists {
     }
 }
 
-impl FlowTable {
+impl<A: FlowAddress> FlowTable<A> {
     /// How many conns are half-open TCP ones.
     pub fn half_open(&self) -> u32 {
         self.listed(List::HalfOpen)
@@ -250,7 +250,7 @@ impl FlowTable {
     /// The conn that stands behind one in its list: what is known of it comes prefetched if that one was given by
     /// [`FlowTable::next_due`].
     #[inline]
-    pub fn behind(&self, conn: ConnId) -> Option<(&Flow, &Cold)> {
+    pub fn behind(&self, conn: ConnId) -> Option<(&Flow<A>, &Cold)> {
         let next = ConnId(self.cold.get(conn.0 as usize)?.next);
         Some((self.flow(next.forward())?, self.cold.get(next.0 as usize)?))
     }

@@ -1,13 +1,11 @@
 //! A conn as a record that means the same on every node: addresses and durations, no index, hash,
 //! tick or slot.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
-use types::{Endpoint, FlowKey, Now, Proto, Slot};
+use types::{Address, Endpoint, FlowKey, Now, Proto, Slot};
 
 use crate::cold::{LeaseKind, NewCold};
-use crate::flow::{ConnId, Flow, FlowId, flags};
+use crate::flow::{ConnId, Flow, FlowAddress, FlowId, flags};
 use crate::state::State;
 use crate::table::{FlowTable, InsertError};
 
@@ -109,12 +107,12 @@ pub enum ImportError {
 }
 
 impl RecordFlow {
-    fn of(flow: &Flow) -> Self {
+    fn of<A: FlowAddress>(flow: &Flow<A>) -> Self {
         Self {
-            source: Endpoint::v4(flow.src, flow.sport),
-            destination: Endpoint::v4(flow.dst, flow.dport),
-            new_source: Endpoint::v4(flow.new_src, flow.new_sport),
-            new_destination: Endpoint::v4(flow.new_dst, flow.new_dport),
+            source: Endpoint::new(flow.src, flow.sport),
+            destination: Endpoint::new(flow.dst, flow.dport),
+            new_source: Endpoint::new(flow.new_src, flow.new_sport),
+            new_destination: Endpoint::new(flow.new_dst, flow.new_dport),
             l3_delta: flow.l3_delta,
             l4_delta: flow.l4_delta,
             seq_offset: flow.seq_offset,
@@ -126,14 +124,19 @@ impl RecordFlow {
         }
     }
 
-    fn key(&self, zone: u16, proto: u8) -> Result<FlowKey, ImportError> {
-        let ((src, sport), (dst, dport)) = (v4(self.source)?, v4(self.destination)?);
+    fn key<A: Address>(&self, zone: u16, proto: u8) -> Result<FlowKey<A>, ImportError> {
+        let ((src, sport), (dst, dport)) = (numbers(self.source)?, numbers(self.destination)?);
         Ok(FlowKey { src, dst, sport, dport, zone, proto })
     }
 
-    fn to_flow(&self, key: FlowKey, state: State, timeout_class: u8) -> Result<Flow, ImportError> {
-        let (new_src, new_sport) = v4(self.new_source)?;
-        let (new_dst, new_dport) = v4(self.new_destination)?;
+    fn to_flow<A: FlowAddress>(
+        &self,
+        key: FlowKey<A>,
+        state: State,
+        timeout_class: u8,
+    ) -> Result<Flow<A>, ImportError> {
+        let (new_src, new_sport) = numbers(self.new_source)?;
+        let (new_dst, new_dport) = numbers(self.new_destination)?;
         Ok(Flow {
             state,
             new_src,
@@ -160,7 +163,7 @@ impl Record {
     ///
     /// # Errors
     /// An address is of another family than the tables hold.
-    pub fn keys(&self) -> Result<[FlowKey; 2], ImportError> {
+    pub fn keys<A: Address>(&self) -> Result<[FlowKey<A>; 2], ImportError> {
         Ok([
             self.forward.key(self.forward_zone, self.protocol())?,
             self.reverse.key(self.zone, self.protocol())?,
@@ -175,26 +178,32 @@ impl Record {
         }
     }
 
+    /// True if all addresses are IPv4 ones: the conn is one of the table of IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        [&self.forward, &self.reverse].into_iter().all(|flow| {
+            [flow.source, flow.destination, flow.new_source, flow.new_destination]
+                .into_iter()
+                .all(|endpoint| endpoint.address.is_ipv4())
+        })
+    }
+
     /// True if packets of the opener are to find the conn.
     pub const fn has_forward(&self) -> bool {
         self.forward_zone == self.zone
     }
 }
 
-fn v4(endpoint: Endpoint) -> Result<(u32, u16), ImportError> {
-    match endpoint.address {
-        IpAddr::V4(address) => Ok((u32::from(address), endpoint.l4_port.0)),
-        IpAddr::V6(_) => Err(ImportError::Family(endpoint)),
-    }
+fn numbers<A: Address>(endpoint: Endpoint) -> Result<(A, u16), ImportError> {
+    endpoint.to_numbers().ok_or(ImportError::Family(endpoint))
 }
 
-impl FlowTable {
+impl<A: FlowAddress> FlowTable<A> {
     /// The record of a conn; `None` if there is none.
     pub fn export(&self, conn: ConnId, now: Now) -> Option<Record> {
         let (forward, reverse) = (self.flow(conn.forward())?, self.flow(conn.reverse())?);
         let cold = self.cold(conn)?;
         let named =
-            |slot: Slot, address, port| (!slot.is_none()).then(|| Endpoint::v4(address, port));
+            |slot: Slot, address, port| (!slot.is_none()).then(|| Endpoint::new(address, port));
         let portless = Proto::from_number(forward.proto).is_none().then_some(forward.proto);
         Some(Record {
             proto: forward.state.proto()?,

@@ -6,11 +6,11 @@
 use types::{FlowKey, Now, WorkerId};
 
 use crate::cold::NewCold;
-use crate::flow::{Flow, FlowId, flags};
+use crate::flow::{Flow, FlowAddress, FlowId, flags};
 use crate::state::{List, State};
 use crate::table::{FlowTable, InsertError};
 
-impl FlowTable {
+impl<A: FlowAddress> FlowTable<A> {
     /// How many redirects there are.
     #[inline(always)]
     pub const fn redirects(&self) -> u32 {
@@ -24,7 +24,7 @@ impl FlowTable {
     /// [`InsertError::Full`] without a place, [`InsertError::Exists`] if a conn has the key.
     pub fn insert_redirect(
         &mut self,
-        key: FlowKey,
+        key: FlowKey<A>,
         to: WorkerId,
         timeout_class: u8,
         now: Now,
@@ -85,7 +85,7 @@ impl FlowTable {
     }
 
     /// Removes the redirect of a key; whom it named, and its timeout class.
-    pub(crate) fn take_redirect(&mut self, key: &FlowKey) -> Option<(WorkerId, u8)> {
+    pub(crate) fn take_redirect(&mut self, key: &FlowKey<A>) -> Option<(WorkerId, u8)> {
         let id = self.lookup(key, self.hash(key))?;
         let flow = self.flow(id)?;
         let redirect = (flow.redirect()?, flow.timeout_class);

@@ -6,7 +6,7 @@ use types::{BURST_MAX, FlowKey, Now};
 use crate::cold::{Cold, LeaseKind, NewCold};
 use crate::dirty::Dirty;
 use crate::expire::Sweep;
-use crate::flow::{ConnId, Flow, FlowId, flags};
+use crate::flow::{ConnId, Flow, FlowAddress, FlowId, flags};
 use crate::index::Index;
 use crate::lists::Lists;
 use crate::state::{State, Timeouts};
@@ -83,20 +83,20 @@ impl MemoryPlan {
 
 /// A conn to be opened: what its insert touches is on its way into the cache.
 #[derive(Clone, Copy, Debug)]
-pub struct Prepared {
-    forward: Flow,
-    reverse: Flow,
+pub struct Prepared<A = u32> {
+    forward: Flow<A>,
+    reverse: Flow<A>,
     cold: NewCold,
     hashes: [u64; 2],
 }
 
 /// What is left of a conn that was removed.
 #[derive(Clone, Copy, Debug)]
-pub struct Removed {
+pub struct Removed<A = u32> {
     /// Its forward flow.
-    pub forward: Flow,
+    pub forward: Flow<A>,
     /// Its reverse flow.
-    pub reverse: Flow,
+    pub reverse: Flow<A>,
     /// Its cold part.
     pub cold: Cold,
 }
@@ -119,9 +119,9 @@ impl Cursor {
 
 /// All conns of a worker. A number of operations is fixed for each call; nothing is allocated.
 #[derive(Debug)]
-pub struct FlowTable {
+pub struct FlowTable<A: FlowAddress = u32> {
     pub(crate) index: Index,
-    pub(crate) flows: HugeSlab<Flow>,
+    pub(crate) flows: HugeSlab<Flow<A>>,
     pub(crate) cold: HugeSlab<Cold>,
     pub(crate) timeouts: Timeouts,
     pub(crate) lists: Lists,
@@ -135,7 +135,7 @@ pub struct FlowTable {
     max: u32,
 }
 
-impl FlowTable {
+impl<A: FlowAddress> FlowTable<A> {
     /// Reserves the memory of [`FlowTable::plan`].
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl FlowTable {
         let conns = u64::from(max_connections);
         MemoryPlan {
             index: Index::bytes_for(conns * 2),
-            flows: conns * 2 * size_of::<Flow>() as u64,
+            flows: conns * 2 * size_of::<Flow<A>>() as u64,
             cold: conns * size_of::<Cold>() as u64,
         }
     }
@@ -208,7 +208,7 @@ impl FlowTable {
 
     /// The keyed hash of a key, which the calls below want.
     #[inline(always)]
-    pub fn hash(&self, key: &FlowKey) -> u64 {
+    pub fn hash(&self, key: &FlowKey<A>) -> u64 {
         self.index.hash(key)
     }
 
@@ -240,20 +240,20 @@ impl FlowTable {
 
     /// The flow with this key.
     #[inline]
-    pub fn lookup(&self, key: &FlowKey, hash: u64) -> Option<FlowId> {
+    pub fn lookup(&self, key: &FlowKey<A>, hash: u64) -> Option<FlowId> {
         let is_it = |flow| self.flows.get(flow as usize).is_some_and(|flow| flow.is_of(key));
         self.index.find(hash, is_it).map(FlowId)
     }
 
     /// A flow of a live conn, or a redirect.
     #[inline(always)]
-    pub fn flow(&self, id: FlowId) -> Option<&Flow> {
+    pub fn flow(&self, id: FlowId) -> Option<&Flow<A>> {
         self.flows.get(id.0 as usize).filter(|flow| flow.state != State::Free)
     }
 
     /// A flow of a live conn, to change it. Its key, state and timeout class are the table's.
     #[inline(always)]
-    pub fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+    pub fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow<A>> {
         self.flows.get_mut(id.0 as usize).filter(|flow| flow.state != State::Free)
     }
 
@@ -266,7 +266,7 @@ impl FlowTable {
     /// Looks up a burst: the keys and hashes of [`BURST_MAX`] packets at most, whose buckets were
     /// asked for by [`FlowTable::prefetch_bucket`] some time before. Flows come prefetched.
     #[inline]
-    pub fn lookup_burst(&self, keys: &[FlowKey], hashes: &[u64], out: &mut [Option<FlowId>]) {
+    pub fn lookup_burst(&self, keys: &[FlowKey<A>], hashes: &[u64], out: &mut [Option<FlowId>]) {
         let mut maybe = [NONE; BURST_MAX];
         let mut away = 0u64;
         for (n, (maybe, &hash)) in maybe.iter_mut().zip(hashes).enumerate() {
@@ -312,8 +312,8 @@ impl FlowTable {
     /// [`InsertError::Full`] at `max_connections`, [`InsertError::Exists`] if a key is taken.
     pub fn insert(
         &mut self,
-        forward: Flow,
-        reverse: Flow,
+        forward: Flow<A>,
+        reverse: Flow<A>,
         cold: NewCold,
         now: Now,
     ) -> Result<ConnId, InsertError> {
@@ -324,7 +324,13 @@ impl FlowTable {
     /// Asks for what [`FlowTable::insert_prepared`] touches. `hash` is that of the forward flow's
     /// key, whose bucket was asked for before.
     #[inline]
-    pub fn prepare(&self, forward: Flow, reverse: Flow, cold: NewCold, hash: u64) -> Prepared {
+    pub fn prepare(
+        &self,
+        forward: Flow<A>,
+        reverse: Flow<A>,
+        cold: NewCold,
+        hash: u64,
+    ) -> Prepared<A> {
         let reverse_hash = self.hash(&reverse.key());
         self.prefetch_bucket(reverse_hash);
         Prepared { forward, reverse, cold, hashes: [hash, reverse_hash] }
@@ -336,7 +342,7 @@ impl FlowTable {
     /// As [`FlowTable::insert`].
     pub fn insert_prepared(
         &mut self,
-        prepared: &Prepared,
+        prepared: &Prepared<A>,
         now: Now,
     ) -> Result<ConnId, InsertError> {
         let Prepared { mut forward, mut reverse, cold, hashes: [hash, reverse_hash] } = *prepared;
@@ -376,7 +382,7 @@ impl FlowTable {
     }
 
     /// Removes a conn; `None` if there is none.
-    pub fn remove(&mut self, conn: ConnId) -> Option<Removed> {
+    pub fn remove(&mut self, conn: ConnId) -> Option<Removed<A>> {
         let forward = *self.flow(conn.forward())?;
         let reverse = *self.flow(conn.reverse())?;
         let hashes = [&forward, &reverse].map(|flow| self.hash(&flow.key()));
@@ -479,15 +485,15 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{pair, table, table_of_seed};
+    use crate::testing::{TestAddress, for_both, pair, table, table_of_seed};
     use types::Proto;
 
-    fn open(table: &mut FlowTable, n: u32) -> Result<ConnId, InsertError> {
+    fn open<A: TestAddress>(table: &mut FlowTable<A>, n: u32) -> Result<ConnId, InsertError> {
         let (forward, reverse) = pair(Proto::Tcp, n);
         table.insert(forward, reverse, NewCold::default(), Now::default())
     }
 
-    fn find(table: &FlowTable, key: &FlowKey) -> Option<FlowId> {
+    fn find<A: TestAddress>(table: &FlowTable<A>, key: &FlowKey<A>) -> Option<FlowId> {
         let found = table.lookup(key, table.hash(key));
         let mut burst = [None];
         table.lookup_burst(&[*key], &[table.hash(key)], &mut burst);
@@ -499,11 +505,18 @@ mod tests {
         found
     }
 
-    #[test]
-    fn it_fills_to_the_last_slot_whatever_the_seed() {
+    for_both! {
+        it_fills_to_the_last_slot_whatever_the_seed
+        it_stays_full_while_conns_come_and_go
+        a_key_is_taken_once
+        bursts_find_each_packet_its_flow
+        what_is_removed_is_gone
+    }
+
+    fn it_fills_to_the_last_slot_whatever_the_seed<A: TestAddress>() {
         for max in [1, 2, 3, 7, 10, 33, 100, 1000, 50_000] {
             for seed in 0..if max < 1000 { 64 } else { 4 } {
-                let mut table = table_of_seed(max, seed);
+                let mut table = table_of_seed::<A>(max, seed);
                 for n in 0..max {
                     open(&mut table, n).unwrap();
                 }
@@ -519,10 +532,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_stays_full_while_conns_come_and_go() {
+    fn it_stays_full_while_conns_come_and_go<A: TestAddress>() {
         let max = 20_000;
-        let mut table = table(max);
+        let mut table = table_of_seed::<A>(max, 1);
         for n in 0..max {
             open(&mut table, n).unwrap();
         }
@@ -540,9 +552,8 @@ mod tests {
         assert_eq!(table.index.entries(), (0, 0), "nothing left, no overflow counted");
     }
 
-    #[test]
-    fn a_key_is_taken_once() {
-        let mut table = table(10);
+    fn a_key_is_taken_once<A: TestAddress>() {
+        let mut table = table_of_seed::<A>(10, 1);
         let conn = open(&mut table, 1).unwrap();
         let (forward, reverse) = pair(Proto::Tcp, 1);
         let (other, other_reverse) = pair(Proto::Tcp, 2);
@@ -554,9 +565,8 @@ mod tests {
         assert_eq!(table.len(), 2);
     }
 
-    #[test]
-    fn what_is_removed_is_gone() {
-        let mut table = table(10);
+    fn what_is_removed_is_gone<A: TestAddress>() {
+        let mut table = table_of_seed::<A>(10, 1);
         let conn = open(&mut table, 1).unwrap();
         let removed = table.remove(conn).unwrap();
         assert_eq!(removed.forward.key(), pair(Proto::Tcp, 1).0.key());
@@ -591,9 +601,8 @@ mod tests {
         assert_eq!((seen, calls), (34, 15));
     }
 
-    #[test]
-    fn bursts_find_each_packet_its_flow() {
-        let mut table = table(1000);
+    fn bursts_find_each_packet_its_flow<A: TestAddress>() {
+        let mut table = table_of_seed::<A>(1000, 1);
         for n in 0..1000 {
             open(&mut table, n).unwrap();
         }
@@ -632,14 +641,16 @@ mod tests {
 
     #[test]
     fn the_plan_is_what_is_reserved() {
-        let plan = FlowTable::plan(1_000_000);
+        let plan = FlowTable::<u32>::plan(1_000_000);
         assert!(plan.total() <= 180_000_000, "{plan:?}");
         assert_eq!((plan.flows, plan.cold), (128_000_000, 32_000_000));
+        let wide = FlowTable::<u128>::plan(1_000_000);
+        assert_eq!((wide.index, wide.flows, wide.cold), (plan.index, 2 * plan.flows, plan.cold));
         for max in [0, TableConfig::MAX_CONNECTIONS + 1] {
             let timeouts = Timeouts::default();
             let pages = PageRequest::Off;
             let config = TableConfig { max_connections: max, seed: [0; 2], timeouts, pages };
-            assert!(matches!(FlowTable::new(config), Err(TableError::MaxConnections(_))));
+            assert!(matches!(FlowTable::<u32>::new(config), Err(TableError::MaxConnections(_))));
         }
     }
 }

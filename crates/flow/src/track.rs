@@ -2,7 +2,7 @@
 
 use types::Now;
 
-use crate::flow::FlowId;
+use crate::flow::{FlowAddress, FlowId};
 use crate::state::State;
 use crate::table::FlowTable;
 
@@ -30,8 +30,8 @@ pub enum Track {
 
 /// Counts a packet of a protocol whose only event is the first reply.
 #[inline(always)]
-fn count_reply(
-    table: &mut FlowTable,
+fn count_reply<A: FlowAddress>(
+    table: &mut FlowTable<A>,
     id: FlowId,
     ip_len: u16,
     now: Now,

@@ -148,7 +148,7 @@ impl NatState {
         };
         Mappings::reserved_bytes(config.max_mappings, config.max_peers)
             + Subscribers::reserved_bytes(config.max_subscribers)
-            + pool::plan(&leases).total_bytes() as u64
+            + pool::plan::<u32>(&leases).total_bytes() as u64
             + u64::from(config.max_rules) * size_of::<RuleCell>() as u64
             + HeldSyns::reserved_bytes(config.max_held_syns)
     }

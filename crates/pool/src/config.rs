@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::leases::Resting;
-use crate::records::{RECORD_BYTES, Records};
+use crate::records::{needed, record_bytes};
 
 /// Leases and rests of a pool together, at most: places are numbered in 32 bits.
 const CAPACITY_MAX: u64 = 1 << 30;
@@ -47,7 +47,7 @@ impl LeaseConfig {
 
     /// Groups and chunks that these can need.
     pub(crate) fn records(&self) -> usize {
-        Records::needed(self.ports(), self.l4_ports.len())
+        needed(self.ports(), self.l4_ports.len())
     }
 
     /// Remembered cursors: a power of two.
@@ -86,10 +86,10 @@ impl MemoryPlan {
     }
 }
 
-/// What a pool of this size reserves.
-pub fn plan(config: &LeaseConfig) -> MemoryPlan {
+/// What a pool of this size reserves, for groups of addresses of this family.
+pub fn plan<A>(config: &LeaseConfig) -> MemoryPlan {
     MemoryPlan {
-        records_bytes: config.records() * RECORD_BYTES,
+        records_bytes: config.records() * record_bytes::<A>(),
         resting_bytes: config.max_resting as usize * size_of::<Resting>(),
         cursors_bytes: config.cursors() * size_of::<u16>(),
     }

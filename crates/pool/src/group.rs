@@ -1,5 +1,7 @@
 //! A destination and its ports: few are listed in the group itself, more are in bit maps.
 
+use types::Address;
+
 use crate::chunks::{join, split};
 
 /// Ports that a group lists before it needs bit maps.
@@ -10,11 +12,11 @@ pub(crate) const LISTED_AGAIN: u32 = 4;
 
 /// What ports are taken for. Each key has all ports of the range to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupKey {
+pub struct GroupKey<A = u32> {
     /// The address of ours that the ports belong to, in host order.
-    pub lip: u32,
+    pub lip: A,
     /// The real server's address, in host order.
-    pub rs: u32,
+    pub rs: A,
     /// The real server's port.
     pub rport: u16,
     /// IANA protocol number.
@@ -50,9 +52,9 @@ pub(crate) enum Place {
 }
 
 /// A destination with at least one port taken or resting.
-pub(crate) struct Group {
-    lip: u32,
-    rs: u32,
+pub(crate) struct Group<A> {
+    lip: A,
+    rs: A,
     rport: u16,
     proto: u8,
     pub(crate) taken: u16,
@@ -72,9 +74,9 @@ pub(crate) struct Group {
 const MAPPED: u8 = LISTED_MAX as u8 + 1;
 const MAPPED_WITH_FULL: u8 = MAPPED + 1;
 
-impl Group {
+impl<A: Address> Group<A> {
     /// A group with its first port taken.
-    pub(crate) const fn new(key: &GroupKey, position: u16, cursor: u16) -> Self {
+    pub(crate) const fn new(key: &GroupKey<A>, position: u16, cursor: u16) -> Self {
         let GroupKey { lip, rs, rport, proto } = *key;
         let ports = [position as u32, 0, 0, 0];
         let (taken, resting, moved, rests, listed) = (1, 0, false, 0, 1);
@@ -82,12 +84,12 @@ impl Group {
     }
 
     #[inline(always)]
-    pub(crate) const fn key(&self) -> GroupKey {
+    pub(crate) const fn key(&self) -> GroupKey<A> {
         GroupKey { lip: self.lip, rs: self.rs, rport: self.rport, proto: self.proto }
     }
 
     #[inline(always)]
-    pub(crate) const fn is_of(&self, key: &GroupKey) -> bool {
+    pub(crate) fn is_of(&self, key: &GroupKey<A>) -> bool {
         (self.lip == key.lip)
             & (self.rs == key.rs)
             & (self.rport == key.rport)

@@ -1,6 +1,6 @@
 //! Which groups and chunks are meant, as hashes: who does not know the seed cannot make them collide.
 
-use types::KeyedHash;
+use types::{Address, FlowKey, KeyedHash};
 
 use crate::group::GroupKey;
 
@@ -14,10 +14,9 @@ impl Secrets {
     }
 
     #[inline(always)]
-    pub(crate) fn group(self, key: &GroupKey) -> u64 {
-        let addresses = u64::from(key.lip) << 32 | u64::from(key.rs);
-        let rest = u64::from(key.rport) << 8 | u64::from(key.proto);
-        self.0.hash(addresses, rest)
+    pub(crate) fn group<A: Address>(self, key: &GroupKey<A>) -> u64 {
+        let GroupKey { lip, rs, rport, proto } = *key;
+        self.0.hash_key(&FlowKey { src: lip, dst: rs, sport: rport, dport: 0, zone: 0, proto })
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use types::{ClassSet, Now};
+use types::{Address, ClassSet, Now};
 
 use crate::config::{LeaseConfig, LeaseConfigError};
 use crate::group::{Group, GroupKey, State, Usage};
@@ -55,8 +55,8 @@ impl Within {
 }
 
 /// The ports that one worker has leased.
-pub struct Leases {
-    records: Records,
+pub struct Leases<A = u32> {
+    records: Records<A>,
     resting: VecDeque<Resting>,
     /// Where groups that are gone left off, by hash; two of one hash share a place, which at worst
     /// moves where the next one begins.
@@ -67,7 +67,7 @@ pub struct Leases {
     rests_cut_short: u64,
 }
 
-impl Leases {
+impl<A: Address> Leases<A> {
     /// An empty pool; all its memory is reserved here.
     ///
     /// # Errors
@@ -88,14 +88,14 @@ impl Leases {
     }
 
     #[inline]
-    fn find(&self, key: &GroupKey) -> (u64, Option<u32>) {
+    fn find(&self, key: &GroupKey<A>) -> (u64, Option<u32>) {
         let hash = self.records.hash(key);
         (hash, self.records.find(hash, key))
     }
 
     /// Asks what a later call for this key reads first into the cache.
     #[inline]
-    pub fn prefetch(&self, key: &GroupKey) {
+    pub fn prefetch(&self, key: &GroupKey<A>) {
         self.records.prefetch(self.records.hash(key));
     }
 
@@ -106,7 +106,7 @@ impl Leases {
     /// # Errors
     /// [`LeaseError::Exhausted`] and [`LeaseError::Full`].
     #[inline]
-    pub fn take(&mut self, key: &GroupKey, classes: ClassSet) -> Result<u16, LeaseError> {
+    pub fn take(&mut self, key: &GroupKey<A>, classes: ClassSet) -> Result<u16, LeaseError> {
         let all = self.records.range;
         self.take_in(key, classes, &all)
     }
@@ -118,7 +118,7 @@ impl Leases {
     #[inline]
     pub fn take_within(
         &mut self,
-        key: &GroupKey,
+        key: &GroupKey<A>,
         classes: ClassSet,
         within: &Within,
     ) -> Result<u16, LeaseError> {
@@ -129,7 +129,7 @@ impl Leases {
     #[inline(always)]
     fn take_in(
         &mut self,
-        key: &GroupKey,
+        key: &GroupKey<A>,
         classes: ClassSet,
         range: &Positions,
     ) -> Result<u16, LeaseError> {
@@ -169,7 +169,7 @@ impl Leases {
     /// # Errors
     /// [`LeaseError::Taken`], [`LeaseError::Resting`], [`LeaseError::OutOfRange`] and
     /// [`LeaseError::Full`].
-    pub fn take_exact(&mut self, key: &GroupKey, l4_port: u16) -> Result<(), LeaseError> {
+    pub fn take_exact(&mut self, key: &GroupKey<A>, l4_port: u16) -> Result<(), LeaseError> {
         if !self.records.range.contains(l4_port) {
             return Err(LeaseError::OutOfRange);
         }
@@ -194,7 +194,7 @@ impl Leases {
     fn open(
         &mut self,
         hash: u64,
-        key: &GroupKey,
+        key: &GroupKey<A>,
         position: u16,
         cursor: u16,
     ) -> Result<(), LeaseError> {
@@ -223,7 +223,12 @@ impl Leases {
     ///
     /// False if the port is not taken; nothing has changed then.
     #[inline]
-    pub fn give_back(&mut self, key: &GroupKey, l4_port: u16, rest_until_ms: Option<u32>) -> bool {
+    pub fn give_back(
+        &mut self,
+        key: &GroupKey<A>,
+        l4_port: u16,
+        rest_until_ms: Option<u32>,
+    ) -> bool {
         let position = positions::position(l4_port);
         let (hash, Some(place)) = self.find(key) else { return false };
         if self.records.state(place, position) != State::Taken {
@@ -314,7 +319,7 @@ impl Leases {
     }
 
     /// What is taken and rests in a group.
-    pub fn usage(&self, key: &GroupKey) -> Usage {
+    pub fn usage(&self, key: &GroupKey<A>) -> Usage {
         let (_, place) = self.find(key);
         place.and_then(|place| self.records.group(place)).map(Group::usage).unwrap_or_default()
     }
@@ -340,7 +345,7 @@ impl Leases {
     }
 
     /// The group at a place, so that all can be walked in portions.
-    pub fn group_at(&self, place: u32) -> Option<(GroupKey, Usage)> {
+    pub fn group_at(&self, place: u32) -> Option<(GroupKey<A>, Usage)> {
         self.records.group(place).map(|group| (group.key(), group.usage()))
     }
 

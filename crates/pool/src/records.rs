@@ -1,5 +1,7 @@
 //! Groups and chunks in one memory: a port needs a place for its group, or for its chunk.
 
+use types::Address;
+
 use crate::chunks::{Chunk, FULL};
 use crate::group::{Group, GroupKey, LISTED_AGAIN, LISTED_MAX, Place, State};
 use crate::hash::Secrets;
@@ -7,15 +9,17 @@ use crate::positions::{self, Positions};
 use crate::table::Table;
 
 /// What the table holds.
-enum Record {
-    Group(Group),
+enum Record<A> {
+    Group(Group<A>),
     Chunk { number: u16, chunk: Chunk },
 }
 
 /// Bytes that a group or a chunk takes.
-pub(crate) const RECORD_BYTES: usize = Table::<Record>::entry_bytes();
+pub(crate) const fn record_bytes<A>() -> usize {
+    Table::<Record<A>>::entry_bytes()
+}
 
-const _: () = assert!(RECORD_BYTES == 48);
+const _: () = assert!(record_bytes::<u32>() == 48);
 
 /// A chunk, or where it would be.
 #[derive(Clone, Copy)]
@@ -25,25 +29,25 @@ struct Spot {
     number: u16,
 }
 
+/// Records that so many ports, taken or resting, can need.
+///
+/// A group without chunks has a port at least. One with chunks has more than
+/// [`LISTED_AGAIN`] ports, a chunk for each at the most, and one that says which classes are
+/// full: if a class of two ports or more is, then these share a chunk and make up for it.
+pub(crate) fn needed(ports: usize, range: usize) -> usize {
+    let beside_chunks = if range < 2 * 128 { 2 } else { 1 };
+    ports + ports * beside_chunks / (LISTED_AGAIN as usize + 1)
+}
+
 /// Groups with their chunks.
-pub(crate) struct Records {
-    table: Table<Record>,
+pub(crate) struct Records<A> {
+    table: Table<Record<A>>,
     secrets: Secrets,
     pub(crate) range: Positions,
     groups: usize,
 }
 
-impl Records {
-    /// Records that so many ports, taken or resting, can need.
-    ///
-    /// A group without chunks has a port at least. One with chunks has more than
-    /// [`LISTED_AGAIN`] ports, a chunk for each at the most, and one that says which classes are
-    /// full: if a class of two ports or more is, then these share a chunk and make up for it.
-    pub(crate) fn needed(ports: usize, range: usize) -> usize {
-        let beside_chunks = if range < 2 * 128 { 2 } else { 1 };
-        ports + ports * beside_chunks / (LISTED_AGAIN as usize + 1)
-    }
-
+impl<A: Address> Records<A> {
     pub(crate) fn new(capacity: usize, secrets: Secrets, range: Positions) -> Self {
         Self { table: Table::new(capacity), secrets, range, groups: 0 }
     }
@@ -53,7 +57,7 @@ impl Records {
     }
 
     pub(crate) const fn bytes_in_use(&self) -> usize {
-        self.table.len() * RECORD_BYTES
+        self.table.len() * record_bytes::<A>()
     }
 
     /// Places ever used.
@@ -68,7 +72,7 @@ impl Records {
     }
 
     #[inline(always)]
-    pub(crate) fn hash(&self, key: &GroupKey) -> u64 {
+    pub(crate) fn hash(&self, key: &GroupKey<A>) -> u64 {
         self.secrets.group(key)
     }
 
@@ -81,12 +85,12 @@ impl Records {
     }
 
     #[inline]
-    pub(crate) fn find(&self, hash: u64, key: &GroupKey) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u64, key: &GroupKey<A>) -> Option<u32> {
         self.table.find(hash, |record| matches!(record, Record::Group(group) if group.is_of(key)))
     }
 
     #[inline]
-    pub(crate) fn group(&self, place: u32) -> Option<&Group> {
+    pub(crate) fn group(&self, place: u32) -> Option<&Group<A>> {
         match self.table.entry(place) {
             Some(Record::Group(group)) => Some(group),
             _ => None,
@@ -94,7 +98,7 @@ impl Records {
     }
 
     #[inline]
-    pub(crate) fn group_mut(&mut self, place: u32) -> Option<&mut Group> {
+    pub(crate) fn group_mut(&mut self, place: u32) -> Option<&mut Group<A>> {
         match self.table.entry_mut(place) {
             Some(Record::Group(group)) => Some(group),
             _ => None,
@@ -102,7 +106,7 @@ impl Records {
     }
 
     /// Adds a group; false if there is no memory for it.
-    pub(crate) fn open(&mut self, hash: u64, group: Group) -> bool {
+    pub(crate) fn open(&mut self, hash: u64, group: Group<A>) -> bool {
         let opened = self.table.insert(hash, Record::Group(group)).is_some();
         self.groups += usize::from(opened);
         opened
@@ -229,7 +233,7 @@ impl Records {
 
     /// The classes of which no port is free.
     #[inline]
-    fn full_classes(&self, place: u32, group: &Group) -> u128 {
+    fn full_classes(&self, place: u32, group: &Group<A>) -> u128 {
         match group.place() {
             Place::MappedWithFull => self.occupied(self.spot(place, FULL)),
             _ => 0,
@@ -333,7 +337,7 @@ impl Records {
                 group.set_class(class, populated);
             }
         }
-        let few = |group: &Group| group.usage().taken + group.usage().resting <= LISTED_AGAIN;
+        let few = |group: &Group<A>| group.usage().taken + group.usage().resting <= LISTED_AGAIN;
         if self.group(place).is_some_and(few) {
             self.unmap(place);
         }
@@ -379,7 +383,7 @@ impl Records {
         }
     }
 
-    fn remove(&mut self, spot: Spot) -> Option<Record> {
+    fn remove(&mut self, spot: Spot) -> Option<Record<A>> {
         self.table.remove(spot.hash, spot.place?)
     }
 }
@@ -390,8 +394,8 @@ pub(crate) struct NoRoom;
 
 /// The first free port of a group that lists its ports.
 #[inline]
-fn next_unlisted(
-    group: &Group,
+fn next_unlisted<A: Address>(
+    group: &Group<A>,
     len: u8,
     from: u16,
     classes: u128,

@@ -1,9 +1,10 @@
 //! The pool against a plain map, and what it promises on order, cost and memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 
 use proptest::prelude::*;
-use types::{ClassSet, Now, PORT_CLASSES};
+use types::{Address, ClassSet, Now, PORT_CLASSES};
 
 use crate::{GroupKey, LeaseConfig, LeaseConfigError, LeaseError, Leases, Usage, Within, plan};
 
@@ -12,8 +13,12 @@ const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 /// All ports of the default range.
 const DEFAULT_PORTS: u32 = 64_512;
 
-fn key(number: u32) -> GroupKey {
-    GroupKey { lip: 0xc612_0001, rs: 0xc612_0100 + number, rport: 80, proto: 6 }
+fn key<A: Address>(number: u32) -> GroupKey<A> {
+    let address = |low: u32| {
+        let wide = IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(low) << 60).into());
+        A::from_ip(wide).or(A::from_ip(low.to_ip())).unwrap()
+    };
+    GroupKey { lip: address(0xc612_0001), rs: address(0xc612_0100 + number), rport: 80, proto: 6 }
 }
 
 fn pool(config: &LeaseConfig) -> Leases {
@@ -24,7 +29,7 @@ fn at(tick_ms: u32) -> Now {
     Now { tick_ms, ..Now::default() }
 }
 
-fn assert_empty(leases: &Leases) {
+fn assert_empty<A: Address>(leases: &Leases<A>) {
     assert_eq!(leases.totals(), Usage::default());
     assert_eq!(leases.group_count(), 0);
     assert_eq!(leases.bytes_in_use(), 0, "no chunk is left without a port");
@@ -121,7 +126,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..600)
 }
 
-fn run(leases: &mut Leases, model: &mut Model, steps: Vec<Step>) {
+fn run<A: Address>(leases: &mut Leases<A>, model: &mut Model, steps: Vec<Step>) {
     // Just before the wrap of the ticks.
     let mut now = u32::MAX - 300;
     for step in steps {
@@ -183,7 +188,13 @@ fn run(leases: &mut Leases, model: &mut Model, steps: Vec<Step>) {
     }
 }
 
-fn give_back(leases: &mut Leases, model: &mut Model, group: u32, l4_port: u16, until: Option<u32>) {
+fn give_back<A: Address>(
+    leases: &mut Leases<A>,
+    model: &mut Model,
+    group: u32,
+    l4_port: u16,
+    until: Option<u32>,
+) {
     let taken = model.state(group, l4_port) == Some(false);
     assert_eq!(leases.give_back(&key(group), l4_port, until), taken);
     if !taken {
@@ -202,6 +213,22 @@ fn give_back(leases: &mut Leases, model: &mut Model, group: u32, l4_port: u16, u
     }
 }
 
+fn run_all<A: Address>(config: &LeaseConfig, steps: Vec<Step>) {
+    let mut leases = Leases::<A>::new(config).unwrap();
+    let (groups, resting) = (HashMap::new(), VecDeque::new());
+    let mut model = Model { config: config.clone(), groups, resting, taken: 0 };
+    run(&mut leases, &mut model, steps);
+
+    // All of it comes back, and nothing is left.
+    for (group, entry) in model.groups {
+        for (l4_port, rests) in entry.occupied {
+            assert_eq!(leases.give_back(&key(group), l4_port, None), !rests);
+        }
+    }
+    leases.tick(at(1_000_000), usize::MAX);
+    assert_empty(&leases);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
@@ -214,19 +241,8 @@ proptest! {
         seed in any::<[u64; 2]>(),
     ) {
         let config = LeaseConfig { max_leases, max_resting, l4_ports: 1_000..=last, seed };
-        let mut leases = pool(&config);
-        let mut model =
-            Model { config, groups: HashMap::new(), resting: VecDeque::new(), taken: 0 };
-        run(&mut leases, &mut model, steps);
-
-        // All of it comes back, and nothing is left.
-        for (group, entry) in model.groups {
-            for (l4_port, rests) in entry.occupied {
-                prop_assert_eq!(leases.give_back(&key(group), l4_port, None), !rests);
-            }
-        }
-        leases.tick(at(1_000_000), usize::MAX);
-        assert_empty(&leases);
+        run_all::<u32>(&config, steps.clone());
+        run_all::<u128>(&config, steps);
     }
 
     #[test]
@@ -531,7 +547,7 @@ fn memory_is_what_the_book_says() {
     let bytes = sparse.bytes_in_use() / 10_000;
     assert_eq!(bytes, 48, "each port in another group");
 
-    let plan = plan(&LeaseConfig::new(1_000_000, SEED));
+    let plan = plan::<u32>(&LeaseConfig::new(1_000_000, SEED));
     assert!(plan.total_bytes() < 76_000_000, "{plan:?}");
 }
 
@@ -539,9 +555,9 @@ fn memory_is_what_the_book_says() {
 fn nonsense_is_refused() {
     #[expect(clippy::reversed_empty_ranges)]
     let empty = LeaseConfig { l4_ports: 10..=9, ..LeaseConfig::new(10, SEED) };
-    assert_eq!(Leases::new(&empty).err(), Some(LeaseConfigError::NoPorts(10, 9)));
+    assert_eq!(<Leases>::new(&empty).err(), Some(LeaseConfigError::NoPorts(10, 9)));
     let huge = LeaseConfig::new(u32::MAX, SEED);
-    assert!(matches!(Leases::new(&huge).err(), Some(LeaseConfigError::TooMany(_))));
+    assert!(matches!(<Leases>::new(&huge).err(), Some(LeaseConfigError::TooMany(_))));
     let mut none = pool(&LeaseConfig::new(0, SEED));
     assert_eq!(none.take(&key(0), ClassSet::ALL), Err(LeaseError::Full));
     let mut some = pool(&LeaseConfig::new(1, SEED));

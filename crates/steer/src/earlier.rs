@@ -1,9 +1,10 @@
 //! How keys were steered before: conns that were opened so go on where they are.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use types::FlowKey;
+use types::{Address, FlowKey};
 
 use crate::Role;
 
@@ -14,16 +15,16 @@ pub struct Destination {
     pub zone: u16,
     /// IANA protocol number.
     pub proto: u8,
-    /// IPv4 address in host order.
-    pub address: u32,
+    /// Address.
+    pub address: IpAddr,
     /// Port.
     pub l4_port: u16,
 }
 
-impl From<&FlowKey> for Destination {
-    fn from(key: &FlowKey) -> Self {
+impl<A: Address> From<&FlowKey<A>> for Destination {
+    fn from(key: &FlowKey<A>) -> Self {
         let FlowKey { dst, dport, zone, proto, .. } = *key;
-        Self { zone, proto, address: dst, l4_port: dport }
+        Self { zone, proto, address: dst.to_ip(), l4_port: dport }
     }
 }
 
@@ -52,7 +53,10 @@ impl Earlier {
 
     /// The roles that a key's destination had, oldest first. One may be what it has again.
     #[inline]
-    pub fn of(&self, key: &FlowKey) -> &[Role] {
+    pub fn of<A: Address>(&self, key: &FlowKey<A>) -> &[Role] {
+        if self.is_empty() {
+            return &[];
+        }
         self.span(&key.into()).map_or(&[], |(_, changes)| &changes.roles)
     }
 
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn roles_are_kept_in_order_and_once_until_forgotten() {
-        let key = FlowKey { dst: 1, dport: 80, proto: 6, src: 9, ..FlowKey::default() };
+        let key = FlowKey { dst: 1_u32, dport: 80, proto: 6, src: 9, ..FlowKey::default() };
         let destination = Destination::from(&key);
         let by = |prefix_len| Role::VipPersistent { prefix_len };
         let mut earlier = Earlier::default();
@@ -180,7 +184,7 @@ mod tests {
             top in any::<bool>(),
         ) {
             let base = if top { u16::MAX - 39 } else { 0 };
-            let key = |dport| FlowKey { dst: 1, dport, proto: 6, ..FlowKey::default() };
+            let key = |dport| FlowKey { dst: 1_u32, dport, proto: 6, ..FlowKey::default() };
             let (mut earlier, mut model) = (Earlier::default(), HashMap::<u16, (Vec<Role>, u64)>::new());
             for (since, (one, other, address)) in (1..).zip(steps) {
                 let l4_ports = base + one.min(other)..=base + one.max(other);

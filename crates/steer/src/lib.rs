@@ -16,7 +16,7 @@ mod earlier;
 
 pub use earlier::{Destination, Earlier};
 
-use types::{ClassSet, FlowKey, KeyedHash, PORT_CLASSES, WorkerId, port_class};
+use types::{Address, ClassSet, FlowKey, KeyedHash, PORT_CLASSES, WorkerId, port_class};
 
 /// Workers that keys can be divided among: each needs a port class of its own.
 pub const MAX_WORKERS: u16 = PORT_CLASSES as u16;
@@ -29,7 +29,7 @@ pub enum Role {
     /// A VIP: a hash of the whole key.
     Vip,
     /// A VIP of a service with persistence: the source prefix, so that all conns of a client
-    /// meet the same template. A length above 32 counts as 32.
+    /// meet the same template. A length above that of an address counts as that.
     VipPersistent {
         /// Length of the source prefix in bits.
         prefix_len: u8,
@@ -88,16 +88,14 @@ impl Steering {
     /// The worker that owns `key`, as it arrives. For an ICMP error it is the inner packet's key,
     /// turned so that it reads as if it arrived.
     #[inline]
-    pub fn owner(&self, role: Role, key: &FlowKey) -> WorkerId {
+    pub fn owner<A: Address>(&self, role: Role, key: &FlowKey<A>) -> WorkerId {
         if self.workers == 1 {
             return WorkerId(0);
         }
         match role {
-            Role::Vip => self.share(self.hash(key.to_bits())),
+            Role::Vip => self.share(self.keyed.hash_key(key)),
             Role::VipPersistent { prefix_len } => {
-                let host_bits = 32_u32.saturating_sub(prefix_len.into());
-                let prefix = u64::from(key.src) >> host_bits << host_bits;
-                self.share(self.hash(u128::from(prefix) | u128::from(key.zone) << 64))
+                self.share(self.hash_source(key.src.prefix(prefix_len), key.zone.into()))
             }
             Role::Lip => self.owner_of_class(port_class(key.dport)),
             Role::Source => self.owner_of_address(key.src, key.zone),
@@ -124,10 +122,10 @@ impl Steering {
             .fold(ClassSet::NONE, ClassSet::with)
     }
 
-    /// Bits 80 and up are those of no prefix of [`Role::VipPersistent`]: the hash is another one.
+    /// Bit 16 and up are those of no prefix of [`Role::VipPersistent`]: the hash is another one.
     #[inline(always)]
-    fn owner_of_address(&self, address: u32, zone: u16) -> WorkerId {
-        self.share(self.hash(u128::from(address) | u128::from(zone) << 64 | 1 << 80))
+    fn owner_of_address<A: Address>(&self, address: A, zone: u16) -> WorkerId {
+        self.share(self.hash_source(address, u64::from(zone) | 1 << 16))
     }
 
     #[inline(always)]
@@ -141,8 +139,11 @@ impl Steering {
     }
 
     #[inline(always)]
-    fn hash(&self, bits: u128) -> u64 {
-        self.keyed.hash(bits as u64, (bits >> 64) as u64)
+    fn hash_source<A: Address>(&self, address: A, rest: u64) -> u64 {
+        let bits = address.to_bits();
+        let hash = self.keyed.hash(bits as u64, rest);
+        // An address of IPv4 has but the low half.
+        if A::BITS > 64 { self.keyed.hash(hash, (bits >> 64) as u64) } else { hash }
     }
 
     /// The upper half of a hash, scaled to the number of workers.
@@ -223,7 +224,7 @@ mod tests {
             let steering = steering(workers);
             for first in (0..128 - 2 * workers + 1).chain(1_024..1_024 + 128 - 2 * workers + 1) {
                 let owner =
-                    |dport| steering.owner(Role::Wan, &FlowKey { dport, ..FlowKey::default() });
+                    |dport| steering.owner(Role::Wan, &FlowKey { dport, ..<FlowKey>::default() });
                 let mut owners: Vec<_> = (first..first + 2 * workers).map(owner).collect();
                 owners.sort_unstable();
                 owners.dedup();
@@ -236,7 +237,7 @@ mod tests {
     fn a_power_of_two_of_workers_is_a_mask_of_the_port() {
         let steering = steering(8);
         for dport in [1_024, 40_001, 65_535] {
-            let key = FlowKey { dport, ..FlowKey::default() };
+            let key: FlowKey = FlowKey { dport, ..FlowKey::default() };
             assert_eq!(steering.owner(Role::Lip, &key), WorkerId(dport & 7));
             assert_eq!(steering.owner(Role::Wan, &key), WorkerId(dport >> 1 & 7));
         }
@@ -256,7 +257,7 @@ mod tests {
                         100_000.0
                     }
                     _ => {
-                        for src in 0..50_000 {
+                        for src in 0..50_000_u32 {
                             let key = FlowKey { src: 0x0a00_0000 + src, ..FlowKey::default() };
                             counts[usize::from(steering.owner(role, &key).0)] += 1;
                         }
@@ -277,6 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn wide_conns_spread_evenly() {
+        let steering = steering(16);
+        for role in [Role::Vip, Role::VipPersistent { prefix_len: 64 }, Role::Source] {
+            let mut counts = [0_u32; 16];
+            for n in 0..32_000_u128 {
+                let (dst, sport) = (5, n as u16);
+                let src = 0x2001_0db8 << 96 | n << 64;
+                let key = FlowKey { src, dst, sport, dport: 80, zone: 0, proto: 6 };
+                counts[usize::from(steering.owner(role, &key).0)] += 1;
+            }
+            let even = counts.iter().all(|count| (1_750..2_250).contains(count));
+            assert!(even, "{role:?}: {counts:?} of 2000 each");
+        }
+    }
+
+    #[test]
     fn the_seed_decides() {
         let (one, other) = (Steering::new(4, [1, 2]).unwrap(), Steering::new(4, [1, 3]).unwrap());
         let same =
@@ -291,6 +308,13 @@ mod tests {
         any::<(u32, u32, u16, u16, u16, u8)>().prop_map(|(src, dst, sport, dport, zone, proto)| {
             FlowKey { src, dst, sport, dport, zone, proto }
         })
+    }
+
+    /// The same key with addresses whose other bits differ, too.
+    fn widen(key: FlowKey) -> FlowKey<u128> {
+        let FlowKey { src, dst, sport, dport, zone, proto } = key;
+        let wide = |address: u32| u128::from(address) << 96 | u128::from(address.reverse_bits());
+        FlowKey { src: wide(src), dst: wide(dst), sport, dport, zone, proto }
     }
 
     fn any_role() -> impl Strategy<Value = Role> {
@@ -309,6 +333,7 @@ mod tests {
         #[test]
         fn one_worker_owns_everything(key in any_key(), role in any_role()) {
             prop_assert_eq!(steering(1).owner(role, &key), WorkerId(0));
+            prop_assert_eq!(steering(1).owner(role, &widen(key)), WorkerId(0));
             prop_assert_eq!(steering(1).classes_of(WorkerId(0)), ClassSet::ALL);
             prop_assert_eq!(steering(1).wan_classes_of(WorkerId(0)), ClassSet::ALL);
         }
@@ -328,6 +353,7 @@ mod tests {
             let steering = steering(workers);
             let owner = steering.owner(Role::Lip, &key);
             prop_assert!(steering.classes_of(owner).contains_port(key.dport));
+            prop_assert_eq!(steering.owner(Role::Lip, &widen(key)), owner);
             let owner = steering.owner(Role::Wan, &key);
             prop_assert!(steering.wan_classes_of(owner).contains_port(key.dport));
         }
@@ -342,6 +368,10 @@ mod tests {
             let other = FlowKey { dst: !key.dst, sport: !key.sport, proto: 47, ..key };
             prop_assert_eq!(steering.owner(Role::Source, &other), owner);
             prop_assert_eq!(steering.owner(Role::Of(key.src), &other), owner);
+            let (key, other) = (widen(key), widen(other));
+            let owner = steering.owner(Role::Source, &key);
+            prop_assert_eq!(steering.owner(Role::Destination, &key.reversed()), owner);
+            prop_assert_eq!(steering.owner(Role::Source, &other), owner);
         }
 
         #[test]
@@ -351,6 +381,18 @@ mod tests {
             let host_bits = u64::from(32_u8.saturating_sub(prefix_len));
             let hosts = ((1_u64 << host_bits) - 1) as u32;
             let neighbour = FlowKey { src: key.src & !hosts | other.src & hosts, zone: key.zone, ..other };
+            let role = Role::VipPersistent { prefix_len };
+            let steering = steering(workers);
+            prop_assert_eq!(steering.owner(role, &key), steering.owner(role, &neighbour));
+        }
+
+        #[test]
+        fn a_long_prefix_stays_together(
+            key in any_key(), other in any::<u128>(), prefix_len in 0_u8..=140, workers in 1..=MAX_WORKERS,
+        ) {
+            let key = widen(key);
+            let hosts = u128::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+            let neighbour = FlowKey { src: key.src & !hosts | other & hosts, sport: 1, ..key };
             let role = Role::VipPersistent { prefix_len };
             let steering = steering(workers);
             prop_assert_eq!(steering.owner(role, &key), steering.owner(role, &neighbour));

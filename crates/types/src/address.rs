@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::L4Port;
+use crate::{Address, L4Port};
 
 macro_rules! role {
     ($(#[$doc:meta])* $name:ident) => {
@@ -56,6 +56,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// An endpoint from numbers in host order.
+    pub fn new<A: Address>(address: A, l4_port: u16) -> Self {
+        Self { address: address.to_ip(), l4_port: L4Port(l4_port) }
+    }
+
+    /// The numbers in host order; `None` if the address is not of this family.
+    pub fn to_numbers<A: Address>(self) -> Option<(A, u16)> {
+        Some((A::from_ip(self.address)?, self.l4_port.0))
+    }
+
     /// An IPv4 endpoint from host-order numbers.
     pub fn v4(address: u32, l4_port: u16) -> Self {
         Self { address: IpAddr::V4(Ipv4Addr::from(address)), l4_port: L4Port(l4_port) }

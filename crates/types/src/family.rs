@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::FlowKey;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u32 {}
@@ -32,6 +34,16 @@ pub trait Address:
 
     /// The number with zeros before it.
     fn to_bits(self) -> u128;
+
+    /// The IPv4 key that this one is or was mapped from; `None` if an address is an IPv6 one.
+    fn narrow(key: &FlowKey<Self>) -> Option<FlowKey>;
+
+    /// Whether two keys are the same, by few compares.
+    fn same(key: &FlowKey<Self>, other: &FlowKey<Self>) -> bool;
+
+    /// A key in two words, for a keyed hash: as they are if it fits, else mixed into them by a keyed
+    /// `mix`, so that nobody without the secret finds keys that meet.
+    fn halves(key: &FlowKey<Self>, mix: impl Fn(u64, u64) -> u64) -> [u64; 2];
 }
 
 impl Address for u32 {
@@ -57,6 +69,22 @@ impl Address for u32 {
     #[inline(always)]
     fn to_bits(self) -> u128 {
         self.into()
+    }
+
+    #[inline(always)]
+    fn narrow(key: &FlowKey) -> Option<FlowKey> {
+        Some(*key)
+    }
+
+    #[inline(always)]
+    fn same(key: &FlowKey, other: &FlowKey) -> bool {
+        key.to_bits() == other.to_bits()
+    }
+
+    #[inline(always)]
+    fn halves(key: &FlowKey, _mix: impl Fn(u64, u64) -> u64) -> [u64; 2] {
+        let bits = key.to_bits();
+        [bits as u64, (bits >> 64) as u64]
     }
 }
 
@@ -86,6 +114,25 @@ impl Address for u128 {
     #[inline(always)]
     fn to_bits(self) -> u128 {
         self
+    }
+
+    #[inline(always)]
+    fn narrow(key: &FlowKey<Self>) -> Option<FlowKey> {
+        key.unmapped()
+    }
+
+    #[inline(always)]
+    fn same(key: &FlowKey<Self>, other: &FlowKey<Self>) -> bool {
+        (key.src ^ other.src) | (key.dst ^ other.dst) == 0
+            && key.rest_to_bits() == other.rest_to_bits()
+    }
+
+    #[inline(always)]
+    fn halves(key: &FlowKey<Self>, mix: impl Fn(u64, u64) -> u64) -> [u64; 2] {
+        let src = mix(key.src as u64, (key.src >> 64) as u64);
+        // The other way round, so that exchanging both addresses is no exchange of the halves.
+        let dst = mix((key.dst >> 64) as u64, key.dst as u64);
+        [src ^ key.rest_to_bits(), dst]
     }
 }
 

@@ -1,5 +1,7 @@
 //! A keyed hash of 128 bits: who does not know the seed cannot make keys that collide.
 
+use crate::{Address, FlowKey};
+
 /// A hash of 128 bits to 64 by two folded multiplications, with secrets on both sides.
 ///
 /// It is not linear in the key, unlike a CRC or Toeplitz: which keys collide depends on the seed.
@@ -25,6 +27,13 @@ impl KeyedHash {
         let [a, b, c, d] = self.0;
         fold(fold(x ^ a, y ^ b) ^ c, d)
     }
+
+    /// The hash of a flow key of either family.
+    #[inline(always)]
+    pub fn hash_key<A: Address>(&self, key: &FlowKey<A>) -> u64 {
+        let [x, y] = A::halves(key, |x, y| self.hash(x, y));
+        self.hash(x, y)
+    }
 }
 
 /// The product's halves, one over the other.
@@ -45,6 +54,32 @@ mod tests {
         let alike = one.zip(other).filter(|(one, other)| one == other).count();
         assert!(alike < 64, "{alike} of 4096 in the same of 256 places");
     }
+
+    #[test]
+    fn every_bit_of_a_key_counts() {
+        let hash = KeyedHash::new([5, 6]);
+        let key = FlowKey { src: 7_u128 << 90, dst: 9, sport: 1, dport: 2, zone: 3, proto: 6 };
+        let mut hashes = std::collections::BTreeSet::from([hash.hash_key(&key)]);
+        for bit in 0..128 {
+            hashes.insert(hash.hash_key(&FlowKey { src: key.src ^ 1 << bit, ..key }));
+            hashes.insert(hash.hash_key(&FlowKey { dst: key.dst ^ 1 << bit, ..key }));
+        }
+        for bit in 0..16 {
+            hashes.insert(hash.hash_key(&FlowKey { sport: key.sport ^ 1 << bit, ..key }));
+            hashes.insert(hash.hash_key(&FlowKey { dport: key.dport ^ 1 << bit, ..key }));
+            hashes.insert(hash.hash_key(&FlowKey { zone: key.zone ^ 1 << bit, ..key }));
+        }
+        hashes.insert(hash.hash_key(&FlowKey { proto: 17, ..key }));
+        hashes.insert(hash.hash_key(&key.reversed()));
+        assert_eq!(hashes.len(), 1 + 256 + 48 + 2);
+        assert!(A_NARROW.into_iter().all(|key| {
+            let bits = key.to_bits();
+            hash.hash_key(&key) == hash.hash(bits as u64, (bits >> 64) as u64)
+        }));
+    }
+
+    const A_NARROW: [FlowKey; 1] =
+        [FlowKey { src: 1, dst: 2, sport: 3, dport: 4, zone: 5, proto: 6 }];
 
     #[test]
     fn a_seed_of_zeros_spreads_too() {

@@ -357,16 +357,12 @@ impl Running {
     /// Name and timeouts of the service at a VIP.
     fn of_service(&self, record: &Record, vip: Endpoint) -> (Option<String>, Timeouts) {
         let config = &self.config;
-        let key = match vip.address {
-            IpAddr::V4(address) => Some(ServiceKey {
-                zone: record.zone,
-                proto: record.proto,
-                address: address.to_bits(),
-                l4_port: vip.l4_port.0,
-            }),
-            IpAddr::V6(_) => None,
-        };
-        let service = key.and_then(|key| self.snapshot.services.find(key));
+        let service = self.snapshot.services.find(ServiceKey {
+            zone: record.zone,
+            proto: record.proto,
+            address: vip.address,
+            l4_port: vip.l4_port.0,
+        });
         let name = service.map(|service| service.spec().name.to_string());
         let configured = name.as_ref().and_then(|name| config.services.get(name));
         let timeouts = match configured {

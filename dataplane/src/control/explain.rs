@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use api::{ErrorBody, ErrorCode, PacketDescription, PacketProtocol, Plan, StageDecision};
 use nat::rules::RuleMatch;
-use types::{Endpoint, MacAddr, Proto, Verdict, WorkerId};
+use types::{Address, MacAddr, Proto, Verdict, WorkerId};
 use wire::{Icmpv4, Ipv4, Tcp, Udp, checksum, ethernet, icmpv4, ipv4, tcp, udp};
 
 use super::change::answer;
@@ -299,14 +299,17 @@ impl State {
             balance::Mode::Nat => Some(&told.parsed.key.src),
         };
         let Some(lip) = lip else { return Some(Err(Verdict::NoLease)) };
-        let Some(route) = self.snapshot.fib.route(server.address) else {
+        let Some(address) = u32::from_ip(server.address) else {
+            return Some(Err(Verdict::Internal));
+        };
+        let Some(route) = self.snapshot.fib.route(address) else {
             return Some(Err(Verdict::NoRoute));
         };
         Some(Ok(Plan {
             service: found.spec().name.to_string(),
-            server: Endpoint::v4(server.address, server.l4_port),
+            server: server.endpoint(),
             lip: IpAddr::V4(Ipv4Addr::from(*lip)),
-            next_hop: IpAddr::V4(Ipv4Addr::from(route.target(server.address))),
+            next_hop: IpAddr::V4(Ipv4Addr::from(route.target(address))),
             dev: self.name(route.iface).to_owned(),
         }))
     }

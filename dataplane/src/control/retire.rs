@@ -184,12 +184,14 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::Endpoint;
 
     #[test]
     fn a_slot_is_free_when_the_last_worker_has_returned_it() {
         let mut retiring = Retiring::default();
         let (service, server) = (Slot::new(1, 1), Slot::new(9, 2));
-        let gone = GoneServer { service: "shop".into(), address: (1, 80), slot: server };
+        let gone =
+            GoneServer { service: "shop".into(), address: Endpoint::v4(1, 80), slot: server };
         let gone = Gone { services: vec![service], servers: vec![gone], ..Gone::default() };
         retiring.add(gone, 2);
         assert_eq!(retiring.leaving().count(), 1);

@@ -1,15 +1,15 @@
 //! Services, their real servers and LIPs: shown and changed.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{
     ErrorBody, LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo,
-    ServiceQuery, Traffic, Warnings,
+    Traffic, Warnings,
 };
 use balance::ServiceKey;
-use config::{Admin, Config, Model, Pool, Protocol, Servers, Service, Warning};
+use config::{Admin, Config, Model, Pool, Servers, Service, Warning};
 use types::{Endpoint, Proto, Slot};
 
 use super::retire::Leaving;
@@ -22,9 +22,9 @@ impl Control {
     ///
     /// # Errors
     /// If a worker does not answer.
-    pub async fn services(&self, query: &ServiceQuery) -> Reply<Vec<ServiceInfo>> {
+    pub async fn services(&self) -> Reply<Vec<ServiceInfo>> {
         let running = self.state().running();
-        let names = running.chosen(query);
+        let names: Vec<String> = running.config.services.keys().cloned().collect();
         self.service_infos(running, names).await
     }
 
@@ -214,8 +214,7 @@ impl Control {
             Ok(((running, found), services, servers))
         })
         .await?;
-        let mut totals = self.totals(services, servers).await?;
-        self.state().zeroed.take_off(&mut totals);
+        let totals = self.totals(services, servers).await?;
         blocking(move || {
             let (running, found) = found;
             Ok(found.into_iter().map(|found| found.info(&running, &totals)).collect())
@@ -277,7 +276,7 @@ impl Found {
             .map(|server| (server.address, server))
             .collect();
         let running = self.compiled.servers().iter().map(|server| {
-            let address = Endpoint::v4(server.address, server.l4_port);
+            let address = server.endpoint();
             let configured = configured.get(&address);
             ServerInfo {
                 address,
@@ -291,7 +290,7 @@ impl Found {
             }
         });
         let leaving = self.leaving.iter().map(|leaving| ServerInfo {
-            address: Endpoint::v4(leaving.address.0, leaving.address.1),
+            address: leaving.address,
             weight: 0,
             effective_weight: 0,
             admin: Admin::Disabled,
@@ -327,7 +326,7 @@ fn effective_weight(server: &balance::Server, now: types::Now) -> u16 {
 }
 
 /// The LIPs of a service, without counts.
-pub(super) fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
+fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
     let Some(pool) = service.resolved_pool(config) else { return Vec::new() };
     let name = match &service.local_pool {
         Some(Pool::Named(name)) => Some(name.clone()),
@@ -342,14 +341,11 @@ pub(super) fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
 /// Where clients find a service.
 pub(super) fn keys(service: &Service) -> impl Iterator<Item = ServiceKey> {
     let proto = Proto::from(service.protocol);
-    service.vips.iter().filter_map(move |vip| match vip.address {
-        IpAddr::V4(address) => Some(ServiceKey {
-            zone: 0,
-            proto,
-            address: Ipv4Addr::to_bits(address),
-            l4_port: vip.l4_port.0,
-        }),
-        IpAddr::V6(_) => None,
+    service.vips.iter().map(move |vip| ServiceKey {
+        zone: 0,
+        proto,
+        address: vip.address,
+        l4_port: vip.l4_port.0,
     })
 }
 
@@ -367,19 +363,6 @@ impl Running {
     pub fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
         let service = self.config.services.get(name)?;
         self.snapshot.services.find(keys(service).next()?)
-    }
-
-    /// The names of the services that a query chooses.
-    pub(super) fn chosen(&self, query: &ServiceQuery) -> Vec<String> {
-        let of = |protocol| protocol == query.protocol.unwrap_or(protocol);
-        if let Some(vip) = query.vip {
-            // One for each protocol at most, found without a look at all of them.
-            let protocols = [Protocol::Tcp, Protocol::Udp].into_iter().filter(|p| of(*p));
-            let found = protocols.filter_map(|protocol| self.config.service_at(protocol, vip));
-            return found.map(str::to_owned).collect();
-        }
-        let services = self.config.services.iter();
-        services.filter(|(_, service)| of(service.protocol)).map(|(name, _)| name.clone()).collect()
     }
 
     fn find(&self, name: String) -> Option<Found> {
@@ -415,8 +398,7 @@ impl State {
         let sharing = self.config.sharing_servers(name);
         let compiled = sharing.iter().filter_map(|name| self.compiled(name));
         let servers = compiled.flat_map(|service| service.servers());
-        let same =
-            |server: &&balance::Server| Endpoint::v4(server.address, server.l4_port) == address;
+        let same = |server: &&balance::Server| server.endpoint() == address;
         servers.filter(same).map(|server| server.slot).collect()
     }
 }

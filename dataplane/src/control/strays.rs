@@ -59,7 +59,8 @@ impl Control {
         while !idle.is_empty() && !scan.finished {
             scan.records.clear();
             scan = self.scan(worker, scan).await?;
-            for key in scan.records.iter().filter_map(|record| record.keys().ok()).flatten() {
+            let keys = scan.records.iter().filter_map(|record| record.keys::<u128>().ok());
+            for key in keys.flatten() {
                 if let Some(destination) = earlier.first(&(&key).into()) {
                     idle.remove(&destination);
                 }

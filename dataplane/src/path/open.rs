@@ -3,6 +3,8 @@
 //! `decide` reads only, and is also what `explain` shows; `commit` then takes the server, the lease
 //! and the place in the table.
 
+use std::net::IpAddr;
+
 use balance::{Mode, NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
@@ -12,7 +14,7 @@ use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
 use pool::GroupKey;
-use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
+use types::{Address, BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
@@ -78,7 +80,7 @@ struct Pending {
     at: usize,
     conn: Prepared,
     cold: NewCold,
-    client: u32,
+    client: IpAddr,
     /// The LIP's port, if it needs one.
     lease: Option<(GroupKey, u16)>,
     on_limit: Refusal,
@@ -360,11 +362,12 @@ fn reserve<P: Packet>(
     let Some(server) = service.servers().get(index) else {
         return Err((Verdict::Internal, Refusal::Silent));
     };
-    let client = opening.key.src;
+    let client = opening.key.src.to_ip();
     let key = opening.key;
-    let group = GroupKey { lip: 0, rs: server.address, rport: server.l4_port, proto: key.proto };
+    let rs = u32::from_ip(server.address).ok_or((Verdict::Internal, Refusal::Silent))?;
+    let group = GroupKey { lip: 0, rs, rport: server.l4_port, proto: key.proto };
     let (mut forward, reverse, lease) = if spec.mode == Mode::Nat {
-        let new_key = FlowKey { dst: server.address, dport: server.l4_port, ..key };
+        let new_key = FlowKey { dst: rs, dport: server.l4_port, ..key };
         let (forward, reverse) = translate::flows(key, new_key);
         (forward, reverse, None)
     } else {
@@ -375,7 +378,7 @@ fn reserve<P: Packet>(
             cells.abandoned(spec.slot, server.slot, client, now);
             return Err((Verdict::NoLease, refusal(spec.on_limit)));
         };
-        let pair = Pair { lip, lport, rs: server.address, rport: server.l4_port };
+        let pair = Pair { lip, lport, rs, rport: server.l4_port };
         let client_address = match spec.client_address {
             balance::ClientAddress::Toa => ClientAddress::Toa,
             balance::ClientAddress::None => ClientAddress::None,

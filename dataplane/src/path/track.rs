@@ -5,7 +5,7 @@ use counters::Event;
 use flow::{ConnId, FlowId, LeaseKind, Removed, State, Track, flags, icmp, tcp, udp};
 use nat::reuse::Pair;
 use pool::GroupKey;
-use types::{Dir, Io, Now, Packet, Proto, Verdict};
+use types::{Address, Dir, Io, Now, Packet, Proto, Verdict};
 use wire::{Kind, Parsed, Tcp, tcp_options};
 
 use crate::path::burst::{Burst, ones};
@@ -206,7 +206,7 @@ pub(crate) fn close<I: Io>(
         return;
     }
     let active = removed.forward.state.is_established();
-    core.cells.closed(service, rs, active, removed.reverse.new_dst, now);
+    core.cells.closed(service, rs, active, removed.reverse.new_dst.to_ip(), now);
     if reset {
         reply::reset_ends(core, io, &removed, now);
     }

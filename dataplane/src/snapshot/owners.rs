@@ -10,7 +10,7 @@ use nat::Gateway;
 use nat::gateway::{Decision, Forward};
 use nat::rules::Query;
 use steer::{Destination, Earlier, Role};
-use types::{EthPortId, FlowKey, Proto, WorkerId};
+use types::{Address, EthPortId, FlowKey, FlowKey6, Proto, WorkerId, unmap_v4};
 
 use super::Snapshot;
 
@@ -36,7 +36,12 @@ impl Snapshot {
     /// The worker that owns a key, as it arrives by an interface at an address of this role; `None` is
     /// an address that is not ours.
     #[inline]
-    pub fn owner(&self, role: Option<fib::Role>, key: &FlowKey, in_dev: EthPortId) -> WorkerId {
+    pub fn owner<A: Address>(
+        &self,
+        role: Option<fib::Role>,
+        key: &FlowKey<A>,
+        in_dev: EthPortId,
+    ) -> WorkerId {
         self.steering.owner(self.role(role, key, in_dev), key)
     }
 
@@ -47,14 +52,20 @@ impl Snapshot {
     }
 
     #[inline]
-    fn role(&self, role: Option<fib::Role>, key: &FlowKey, in_dev: EthPortId) -> Role {
-        match (role, &self.gateway) {
-            (Some(fib::Role::Lip), _) => Role::Lip,
-            (Some(fib::Role::WanIp), Some(gateway)) => {
+    fn role<A: Address>(
+        &self,
+        role: Option<fib::Role>,
+        key: &FlowKey<A>,
+        in_dev: EthPortId,
+    ) -> Role {
+        // The gateway is one of IPv4.
+        match (role, &self.gateway, A::narrow(key)) {
+            (Some(fib::Role::Lip), ..) => Role::Lip,
+            (Some(fib::Role::WanIp), Some(gateway), Some(v4)) => {
                 let served = self.services.lookup(key).is_some();
-                if served { vip_role(&self.services, key) } else { wan_role(gateway, key, in_dev) }
+                if served { vip_role(&self.services, key) } else { wan_role(gateway, &v4, in_dev) }
             }
-            (None, Some(gateway)) => transit_role(gateway, key),
+            (None, Some(gateway), Some(v4)) => transit_role(gateway, &v4),
             _ => vip_role(&self.services, key),
         }
     }
@@ -114,7 +125,9 @@ impl Snapshot {
                 }
             };
         for key in changed {
-            let ServiceKey { zone, proto, address: dst, l4_port: dport } = key;
+            let ServiceKey { zone, proto, address, l4_port: dport } = key;
+            // A mapped address is found as what it was mapped from.
+            let dst = u128::from_ip(address).unwrap_or_default();
             let key = FlowKey { dst, dport, zone, proto: proto.number(), ..FlowKey::default() };
             let had = roles(&self.services, before, &key);
             if had != roles(services, after, &key) {
@@ -165,21 +178,26 @@ fn transit_role(gateway: &Gateway, key: &FlowKey) -> Role {
 
 /// By what the owner of a key to a VIP is found.
 #[inline]
-pub fn vip_role(services: &Services, key: &FlowKey) -> Role {
+pub fn vip_role<A: Address>(services: &Services, key: &FlowKey<A>) -> Role {
     let Some(spec) = services.lookup(key).map(|service| service.spec()) else { return Role::Vip };
     match spec.persistence {
         // Replies name nobody but the client: they go by it, too.
         _ if spec.mode == balance::Mode::Nat => Role::Source,
-        Some(persistence) => Role::VipPersistent { prefix_len: persistence.prefix_len },
+        Some(persistence) => {
+            // Clients of a VIP are of its own family.
+            Role::VipPersistent { prefix_len: persistence.prefix_len(key.dst.to_ip()) }
+        }
         None => Role::Vip,
     }
 }
 
 /// All roles that packets to an endpoint have, whoever sends them.
-fn roles(services: &Services, gateway: Option<&Arc<Gateway>>, key: &FlowKey) -> Vec<Role> {
-    match gateway {
-        Some(gateway) if services.lookup(key).is_none() && gateway.place_of(key.dst).is_some() => {
-            forward_roles(&gateway.forwards_on(key.dst, key.dport, key.proto))
+fn roles(services: &Services, gateway: Option<&Arc<Gateway>>, key: &FlowKey6) -> Vec<Role> {
+    match (gateway, unmap_v4(key.dst)) {
+        (Some(gateway), Some(dst))
+            if services.lookup(key).is_none() && gateway.place_of(dst).is_some() =>
+        {
+            forward_roles(&gateway.forwards_on(dst, key.dport, key.proto))
         }
         _ => vec![vip_role(services, key)],
     }
@@ -213,6 +231,7 @@ fn changed_forwards(
         let has = after.map(|after| after.forwards_on(address, first, proto)).unwrap_or_default();
         let alike =
             had.len() == has.len() && had.iter().zip(&has).all(|(had, has)| had.leads_as(has));
+        let address = address.to_ip();
         let destination = Destination { zone: 0, proto, address, l4_port: first };
         (!alike).then(|| (destination, last, forward_roles(&had)))
     });

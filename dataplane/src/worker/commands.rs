@@ -5,7 +5,7 @@ use counters::{Gauge, Source};
 use flow::{ImportError, LeaseKind, Local, Record, Timeouts};
 use nat::state::{AdoptError, Held};
 use pool::GroupKey;
-use types::{FlowKey, Io, Now, Packet, Verdict};
+use types::{Address, FlowKey, Io, Now, Packet, Verdict};
 
 use super::link::{Command, Import, Outgoing, Prepare, Redirect, Refused, Retire, Totals, Update};
 use super::{Core, Worker};
@@ -153,7 +153,7 @@ impl<I: Io> Worker<I> {
         if let Some(service) = core.snapshot.services.lookup(&key) {
             core.cells.update(service, now);
         }
-        core.cells.adopted(local.service, local.rs, key.src, now);
+        core.cells.adopted(local.service, local.rs, key.src.to_ip(), now);
         if record.state.is_established() {
             core.cells.established(local.service, local.rs);
         }
@@ -173,7 +173,7 @@ impl<I: Io> Worker<I> {
         let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else {
             return Err(AdoptError::NoRule.into());
         };
-        let [_, reverse] = record.keys()?;
+        let [_, reverse] = record.keys::<u32>()?;
         if matches!(record.lease, LeaseKind::Mapping | LeaseKind::Wan)
             && record.forward.new_source != record.forward.source
         {

@@ -9,7 +9,7 @@ use dataplane::worker::link::{
 };
 use flow::State;
 use testkit::{PacketBuilder, ip, mac, pkt};
-use types::{EthPortId, MacAddr, Proto, Slot, Verdict};
+use types::{Address, EthPortId, MacAddr, Proto, Slot, Verdict};
 
 use crate::bed::{CLIENT, DNS, LIP, RS1, RS2, SHOP, Setup, Testbed, WAN_IP};
 use crate::conn::Conn;
@@ -162,7 +162,7 @@ fn explain_says_what_would_happen_and_changes_nothing() {
         };
         assert_eq!(service, SHOP);
         let chosen = bed.shop.servers.iter().find(|server| server.slot == server_slot);
-        let expected = chosen.map(|server| server.address);
+        let expected = chosen.and_then(|server| u32::from_ip(server.address));
         assert_eq!(Some(Conn::syn(&mut bed, 40_000 + n).rs.0), expected);
         assert_eq!(explained(&mut bed, wan, syn), Outcome::Translated);
     }

@@ -163,7 +163,7 @@ fn nobody_answers() {
 #[test]
 fn many_are_released_and_none_is_lost() {
     let setup = Setup { resolved: false, ..Setup::default() };
-    let mut bed = setup.dns(|dns| dns.servers[0].address = ip("198.18.0.123")).build();
+    let mut bed = setup.dns(|dns| dns.servers[0].address = "198.18.0.123".parse().unwrap()).build();
     for client_port in 1000..1128 {
         bed.receive(bed.wan, bed.by_client().udp(client_port, 53));
     }

@@ -16,10 +16,7 @@ fn local(bed: &Testbed, record: &Record) -> Local {
     let plan = [&bed.shop, &bed.dns].into_iter().find(|plan| plan.spec.proto == record.proto);
     let plan = plan.expect("a service of this protocol");
     let rs = record.rs.expect("a real server");
-    let server = plan
-        .servers
-        .iter()
-        .find(|server| types::Endpoint::v4(server.address, server.l4_port) == rs);
+    let server = plan.servers.iter().find(|server| server.endpoint() == rs);
     let rs = server.map_or(Slot::NONE, |server| server.slot);
     Local { service: plan.spec.slot, rs, timeout_class: 0 }
 }

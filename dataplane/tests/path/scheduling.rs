@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use balance::{Persistence, Scheduler};
+use balance::Scheduler;
 use testkit::{Decoded, ip};
 
-use crate::bed::{CLIENT, RS1, RS2, SHOP, Setup, Testbed, VIP};
+use crate::bed::{self, CLIENT, RS1, RS2, SHOP, Setup, Testbed, VIP};
 use crate::conn::Conn;
 
 /// How many of the packets that have left for the servers went to each.
@@ -82,7 +82,7 @@ fn a_server_of_weight_0_drains() {
 
 #[test]
 fn a_client_comes_back_to_its_server() {
-    let persistence = Persistence { prefix_len: 24, timeout_ms: 60_000, capacity: 128 };
+    let persistence = bed::persistence(24);
     let setup = Setup::default().shop(|shop| shop.spec.persistence = Some(persistence));
     let mut bed = setup.build();
     let mut server_of = |client: u32, client_port| {

@@ -9,7 +9,7 @@ use dataplane::worker::link::ConnFilter;
 use testkit::{Decoded, PacketBuilder, ip, pkt};
 use types::Verdict;
 
-use crate::bed::{RS1, RS2, Setup, Testbed};
+use crate::bed::{self, RS1, RS2, Setup, Testbed};
 use crate::conn::Conn;
 
 fn several(workers: u16) -> Testbed {
@@ -105,7 +105,7 @@ fn icmp_errors_go_to_the_conns_worker() {
 
 #[test]
 fn a_client_with_persistence_is_one_workers() {
-    let persistence = Persistence { prefix_len: 24, timeout_ms: 60_000, capacity: 128 };
+    let persistence = bed::persistence(24);
     let setup = Setup { workers: 4, ..Setup::default() };
     let mut bed = setup.shop(|shop| shop.spec.persistence = Some(persistence)).build();
     let to_server = (bed.wan, bed.lan);
@@ -162,7 +162,7 @@ fn each_worker_leases_ports_of_its_own_classes() {
 }
 
 fn persistent(prefix_len: u8) -> Option<Persistence> {
-    Some(Persistence { prefix_len, timeout_ms: 60_000, capacity: 128 })
+    Some(bed::persistence(prefix_len))
 }
 
 /// Packets of both directions of established conns, each at another worker; none may be lost.

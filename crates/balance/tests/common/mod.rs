@@ -1,8 +1,10 @@
 //! A service on one or more workers, for tests.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::net::IpAddr;
+
 use balance::{Cells, NoServer, Server, Service, ServiceCell, ServiceSpec, TableCache};
-use types::{FlowKey, Now, Proto, Slot};
+use types::{Address, FlowKey, Now, Proto, Slot};
 
 pub const SERVICE: Slot = Slot::new(3, 1);
 
@@ -56,4 +58,9 @@ pub fn counts(cells: &mut Cells, service: &Service, conns: u32) -> Vec<u32> {
         counts[choose(cells, service, number, Now::default()).unwrap()] += 1;
     }
     counts
+}
+
+/// The address of a client.
+pub fn source(number: u32) -> IpAddr {
+    client(number).src.to_ip()
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use types::{Dir, Proto, WorkerId};
 
 use super::*;
-use crate::testing::{pair, table};
+use crate::testing::{TestAddress, pair, table, table_of_seed};
 use crate::track::{Track, icmp, udp};
 use crate::{Flow, InsertError, LeaseKind, NewCold, State, Timeouts};
 
@@ -30,8 +30,8 @@ fn small_timeouts(class: u8) -> TimeoutSet {
     }
 }
 
-fn small_table() -> FlowTable {
-    let mut table = table(MAX);
+fn small_table<A: TestAddress>() -> FlowTable<A> {
+    let mut table = table_of_seed(MAX, 1);
     for class in 0..3 {
         table.set_timeouts(class, small_timeouts(class));
     }
@@ -84,20 +84,20 @@ struct Redirect {
 }
 
 /// The table and what it should hold.
-struct Model {
-    table: FlowTable,
+struct Model<A: TestAddress> {
+    table: FlowTable<A>,
     conns: HashMap<u32, Entry>,
     redirects: HashMap<u32, Redirect>,
     now_ms: u32,
 }
 
-impl Model {
+impl<A: TestAddress> Model<A> {
     fn now(&self) -> Now {
         Now { tick_ms: self.now_ms, ..Now::default() }
     }
 
     fn open(&mut self, n: u32, proto: Proto, class: u8) {
-        let (forward, reverse) = pair(proto, n);
+        let (forward, reverse) = pair::<A>(proto, n);
         let forward = Flow { timeout_class: class, ..forward };
         let opened = self.table.insert(forward, reverse, NewCold::default(), self.now());
         match self.conns.get(&n) {
@@ -105,7 +105,7 @@ impl Model {
                 assert_eq!(opened, Err(InsertError::Exists(Some(entry.conn.forward()))));
             }
             _ if proto == Proto::Tcp && self.redirects.contains_key(&n) => {
-                let redirect = self.find(&pair(proto, n).0.key());
+                let redirect = self.find(&pair::<A>(proto, n).0.key());
                 assert_eq!(opened, Err(InsertError::Exists(redirect)));
             }
             _ if self.is_full() => assert_eq!(opened, Err(InsertError::Full)),
@@ -125,12 +125,12 @@ impl Model {
         (self.conns.len() + self.redirects.len()) as u32 == MAX
     }
 
-    fn find(&self, key: &types::FlowKey) -> Option<crate::FlowId> {
+    fn find(&self, key: &types::FlowKey<A>) -> Option<crate::FlowId> {
         self.table.lookup(key, self.table.hash(key))
     }
 
     fn redirect(&mut self, n: u32, to: u16, class: u8) {
-        let (to, last_ms, key) = (WorkerId(to), self.now_ms, pair(Proto::Tcp, n).0.key());
+        let (to, last_ms, key) = (WorkerId(to), self.now_ms, pair::<A>(Proto::Tcp, n).0.key());
         let (there, full) = (self.redirects.contains_key(&n), self.is_full());
         let inserted = self.table.insert_redirect(key, to, class, self.now());
         match self.conns.get(&n).filter(|entry| entry.proto == Proto::Tcp) {
@@ -147,7 +147,7 @@ impl Model {
 
     fn follow(&mut self, n: u32) {
         let now = self.now();
-        let Some(id) = self.find(&pair(Proto::Tcp, n).0.key()) else { return };
+        let Some(id) = self.find(&pair::<A>(Proto::Tcp, n).0.key()) else { return };
         let redirect = self.redirects.get_mut(&n);
         assert_eq!(self.table.follow_redirect(id, now), redirect.as_ref().map(|it| it.to));
         if let Some(redirect) = redirect {
@@ -156,7 +156,7 @@ impl Model {
     }
 
     fn remove_redirect(&mut self, n: u32) {
-        let Some(id) = self.find(&pair(Proto::Tcp, n).0.key()) else { return };
+        let Some(id) = self.find(&pair::<A>(Proto::Tcp, n).0.key()) else { return };
         assert_eq!(self.table.remove_redirect(id), self.redirects.remove(&n).is_some());
     }
 
@@ -235,7 +235,7 @@ impl Model {
         self.redirects.retain(|n, redirect| {
             let idle_ms = now.tick_ms.wrapping_sub(redirect.last_ms);
             let timeout_ms = small_timeouts(redirect.class).tcp_established_ms;
-            let key = pair(Proto::Tcp, *n).0.key();
+            let key = pair::<A>(Proto::Tcp, *n).0.key();
             let there = table.lookup(&key, table.hash(&key)).is_some();
             assert!(there || idle_ms >= timeout_ms, "early: it is of use");
             assert!(!there || idle_ms < 2 * timeout_ms + 2 * STEP_MS, "late");
@@ -280,7 +280,7 @@ impl Model {
             let conn = self.conns.get(&n);
             for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
                 let expected = conn.filter(|entry| entry.proto == proto).map(|entry| entry.conn);
-                let (forward, reverse) = pair(proto, n);
+                let (forward, reverse) = pair::<A>(proto, n);
                 for (key, id) in [
                     (forward.key(), expected.map(ConnId::forward)),
                     (reverse.key(), expected.map(ConnId::reverse)),
@@ -304,6 +304,37 @@ impl Model {
     }
 }
 
+/// The table does as the model does.
+fn run<A: TestAddress>(ops: Vec<Op>, start_ms: u32) {
+    let (conns, redirects) = (HashMap::new(), HashMap::new());
+    let mut model = Model::<A> { table: small_table(), conns, redirects, now_ms: start_ms };
+    model.expire();
+    for op in ops {
+        match op {
+            Op::Open(n, proto, class) => model.open(n, proto, class),
+            Op::Packet(n, forward) => model.packet(n, forward),
+            Op::State(n, state) => model.state(n, state),
+            Op::Close(n) => drop(model.close(n)),
+            Op::Redirect(n, to, class) => model.redirect(n, to, class),
+            Op::Follow(n) => model.follow(n),
+            Op::RemoveRedirect(n) => model.remove_redirect(n),
+            Op::Evict => model.evict(),
+            Op::Wait(ms) => {
+                model.now_ms = model.now_ms.wrapping_add(ms);
+                model.expire();
+            }
+        }
+        model.check();
+    }
+    for _ in 0..90 {
+        model.now_ms = model.now_ms.wrapping_add(STEP_MS);
+        model.expire();
+    }
+    assert!(model.conns.is_empty(), "all expire if nothing comes");
+    assert!(model.redirects.is_empty(), "so do redirects");
+    assert_eq!(model.table.index.entries(), (0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -311,34 +342,9 @@ proptest! {
     fn it_holds_what_a_map_with_naive_timers_holds(
         ops in proptest::collection::vec(op(), 1..250),
         start_ms in prop_oneof![Just(0), Just(u32::MAX - 20_000)],
+        wide in any::<bool>(),
     ) {
-        let (conns, redirects) = (HashMap::new(), HashMap::new());
-        let mut model = Model { table: small_table(), conns, redirects, now_ms: start_ms };
-        model.expire();
-        for op in ops {
-            match op {
-                Op::Open(n, proto, class) => model.open(n, proto, class),
-                Op::Packet(n, forward) => model.packet(n, forward),
-                Op::State(n, state) => model.state(n, state),
-                Op::Close(n) => drop(model.close(n)),
-                Op::Redirect(n, to, class) => model.redirect(n, to, class),
-                Op::Follow(n) => model.follow(n),
-                Op::RemoveRedirect(n) => model.remove_redirect(n),
-                Op::Evict => model.evict(),
-                Op::Wait(ms) => {
-                    model.now_ms = model.now_ms.wrapping_add(ms);
-                    model.expire();
-                }
-            }
-            model.check();
-        }
-        for _ in 0..90 {
-            model.now_ms = model.now_ms.wrapping_add(STEP_MS);
-            model.expire();
-        }
-        prop_assert!(model.conns.is_empty(), "all expire if nothing comes");
-        prop_assert!(model.redirects.is_empty(), "so do redirects");
-        prop_assert_eq!(model.table.index.entries(), (0, 0));
+        if wide { run::<u128>(ops, start_ms) } else { run::<u32>(ops, start_ms) }
     }
 }
 

@@ -4,17 +4,17 @@ use proptest::prelude::*;
 use types::WorkerId;
 
 use super::*;
-use crate::testing::{pair, table, table_of_seed};
+use crate::testing::{TestAddress, pair, table, table_of_seed};
 use crate::track::{tcp, udp};
 use crate::{Cursor, TimeoutSet};
 
 /// What a table does to a packet with this key: its flow, without what belongs to one node.
-fn translate(table: &FlowTable, key: &FlowKey) -> Option<Flow> {
+fn translate<A: FlowAddress>(table: &FlowTable<A>, key: &FlowKey<A>) -> Option<Flow<A>> {
     let flow = *table.flow(table.lookup(key, table.hash(key))?)?;
     Some(Flow { last_seen: 0, next_hop: 0, fib_generation: 0, timeout_class: 0, ..flow })
 }
 
-fn records(table: &FlowTable, now: Now) -> Vec<Record> {
+fn records<A: FlowAddress>(table: &FlowTable<A>, now: Now) -> Vec<Record> {
     let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
     std::iter::from_fn(|| table.next_conn(&mut cursor, &mut budget))
         .map(|conn| table.export(conn, now).unwrap())
@@ -60,18 +60,18 @@ fn conn() -> impl Strategy<Value = Conn> {
 }
 
 /// Both flows of the n-th conn of a test.
-fn flows(n: u32, conn: &Conn) -> (Flow, Flow) {
+fn flows<A: TestAddress>(n: u32, conn: &Conn) -> (Flow<A>, Flow<A>) {
     let (forward, reverse) = pair(conn.proto, n);
     (Flow { zone: if conn.hidden { 99 } else { forward.zone }, ..forward }, reverse)
 }
 
 /// Who owns a packet's key: for the n-th conn by its client's or its own port, so that both seldom agree.
-fn owner(key: &FlowKey, workers: usize) -> usize {
+fn owner<A: FlowAddress>(key: &FlowKey<A>, workers: usize) -> usize {
     let by_client = key.dport == 80;
     if by_client { usize::from(key.sport) / 3 % workers } else { usize::from(key.dport) % workers }
 }
 
-fn open(table: &mut FlowTable, n: u32, conn: &Conn) {
+fn open<A: TestAddress>(table: &mut FlowTable<A>, n: u32, conn: &Conn) {
     let (forward, reverse) = flows(n, conn);
     let state = State::ALL[conn.state];
     let state = if state.proto() == Some(conn.proto) { state } else { forward.state };
@@ -90,6 +90,52 @@ fn open(table: &mut FlowTable, n: u32, conn: &Conn) {
     table.flow_mut(id.reverse()).unwrap().count(conn.numbers[0] as u16, seen);
 }
 
+/// All conns of one table go on in others, packets of both directions translated alike.
+fn move_all<A: TestAddress>(conns: &[Conn], seed: u64, workers: usize, room: u32) {
+    let now = Now::from_ms(60_000);
+    let mut old = table_of_seed::<A>(80, 1);
+    for (n, conn) in conns.iter().enumerate() {
+        open(&mut old, n as u32, conn);
+    }
+    let records = records(&old, now);
+    let text = serde_json::to_string(&records).unwrap();
+    let read: Vec<Record> = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, records);
+    let mut new: Vec<FlowTable<A>> =
+        (0..workers as u64).map(|n| table_of_seed(room, seed.wrapping_add(n))).collect();
+    let later = Now::from_ms(7_000_000);
+    let mut redirects = 0;
+    for record in &read {
+        let [forward, reverse] = record.keys().unwrap();
+        let (home, other) = (owner(&reverse, workers), owner(&forward, workers));
+        let local = local(record.vip.is_some());
+        let conn = new[home].import(record, local, later).unwrap();
+        assert_eq!(&new[home].export(conn, later).unwrap(), record);
+        assert_eq!(record.is_ipv4(), A::BITS == 32);
+        if home != other && record.has_forward() {
+            new[other].insert_redirect(forward, WorkerId(home as u16), 0, later).unwrap();
+            redirects += 1;
+        }
+    }
+    assert_eq!(new.iter().map(FlowTable::redirects).sum::<u32>(), redirects);
+    let exported: usize = new.iter().map(|table| self::records(table, later).len()).sum();
+    assert_eq!(exported, conns.len());
+    for (n, conn) in conns.iter().enumerate() {
+        let (forward, reverse) = flows(n as u32, conn);
+        for key in [forward.key(), reverse.key()] {
+            let by = if conn.hidden { reverse.key() } else { key };
+            let mut at = owner(&by, workers);
+            let found = translate(&new[at], &key);
+            if let Some(to) = found.and_then(|flow| flow.redirect()) {
+                at = to.0.into();
+            }
+            let there = translate(&new[at], &key);
+            assert!(there.is_some_and(|flow| flow.redirect().is_none()));
+            assert_eq!(there, translate(&old, &key));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -100,47 +146,24 @@ proptest! {
         workers in 1..4usize,
         room in 80..500u32,
     ) {
-        let now = Now::from_ms(60_000);
-        let mut old = table(80);
-        for (n, conn) in conns.iter().enumerate() {
-            open(&mut old, n as u32, conn);
-        }
-        let records = records(&old, now);
-        let text = serde_json::to_string(&records).unwrap();
-        let read: Vec<Record> = serde_json::from_str(&text).unwrap();
-        prop_assert_eq!(&read, &records);
-        let mut new: Vec<_> = (0..workers as u64)
-            .map(|n| table_of_seed(room, seed.wrapping_add(n)))
-            .collect();
-        let later = Now::from_ms(7_000_000);
-        let mut redirects = 0;
-        for record in &read {
-            let [forward, reverse] = record.keys().unwrap();
-            let (home, other) = (owner(&reverse, workers), owner(&forward, workers));
-            let local = local(record.vip.is_some());
-            let conn = new[home].import(record, local, later).unwrap();
-            prop_assert_eq!(&new[home].export(conn, later).unwrap(), record);
-            if home != other && record.has_forward() {
-                new[other].insert_redirect(forward, WorkerId(home as u16), 0, later).unwrap();
-                redirects += 1;
-            }
-        }
-        prop_assert_eq!(new.iter().map(FlowTable::redirects).sum::<u32>(), redirects);
-        let exported: usize = new.iter().map(|table| self::records(table, later).len()).sum();
-        prop_assert_eq!(exported, conns.len());
-        for (n, conn) in conns.iter().enumerate() {
-            let (forward, reverse) = flows(n as u32, conn);
-            for key in [forward.key(), reverse.key()] {
-                let mut at = if conn.hidden { owner(&reverse.key(), workers) } else { owner(&key, workers) };
-                let found = translate(&new[at], &key);
-                if let Some(to) = found.and_then(|flow| flow.redirect()) {
-                    at = to.0.into();
-                }
-                let there = translate(&new[at], &key);
-                prop_assert!(there.is_some_and(|flow| flow.redirect().is_none()));
-                prop_assert_eq!(there, translate(&old, &key));
-            }
-        }
+        move_all::<u32>(&conns, seed, workers, room);
+        move_all::<u128>(&conns, seed, workers, room);
+    }
+}
+
+#[test]
+fn a_wide_table_takes_what_a_narrow_one_refuses() {
+    let mut wide = table_of_seed::<u128>(10, 1);
+    for n in 0..3 {
+        let (forward, reverse) = pair(Proto::Udp, n);
+        let now = Now::from_ms(0);
+        let conn = wide.insert(forward, reverse, NewCold::default(), now).unwrap();
+        let record = wide.export(conn, now).unwrap();
+        assert!(!record.is_ipv4());
+        let refused = table(1).import(&record, Local::default(), now);
+        assert!(
+            matches!(refused, Err(ImportError::Family(endpoint)) if endpoint.address.is_ipv6())
+        );
     }
 }
 
@@ -154,7 +177,7 @@ fn a_handshake_goes_on_on_another_node() {
     tcp::on_packet(&mut old, conn.reverse(), &view(0x12, 500, 101), Now::from_ms(2));
     let record = old.export(conn, Now::from_ms(3)).unwrap();
     assert_eq!((record.version, record.age_ms, record.timeout_left_ms), (2, 3, 29_999));
-    let mut new = table_of_seed(99, 5);
+    let mut new: FlowTable = table_of_seed(99, 5);
     let there = new.import(&record, Local::default(), Now::from_ms(9_000)).unwrap();
     assert_eq!(new.flow(there.forward()).unwrap().fib_generation, 0);
     let track =

@@ -13,7 +13,7 @@
 use types::{Dir, Now};
 
 use super::Track;
-use crate::flow::{Flow, FlowId, flags};
+use crate::flow::{Flow, FlowAddress, FlowId, flags};
 use crate::state::{List, State};
 use crate::table::FlowTable;
 
@@ -75,7 +75,12 @@ impl TcpView {
 
 /// Takes note of a segment.
 #[inline]
-pub fn on_packet(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Track {
+pub fn on_packet<A: FlowAddress>(
+    table: &mut FlowTable<A>,
+    id: FlowId,
+    view: &TcpView,
+    now: Now,
+) -> Track {
     let Some(flow) = table.flow_mut(id) else { return Track::Bad };
     if flow.state == State::Established && view.flags & (SYN | FIN | RST | ACK) == ACK {
         flow.count(view.ip_len, now);
@@ -88,7 +93,7 @@ pub fn on_packet(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) ->
 /// The highest ACK number stays; one that is ahead of all that can be in flight is forged. A higher one than the handshake's ends the window of TOA: the
 /// server's first data is acknowledged.
 #[inline(always)]
-fn note_ack(flow: &mut Flow, ack: u32) {
+fn note_ack<A: FlowAddress>(flow: &mut Flow<A>, ack: u32) {
     let newer = (1..=WINDOW_MAX).contains(&distance(ack, flow.last_ack));
     flow.last_ack = if newer { ack } else { flow.last_ack };
     flow.flags &= !(u8::from(newer) * flags::TOA);
@@ -101,7 +106,12 @@ const fn distance(to: u32, from: u32) -> i32 {
 }
 
 /// All but data on an established conn.
-fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Track {
+fn on_event<A: FlowAddress>(
+    table: &mut FlowTable<A>,
+    id: FlowId,
+    view: &TcpView,
+    now: Now,
+) -> Track {
     let (Some(own), Some(twin)) = (table.flow(id), table.flow(id.twin())) else {
         return Track::Bad;
     };
@@ -144,7 +154,7 @@ fn on_event(table: &mut FlowTable, id: FlowId, view: &TcpView, now: Now) -> Trac
 }
 
 /// Notes that a RST ended the conn, or that it did not.
-fn note_end(table: &mut FlowTable, id: FlowId, to: State) {
+fn note_end<A: FlowAddress>(table: &mut FlowTable<A>, id: FlowId, to: State) {
     let conn = id.conn();
     for (id, ended) in [(conn.forward(), to.list() == Some(List::Closed)), (conn.reverse(), false)]
     {
@@ -155,9 +165,9 @@ fn note_end(table: &mut FlowTable, id: FlowId, to: State) {
 }
 
 /// A segment and what is known of its conn.
-struct Segment<'a> {
-    own: &'a Flow,
-    twin: &'a Flow,
+struct Segment<'a, A> {
+    own: &'a Flow<A>,
+    twin: &'a Flow<A>,
     view: &'a TcpView,
     kind: Kind,
     dir: Dir,
@@ -165,7 +175,7 @@ struct Segment<'a> {
     gateway: bool,
 }
 
-impl Segment<'_> {
+impl<A: FlowAddress> Segment<'_, A> {
     /// Its sequence number as the receiver sees it, ahead of what the receiver acknowledged.
     fn ahead(&self) -> i32 {
         distance(self.own.translated_seq(self.view.seq), self.twin.last_ack)

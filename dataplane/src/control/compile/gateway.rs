@@ -15,7 +15,7 @@ use nat::state::NatConfig;
 use nat::{Gateway, NatState};
 use pool::wan::AddressPorts;
 use steer::Steering;
-use types::{ClassSet, Proto, Slot, WorkerId};
+use types::{Address, ClassSet, Proto, Slot, WorkerId};
 
 use super::lingering::Lingering;
 use super::network::{self, refuse};
@@ -364,9 +364,10 @@ fn nat_servers(compiler: &Compiler, changes: &Changes) -> BTreeMap<Slot, (u32, u
     for entry in all.filter(|entry| entry.service.spec().mode == balance::Mode::Nat) {
         let proto = entry.service.spec().proto.number();
         let servers_of = entry.service.servers().iter();
-        servers.extend(
-            servers_of.map(|server| (server.slot, (server.address, server.l4_port, proto))),
-        );
+        servers.extend(servers_of.filter_map(|server| {
+            let address = u32::from_ip(server.address)?;
+            Some((server.slot, (address, server.l4_port, proto)))
+        }));
     }
     servers
 }

@@ -19,7 +19,7 @@ use config::{Config, ConfigError, ErrorKind, Model, Path, Warning};
 use fib::{Fib, FibConfig, NextHops};
 use flow::TimeoutSet;
 use steer::{Destination, Earlier, Steering};
-use types::{EthPortId, MacAddr, Now, Slot, SlotAllocator};
+use types::{Endpoint, EthPortId, MacAddr, Now, Slot, SlotAllocator};
 
 use crate::snapshot::{Interface, Policy, Snapshot};
 use classes::Classes;
@@ -125,8 +125,8 @@ pub struct Gone {
 pub struct GoneServer {
     /// The service.
     pub service: Arc<str>,
-    /// Address and port in host order.
-    pub address: (u32, u16),
+    /// Address and port.
+    pub address: Endpoint,
     /// Its slot, which conns may still name.
     pub slot: Slot,
 }

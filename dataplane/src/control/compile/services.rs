@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use balance::{
-    Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Refusal, Scheduler, Server,
-    Service, ServiceKey, ServiceSpec, Services, SlowStart,
+    Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Refusal, Remembered,
+    Scheduler, Server, Service, ServiceKey, ServiceSpec, Services, SlowStart,
 };
 use config::{Config, ConfigError, DnatRule, DnatTarget, ErrorKind, Path};
 use flow::TimeoutSet;
-use types::{Endpoint, Now, Proto, SlotAllocator};
+use types::{Address, Endpoint, Now, Proto, SlotAllocator};
 
 use super::classes::{Classes, timeout_set};
 use super::network::{pool_addresses, refuse, v4};
@@ -174,11 +174,7 @@ fn remove(compiler: &Compiler, name: &str, changes: &mut Changes) {
 }
 
 fn gone(service: &Arc<str>, server: &Server) -> GoneServer {
-    GoneServer {
-        service: Arc::clone(service),
-        address: (server.address, server.l4_port),
-        slot: server.slot,
-    }
+    GoneServer { service: Arc::clone(service), address: server.endpoint(), slot: server.slot }
 }
 
 /// One service to be compiled.
@@ -248,7 +244,7 @@ impl Build<'_> {
                 Some(_) => self.path().key("on"),
                 None => self.path().key("vips").index(index),
             };
-            let address = v4(vip.address, path)?;
+            let address = v4(vip.address, path)?.to_ip();
             Ok(ServiceKey { zone: 0, proto, address, l4_port: vip.l4_port.0 })
         };
         self.service.vips.iter().enumerate().map(key).collect()
@@ -257,11 +253,11 @@ impl Build<'_> {
     fn servers(&mut self, before: Option<&Service>) -> Result<Vec<Server>, ConfigError> {
         let config = self.config;
         let configured = self.service.resolved_servers(config);
-        let known: HashMap<(u32, u16), &Server> = before
+        let known: HashMap<Endpoint, &Server> = before
             .map(Service::servers)
             .unwrap_or_default()
             .iter()
-            .map(|server| ((server.address, server.l4_port), server))
+            .map(|server| (server.endpoint(), server))
             .collect();
         let mut servers = Vec::with_capacity(configured.len());
         for (index, wanted) in configured.iter().enumerate() {
@@ -274,7 +270,7 @@ impl Build<'_> {
                 config::Servers::Inline(_) => own.key(key).index(index),
             };
             let address = v4(wanted.address.address, || path().key("address"))?;
-            let known = known.get(&(address, wanted.address.l4_port.0)).copied();
+            let known = known.get(&wanted.address).copied();
             let slot = match known {
                 Some(server) => server.slot,
                 None => take(&mut self.compiler.server_slots, &mut self.taken.servers, path)?,
@@ -413,8 +409,11 @@ fn refusal(configured: config::Refusal) -> Refusal {
 
 fn persistence(configured: &config::Persistence) -> Persistence {
     Persistence {
-        prefix_len: u8::try_from(configured.prefix).unwrap_or(u8::MAX),
         timeout_ms: u32::try_from(configured.timeout.as_ms()).unwrap_or(u32::MAX),
-        capacity: PERSISTENCE_CAPACITY,
+        v4: Remembered {
+            prefix_len: u8::try_from(configured.prefix).unwrap_or(u8::MAX),
+            capacity: PERSISTENCE_CAPACITY,
+        },
+        v6: Remembered::default(),
     }
 }

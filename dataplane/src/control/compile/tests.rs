@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use config::{Server, Service};
-use types::Endpoint;
 
 mod gateway;
 
@@ -71,7 +70,7 @@ impl Bench {
     }
 
     fn at(&self, vip: &str, l4_port: u16) -> Option<Arc<balance::Service>> {
-        let address = vip.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+        let address = vip.parse().unwrap();
         let key = ServiceKey { zone: 0, proto: types::Proto::Tcp, address, l4_port };
         self.compiler.snapshot().services.find(key).cloned()
     }
@@ -82,18 +81,8 @@ fn server(text: &str) -> Server {
 }
 
 fn slots(service: &balance::Service) -> HashMap<String, Slot> {
-    let slot = |s: &balance::Server| (Endpoint::v4(s.address, s.l4_port).to_string(), s.slot);
+    let slot = |s: &balance::Server| (s.endpoint().to_string(), s.slot);
     service.servers().iter().map(slot).collect()
-}
-
-#[test]
-fn a_route_to_the_subnet_of_an_address_may_be_configured_too() {
-    let with = |route: &str| SHOP.replace("routes:\n", &format!("routes:\n  - {route}\n"));
-    let mut bench = Bench::new(SHOP);
-    bench.apply(model(&with("{ to: 198.18.0.0/24, dev: lan0 }"))).unwrap();
-    // By another interface, it is another route.
-    let other = bench.apply(model(&with("{ to: 198.18.0.0/24, dev: wan0 }")));
-    assert!(other.err().unwrap().message.contains("two routes to 198.18.0.0/24"));
 }
 
 #[test]

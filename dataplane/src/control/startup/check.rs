@@ -37,8 +37,8 @@ impl MemoryPlan {
     pub fn new(config: &Config) -> Self {
         let max_connections = config.conntrack.max_connections;
         let workers = config.workers.cpus.len() as u64;
-        let table = FlowTable::plan(max_connections);
-        let leases = pool::plan(&LeaseConfig::new(max_connections, [0; 2]));
+        let table = FlowTable::<u32>::plan(max_connections);
+        let leases = pool::plan::<u32>(&LeaseConfig::new(max_connections, [0; 2]));
         let part = |what, each| Part { what, each, count: workers };
         let mut parts = vec![
             part("flow table: index", table.index),

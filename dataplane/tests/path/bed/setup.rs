@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use balance::{
-    Cells, Scheduler, Server, Service, ServiceCell, ServiceKey, ServiceSpec, Services, TableCache,
+    Cells, Persistence, Remembered, Scheduler, Server, Service, ServiceCell, ServiceKey,
+    ServiceSpec, Services, TableCache,
 };
 use dataplane::snapshot::{Interface, Policy, Snapshot};
 use dataplane::worker::clock::{Clock, Epoch};
@@ -43,6 +44,12 @@ pub fn station(address: &str) -> MacAddr {
     mac(ip(address) as u8)
 }
 
+/// Clients are remembered for a minute, by a prefix of so many bits.
+pub fn persistence(prefix_len: u8) -> Persistence {
+    let clients = Remembered { prefix_len, capacity: 128 };
+    Persistence { timeout_ms: 60_000, v4: clients, v6: clients }
+}
+
 /// A service and its servers.
 #[derive(Clone)]
 pub struct Plan {
@@ -68,7 +75,7 @@ impl Plan {
 
     pub fn key(&self) -> ServiceKey {
         let proto = self.spec.proto;
-        ServiceKey { zone: 0, proto, address: ip(VIP), l4_port: self.vport }
+        ServiceKey { zone: 0, proto, address: VIP.parse().unwrap(), l4_port: self.vport }
     }
 
     pub fn compiled(&self) -> Arc<Service> {

@@ -1,4 +1,0 @@
-#!/bin/bash
-
-echo "stop; `date`" >> /tmp/log
-iptables -t nat -F
