@@ -3,14 +3,15 @@
 use flow::{Flow, flags};
 use types::{FlowKey, Now, Proto};
 
+use crate::Family;
 use crate::reuse::{Pair, Secrets};
 use crate::translate::translating;
 
 /// What is known of a client's first packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Opening {
+pub struct Opening<A = u32> {
     /// From the client to the VIP.
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
     /// The client's initial sequence number, if TCP.
     pub sequence: u32,
     /// The client's first timestamp, if it offers them.
@@ -31,13 +32,13 @@ pub enum ClientAddress {
 ///
 /// For TCP the client's sequence numbers and timestamps are moved onto clocks of ours, so that the
 /// port may soon serve the same real server again (see [`crate::reuse`]).
-pub fn flows(
-    opening: &Opening,
-    pair: Pair,
+pub fn flows<A: Family>(
+    opening: &Opening<A>,
+    pair: Pair<A>,
     client_address: ClientAddress,
     secrets: &Secrets,
     now: Now,
-) -> (Flow, Flow) {
+) -> (Flow<A>, Flow<A>) {
     let key = opening.key;
     let answered = FlowKey {
         src: pair.rs,
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn flows_mirror_each_other() {
         let key = FlowKey {
-            src: 0x0a00_0001,
+            src: 0x0a00_0001_u32,
             dst: 0xcb00_710a,
             sport: 40_000,
             dport: 80,
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn udp_needs_no_adjustment() {
-        let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, zone: 0, proto: 17 };
+        let key = FlowKey { src: 1_u32, dst: 2, sport: 3, dport: 4, zone: 0, proto: 17 };
         let pair = Pair { lip: 5, lport: 6, rs: 7, rport: 8 };
         let opening = Opening { key, sequence: 0, timestamp: None };
         let (forward, reverse) =

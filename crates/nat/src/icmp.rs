@@ -10,13 +10,14 @@ use flow::{Flow, flags};
 use types::{Packet, Proto, Verdict};
 use wire::{checksum, chunk_at, chunk_at_mut};
 
+use crate::Family;
+use crate::family::TTL_MINUS_ONE;
 use crate::options::{self, Sum};
 use crate::rewrite::{Layout, deltas};
 
 const DESTINATION_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
 const ICMP_HEADER: usize = 8;
-const TTL_MINUS_ONE: u16 = checksum::delta_u16(0x0100, 0x0000);
 /// The MTU that every IPv4 link has (RFC 791 §3.2); what is told is not reduced below it.
 const MTU_FLOOR: u16 = 68;
 
@@ -131,10 +132,10 @@ fn translate_inner_query(
 }
 
 /// The quoted ports, and as far as they are quoted the sequence numbers and the checksum.
-fn translate_inner_l4(
+pub(crate) fn translate_inner_l4<A: Family>(
     bytes: &mut [u8],
     at: usize,
-    flow: &Flow,
+    flow: &Flow<A>,
     sum: &mut Sum,
 ) -> Result<(), Verdict> {
     let l4_ports = chunk_at_mut::<4>(bytes, at).ok_or(Verdict::BadIcmp)?;
@@ -146,20 +147,7 @@ fn translate_inner_l4(
     edits.add(checksum::delta_u16(old_sport, flow.new_dport));
     edits.add(checksum::delta_u16(old_dport, flow.new_sport));
 
-    let checksum_at = if flow.proto == Proto::Tcp.number() {
-        // Along the reverse flow the quoted packet is one that we sent to the real server with its
-        // sequence number moved; along the forward flow one whose acknowledgement was moved back.
-        if flow.flags & flags::ADJUST_ACK != 0 {
-            options::shift(bytes, at + 4, flow.seq_offset.wrapping_neg(), &mut edits);
-        }
-        let acknowledges = bytes.get(at + 13).is_some_and(|flags| flags & 0x10 != 0);
-        if flow.flags & flags::ADJUST_SEQ != 0 && acknowledges {
-            options::shift(bytes, at + 8, flow.seq_offset, &mut edits);
-        }
-        at + 16
-    } else {
-        at + 6
-    };
+    let checksum_at = translate_quoted_numbers(bytes, at, flow, &mut edits);
     sum.add(edits.fold());
 
     let pseudo_header = deltas(flow.key().reversed(), flow.new_key().reversed()).l3;
@@ -175,4 +163,26 @@ fn translate_inner_l4(
         sum.add(checksum::delta_u16(old, new));
     }
     Ok(())
+}
+
+/// The numbers of a quoted TCP header at `at`; where its checksum stands, or that of UDP.
+pub(crate) fn translate_quoted_numbers<A>(
+    bytes: &mut [u8],
+    at: usize,
+    flow: &Flow<A>,
+    edits: &mut Sum,
+) -> usize {
+    if flow.proto != Proto::Tcp.number() {
+        return at + 6;
+    }
+    // Along the reverse flow the quoted packet is one that we sent to the real server with its
+    // sequence number moved; along the forward flow one whose acknowledgement was moved back.
+    if flow.flags & flags::ADJUST_ACK != 0 {
+        options::shift(bytes, at + 4, flow.seq_offset.wrapping_neg(), edits);
+    }
+    let acknowledges = bytes.get(at + 13).is_some_and(|flags| flags & 0x10 != 0);
+    if flow.flags & flags::ADJUST_SEQ != 0 && acknowledges {
+        options::shift(bytes, at + 8, flow.seq_offset, edits);
+    }
+    at + 16
 }

@@ -5,7 +5,7 @@
 //! RFC 7323 §5.2 and RFC 6191). Both come from clocks of ours, offset by a keyed hash (RFC 6528,
 //! RFC 7323 §5.4): so the usual reuse is newer, and the unusual one is seen here, at the close.
 
-use types::Now;
+use types::{Address, FlowKey, Now};
 
 /// The node's secrets for sequence numbers and timestamps: kept over a restart, shared with a peer.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,13 +24,13 @@ impl std::fmt::Debug for Secrets {
 
 /// A LIP's port towards a real server's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub struct Pair<A = u32> {
     /// The LIP.
-    pub lip: u32,
+    pub lip: A,
     /// The port leased of it.
     pub lport: u16,
     /// The real server's address.
-    pub rs: u32,
+    pub rs: A,
     /// The real server's port.
     pub rport: u16,
 }
@@ -38,22 +38,29 @@ pub struct Pair {
 impl Secrets {
     /// The initial sequence number towards the real server: RFC 6528 with a clock of 64 ns.
     #[inline]
-    pub fn initial_sequence(&self, pair: Pair, now: Now) -> u32 {
-        let addresses = u64::from(pair.lip) << 32 | u64::from(pair.rs);
+    pub fn initial_sequence<A: Address>(&self, pair: Pair<A>, now: Now) -> u32 {
+        let addresses = addresses(self.isn, pair.lip, pair.rs);
         let l4_ports = u64::from(pair.lport) << 16 | u64::from(pair.rport);
         keyed(self.isn, addresses, l4_ports).wrapping_add(now.isn)
     }
 
     /// The first timestamp towards the real server: a clock of 1 ms, offset for each LIP and server.
     #[inline]
-    pub fn initial_timestamp(&self, lip: u32, rs: u32, now: Now) -> u32 {
-        keyed(self.timestamp, u64::from(lip) << 32 | u64::from(rs), 0).wrapping_add(now.tick_ms)
+    pub fn initial_timestamp<A: Address>(&self, lip: A, rs: A, now: Now) -> u32 {
+        let addresses = addresses(self.timestamp, lip, rs);
+        keyed(self.timestamp, addresses, 0).wrapping_add(now.tick_ms)
     }
 
     /// Whether a SYN sent within `within_ms` from now would at any time not be newer by its sequence
     /// number than `last_ack`, the last that the real server acknowledged.
     #[inline]
-    pub fn sequence_is_stale(&self, pair: Pair, last_ack: u32, now: Now, within_ms: u32) -> bool {
+    pub fn sequence_is_stale<A: Address>(
+        &self,
+        pair: Pair<A>,
+        last_ack: u32,
+        now: Now,
+        within_ms: u32,
+    ) -> bool {
         let gone_on = u64::from(within_ms) * SEQUENCE_STEPS_A_MS;
         is_stale(self.initial_sequence(pair, now), last_ack, gone_on)
     }
@@ -61,7 +68,13 @@ impl Secrets {
     /// Whether a SYN sent within `within_ms` from now would at any time not be newer by its timestamp
     /// than `last_sent`.
     #[inline]
-    pub fn timestamp_is_stale(&self, pair: Pair, last_sent: u32, now: Now, within_ms: u32) -> bool {
+    pub fn timestamp_is_stale<A: Address>(
+        &self,
+        pair: Pair<A>,
+        last_sent: u32,
+        now: Now,
+        within_ms: u32,
+    ) -> bool {
         is_stale(self.initial_timestamp(pair.lip, pair.rs, now), last_sent, within_ms.into())
     }
 }
@@ -77,22 +90,42 @@ fn is_stale(next: u32, last: u32, gone_on: u64) -> bool {
     ahead <= 0 || ahead as u64 + gone_on > i32::MAX as u64
 }
 
+/// Both addresses in one number: as they are if they are IPv4 ones, whatever the conn's other side is, as a
+/// LIP's port serves all kinds of conns; else by their keyed hash.
+#[inline]
+fn addresses<A: Address>(key: [u64; 2], lip: A, rs: A) -> u64 {
+    let both = FlowKey { src: lip, dst: rs, sport: 0, dport: 0, zone: 0, proto: 0 };
+    match A::narrow(&both) {
+        Some(FlowKey { src, dst, .. }) => u64::from(src) << 32 | u64::from(dst),
+        None => {
+            let [lip, rs] = A::halves(&both, |a, b| keyed_wide(key, a, b));
+            keyed_wide(key, lip, rs)
+        }
+    }
+}
+
 /// Two rounds of multiply and fold, keyed: an outsider who sees some results cannot tell others.
 #[inline]
 fn keyed(key: [u64; 2], a: u64, b: u64) -> u32 {
+    let wide = keyed_wide(key, a, b);
+    wide as u32 ^ (wide >> 32) as u32
+}
+
+#[inline]
+fn keyed_wide(key: [u64; 2], a: u64, b: u64) -> u64 {
     let [k0, k1] = key;
     let fold = |x: u64, y: u64| {
         let wide = u128::from(x) * u128::from(y);
         wide as u64 ^ (wide >> 64) as u64
     };
     let first = fold(a ^ k0, b ^ k1 ^ 0x9e37_79b9_7f4a_7c15);
-    let second = fold(first ^ k1, k0 ^ 0xd1b5_4a32_d192_ed03);
-    second as u32 ^ (second >> 32) as u32
+    fold(first ^ k1, k0 ^ 0xd1b5_4a32_d192_ed03)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::map_v4;
 
     const SECRETS: Secrets = Secrets { isn: [11, 22], timestamp: [33, 44] };
     const PAIR: Pair = Pair { lip: 0xc612_000a, lport: 1025, rs: 0xc612_0079, rport: 80 };
@@ -106,6 +139,16 @@ mod tests {
         assert!(!SECRETS.sequence_is_stale(PAIR, isn.wrapping_add(100_000), closed, 60_000));
         let tsval = SECRETS.initial_timestamp(PAIR.lip, PAIR.rs, opened).wrapping_add(9);
         assert!(!SECRETS.timestamp_is_stale(PAIR, tsval, closed, 60_000));
+    }
+
+    #[test]
+    fn a_port_has_one_clock_whoever_the_client_is() {
+        let Pair { lip, lport, rs, rport } = PAIR;
+        let (lip, rs) = (map_v4(lip), map_v4(rs));
+        let (mapped, now) = (Pair { lip, lport, rs, rport }, Now::from_ms(7));
+        assert_eq!(SECRETS.initial_sequence(mapped, now), SECRETS.initial_sequence(PAIR, now));
+        let timestamp = SECRETS.initial_timestamp(lip, rs, now);
+        assert_eq!(timestamp, SECRETS.initial_timestamp(PAIR.lip, PAIR.rs, now));
     }
 
     #[test]
@@ -146,6 +189,9 @@ mod tests {
         ] {
             assert_ne!(SECRETS.initial_sequence(other, now), base, "{other:?}");
         }
+        let wide = |at: u32| Pair { lip: 5_u128 << at, lport: 1, rs: 7_u128 << 64, rport: 80 };
+        let numbers = [64, 65, 0].map(|at| SECRETS.initial_sequence(wide(at), now));
+        assert!(numbers[0] != numbers[1] && numbers[1] != numbers[2]);
         let other = Secrets { isn: [12, 22], ..SECRETS };
         assert_ne!(other.initial_sequence(PAIR, now), base);
     }

@@ -1,27 +1,27 @@
 //! Replays a flow's stored rewrite on a packet of it.
 
 use flow::{Flow, flags};
-use types::{FlowKey, Packet, Proto, Verdict};
+use types::{Address, FlowKey, Packet, Proto, Verdict};
 use wire::{checksum, chunk_at_mut};
 
 use crate::options::{self, Edits, Sum};
-use crate::toa;
+use crate::{Family, toa};
 
 /// Where the headers of a packet stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Offset of the IPv4 header.
+    /// Offset of the IP header.
     pub l3: usize,
     /// Offset of the transport header.
     pub l4: usize,
-    /// Length of the IPv4 packet in bytes, without Ethernet padding.
+    /// Length of the IP packet in bytes, without Ethernet padding.
     pub ip_len: usize,
 }
 
 /// The differences that exchanging addresses and ports makes to checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deltas {
-    /// To the IPv4 header's: the addresses.
+    /// The addresses' alone: to the IPv4 header's.
     pub l3: u16,
     /// To TCP's or UDP's: addresses (in the pseudo-header) and ports. To an ICMP query's: the
     /// identifier. To others': nothing.
@@ -29,11 +29,8 @@ pub struct Deltas {
 }
 
 /// What turning packets of key `from` into packets of key `into` does to their checksums.
-pub fn deltas(from: FlowKey, into: FlowKey) -> Deltas {
-    let l3 = checksum::add(
-        checksum::delta_u32(from.src, into.src),
-        checksum::delta_u32(from.dst, into.dst),
-    );
+pub fn deltas<A: Family>(from: FlowKey<A>, into: FlowKey<A>) -> Deltas {
+    let l3 = checksum::add(A::delta(from.src, into.src), A::delta(from.dst, into.dst));
     let sport = checksum::delta_u16(from.sport, into.sport);
     let l4 = match Proto::from_number(from.proto) {
         Some(Proto::Tcp | Proto::Udp) => {
@@ -52,14 +49,15 @@ pub fn deltas(from: FlowKey, into: FlowKey) -> Deltas {
 pub struct Outcome {
     /// What became of the client's address, if it was to be shown.
     pub toa: Option<toa::Inserted>,
+    /// A datagram came without a checksum and has got one: IPv6 asks for it.
+    pub summed: bool,
 }
 
-const TTL_MINUS_ONE: u16 = checksum::delta_u16(0x0100, 0x0000);
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;
 const TCP_ACK: u8 = 0x10;
 
-/// Translates a packet of `flow` in place: TTL, addresses, ports, and for TCP sequence numbers,
+/// Translates a packet of `flow`, both of whose sides are of its own family, in place: TTL, addresses, ports, and for TCP sequence numbers,
 /// timestamps, SACK edges, the MSS and the client's address. The payload is not touched.
 ///
 /// `show_client` says that the packet is in the window in which the client's address is shown;
@@ -69,15 +67,15 @@ const TCP_ACK: u8 = 0x10;
 /// [`Verdict::TtlExceeded`] with the packet unchanged; [`Verdict::Internal`] if the layout is not
 /// this packet's.
 #[inline]
-pub fn apply<P: Packet>(
+pub fn apply<P: Packet, A: Family>(
     packet: &mut P,
     layout: Layout,
-    flow: &Flow,
+    flow: &Flow<A>,
     show_client: bool,
     mtu: usize,
 ) -> Result<Outcome, Verdict> {
     let bytes = packet.bytes_mut();
-    translate_l3(bytes, layout.l3, flow)?;
+    A::translate_l3(bytes, layout.l3, flow)?;
     if flow.proto != Proto::Tcp.number() {
         if flow.proto == Proto::Udp.number() {
             translate_udp(bytes, layout.l4, flow)?;
@@ -86,12 +84,26 @@ pub fn apply<P: Packet>(
         }
         return Ok(Outcome::default());
     }
-    let tcp_flags = translate_tcp(bytes, layout.l4, flow, show_client)?;
+    finish_tcp(packet, layout, flow, flow.l4_delta, show_client, mtu)
+}
+
+/// What there is to do above the network header of a segment: ports, numbers, options and the client's
+/// address. `delta` is the difference that the new tuple makes, as far as the checksum has it not yet.
+#[inline(always)]
+pub(crate) fn finish_tcp<P: Packet, A: Family>(
+    packet: &mut P,
+    layout: Layout,
+    flow: &Flow<A>,
+    delta: u16,
+    show_client: bool,
+    mtu: usize,
+) -> Result<Outcome, Verdict> {
+    let tcp_flags = translate_tcp(packet.bytes_mut(), layout.l4, flow, delta, show_client)?;
     if !show_client || tcp_flags & (TCP_SYN | TCP_RST) != 0 {
         return Ok(Outcome::default());
     }
     let client = (flow.src, flow.sport);
-    Ok(Outcome { toa: Some(toa::insert(packet, layout, client, mtu)?) })
+    Ok(Outcome { toa: Some(toa::insert(packet, layout, client, mtu)?), ..Outcome::default() })
 }
 
 /// Translates a fragment but the first of a packet of `flow`: it has no header above IPv4, and what changes
@@ -104,26 +116,11 @@ pub fn apply_to_fragment<P: Packet>(
     layout: Layout,
     flow: &Flow,
 ) -> Result<(), Verdict> {
-    translate_l3(packet.bytes_mut(), layout.l3, flow)
+    u32::translate_l3(packet.bytes_mut(), layout.l3, flow)
 }
 
 #[inline(always)]
-fn translate_l3(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
-    let ip = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;
-    if ip[8] <= 1 {
-        return Err(Verdict::TtlExceeded);
-    }
-    ip[8] -= 1;
-    let delta = checksum::add(flow.l3_delta, TTL_MINUS_ONE);
-    let sum = checksum::apply(u16::from_be_bytes([ip[10], ip[11]]), delta);
-    [ip[10], ip[11]] = sum.to_be_bytes();
-    [ip[12], ip[13], ip[14], ip[15]] = flow.new_src.to_be_bytes();
-    [ip[16], ip[17], ip[18], ip[19]] = flow.new_dst.to_be_bytes();
-    Ok(())
-}
-
-#[inline(always)]
-fn translate_udp(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
+fn translate_udp<A>(bytes: &mut [u8], at: usize, flow: &Flow<A>) -> Result<(), Verdict> {
     let udp = chunk_at_mut::<8>(bytes, at).ok_or(Verdict::Internal)?;
     [udp[0], udp[1]] = flow.new_sport.to_be_bytes();
     [udp[2], udp[3]] = flow.new_dport.to_be_bytes();
@@ -134,7 +131,7 @@ fn translate_udp(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict
 
 /// An ICMP query or reply has a new identifier (RFC 5508 REQ-1 a).
 #[cold]
-fn translate_query(bytes: &mut [u8], at: usize, flow: &Flow) -> Result<(), Verdict> {
+fn translate_query<A>(bytes: &mut [u8], at: usize, flow: &Flow<A>) -> Result<(), Verdict> {
     let icmp = chunk_at_mut::<8>(bytes, at).ok_or(Verdict::Internal)?;
     let sum = checksum::apply(u16::from_be_bytes([icmp[2], icmp[3]]), flow.l4_delta);
     // 0 would be wrong for a message that is nothing but zeros, and 0xffff is right for every one.
@@ -164,10 +161,11 @@ pub fn clamp_mss<P: Packet>(packet: &mut P, layout: Layout, mss_max: u16) -> boo
 
 /// Returns the packet's TCP flags.
 #[inline(always)]
-fn translate_tcp(
+fn translate_tcp<A: Address>(
     bytes: &mut [u8],
     at: usize,
-    flow: &Flow,
+    flow: &Flow<A>,
+    delta: u16,
     show_client: bool,
 ) -> Result<u8, Verdict> {
     let tcp = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;
@@ -175,7 +173,7 @@ fn translate_tcp(
     [tcp[2], tcp[3]] = flow.new_dport.to_be_bytes();
     let tcp_flags = tcp[13];
     let header_len = usize::from(tcp[12] >> 4) * 4;
-    let mut sum = Sum::of(flow.l4_delta);
+    let mut sum = Sum::of(delta);
     if flow.flags & flags::ADJUST_SEQ != 0 {
         options::shift(tcp, 4, flow.seq_offset, &mut sum);
     }
@@ -195,7 +193,7 @@ fn translate_tcp(
 }
 
 #[inline(always)]
-fn edits(flow: &Flow, tcp_flags: u8, show_client: bool) -> Edits {
+fn edits<A: Address>(flow: &Flow<A>, tcp_flags: u8, show_client: bool) -> Edits {
     let reverse = flow.flags & flags::REVERSE != 0;
     let syn = tcp_flags & TCP_SYN != 0;
     let timestamps = if flow.flags & flags::ADJUST_TS != 0 { flow.ts_offset } else { 0 };
@@ -208,22 +206,10 @@ fn edits(flow: &Flow, tcp_flags: u8, show_client: bool) -> Edits {
             } else {
                 0
             },
-            mss_less: if syn && flow.flags & flags::TOA != 0 { toa::LEN as u16 } else { 0 },
+            mss_less: if syn && flow.flags & flags::TOA != 0 { toa::len(flow.new_dst) } else { 0 },
             ..Edits::default()
         }
     } else {
         Edits { tsval: timestamps, strip_toa: syn || show_client, ..Edits::default() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ttl_delta_is_one_off_the_high_byte() {
-        // RFC 1141's example: the checksum grows by 0x0100 as the TTL falls.
-        assert_eq!(checksum::apply(0x1234, TTL_MINUS_ONE), 0x1334);
-        assert_eq!(checksum::apply(0xff00, TTL_MINUS_ONE), 0x0001);
     }
 }

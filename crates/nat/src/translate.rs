@@ -3,13 +3,14 @@
 use flow::{Flow, State, flags};
 use types::FlowKey;
 
+use crate::Family;
 use crate::rewrite::deltas;
 
 /// The flows of a new conn, forward first: packets of `key` become packets of `new_key`, and answers
 /// to those become answers to what was sent. Numbers of TCP stay as they are.
 ///
 /// If both keys are the same, the conn is tracked and nothing of it is rewritten but the TTL.
-pub fn flows(key: FlowKey, new_key: FlowKey) -> (Flow, Flow) {
+pub fn flows<A: Family>(key: FlowKey<A>, new_key: FlowKey<A>) -> (Flow<A>, Flow<A>) {
     let forward = Flow { state: State::opening(key.proto), ..translating(key, new_key) };
     let answer = translating(new_key.reversed(), key.reversed());
     let reverse = Flow { state: forward.state, flags: answer.flags | flags::REVERSE, ..answer };
@@ -17,7 +18,7 @@ pub fn flows(key: FlowKey, new_key: FlowKey) -> (Flow, Flow) {
 }
 
 /// A flow that turns packets of one key into packets of another, with no other adjustment.
-pub(crate) fn translating(key: FlowKey, into: FlowKey) -> Flow {
+pub(crate) fn translating<A: Family>(key: FlowKey<A>, into: FlowKey<A>) -> Flow<A> {
     let deltas = deltas(key, into);
     let mut flow = Flow::with_key(key);
     flow.new_src = into.src;

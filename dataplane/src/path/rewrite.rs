@@ -138,7 +138,7 @@ fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
 fn inserted<P: Packet>(core: &Core<P>, id: FlowId, flow: &Flow) -> u16 {
     let about_forward = flow.has(flags::REVERSE);
     let shown = core.table.flow(id.twin()).is_some_and(|twin| twin.has(flags::TOA));
-    if about_forward && shown { toa::LEN as u16 } else { 0 }
+    if about_forward && shown { toa::LEN } else { 0 }
 }
 
 fn layout(parsed: &Parsed) -> Layout {
@@ -175,6 +175,6 @@ fn refused<P: Packet>(
 /// The size that passes on a packet's way, with room for what we insert.
 fn passing<P: Packet>(core: &Core<P>, meta: &Meta) -> u16 {
     let Some(flow) = meta.flow.and_then(|id| core.table.flow(id)) else { return 0 };
-    let added = if flow.has(flags::TOA) && !flow.has(flags::REVERSE) { toa::LEN as u16 } else { 0 };
+    let added = if flow.has(flags::TOA) && !flow.has(flags::REVERSE) { toa::LEN } else { 0 };
     mtu_towards(core, flow.new_dst).saturating_sub(added)
 }

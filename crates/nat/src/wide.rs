@@ -1,0 +1,162 @@
+//! Replays a flow whose conn has an IPv6 side: within IPv6, from it to IPv4, or from IPv4 to it.
+//!
+//! Between the families the headers are exchanged first ([`crate::nat64`]), then what is above them is
+//! rewritten as within one: numbers, timestamps, MSS and the client's address.
+
+use flow::Flow;
+use types::{Packet, Proto, Verdict, unmap_v4};
+use wire::{checksum, chunk_at_mut, icmpv4, icmpv6};
+
+use crate::icmp::translate_quoted_numbers;
+use crate::icmp6;
+use crate::nat64::{ErrorLayout, Mtus, Settings, four_to_six, six_to_four};
+use crate::options::Sum;
+use crate::rewrite::{self, Layout, Outcome};
+
+/// The families that a flow's packets have, as they arrive and as they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sides {
+    /// IPv6 both.
+    Six,
+    /// From IPv6 to IPv4.
+    SixToFour,
+    /// From IPv4 to IPv6.
+    FourToSix,
+}
+
+impl Sides {
+    /// Those of a flow.
+    #[inline(always)]
+    pub fn of(flow: &Flow<u128>) -> Self {
+        match (unmap_v4(flow.dst).is_some(), unmap_v4(flow.new_dst).is_some()) {
+            (_, true) => Self::SixToFour,
+            (true, false) => Self::FourToSix,
+            (false, false) => Self::Six,
+        }
+    }
+
+    /// How long a packet is when it has been translated, without what is inserted, in bytes.
+    #[inline]
+    pub const fn len_after(self, layout: Layout) -> usize {
+        let Layout { l3, l4, ip_len } = layout;
+        let transport = ip_len.saturating_sub(l4.saturating_sub(l3));
+        match self {
+            Self::Six => ip_len,
+            Self::SixToFour => transport + wire::ipv4::LEN,
+            Self::FourToSix => transport + wire::ipv6::LEN,
+        }
+    }
+}
+
+/// Translates a packet of `flow` in place, as [`rewrite::apply`] does. Its frame may have another EtherType
+/// then, and its IP packet another length.
+///
+/// # Errors
+/// As [`rewrite::apply`], and [`Verdict::Untranslatable`] for what has no translation to the other family;
+/// the packet is unchanged then.
+#[inline]
+pub fn apply<P: Packet>(
+    packet: &mut P,
+    layout: Layout,
+    flow: &Flow<u128>,
+    show_client: bool,
+    mtu: usize,
+) -> Result<Outcome, Verdict> {
+    let (into, settings) = (flow.new_key(), Settings::default());
+    let translated = match (Sides::of(flow), into.unmapped()) {
+        (Sides::Six, _) => return rewrite::apply(packet, layout, flow, show_client, mtu),
+        (Sides::SixToFour, Some(into)) => {
+            // What its fragments are told apart by, on their way to the server.
+            let ident = flow.packets as u16;
+            six_to_four::translate(packet, layout, &into, flow.l4_delta, ident, settings)?
+        }
+        (Sides::FourToSix, _) => {
+            four_to_six::translate(packet, layout, &into, flow.l4_delta, settings)?
+        }
+        (Sides::SixToFour, None) => return Err(Verdict::Internal),
+    };
+    let outcome = Outcome { summed: translated.summed, ..Outcome::default() };
+    if flow.proto != Proto::Tcp.number() {
+        return Ok(outcome);
+    }
+    let finished = rewrite::finish_tcp(packet, translated.layout, flow, 0, show_client, mtu)?;
+    Ok(Outcome { toa: finished.toa, ..outcome })
+}
+
+/// Translates an ICMP error that arrives along `flow`, in place, as [`crate::icmp::translate`] does.
+/// `mtus` are those of the ways to both sides.
+///
+/// The checksum is to have been verified, and the message to be wholly in the first segment.
+///
+/// # Errors
+/// [`Verdict::TtlExceeded`], [`Verdict::Untranslatable`] and [`Verdict::BadIcmp`]; the packet may be
+/// changed then and is good for dropping only, but for a TTL that was used up.
+pub fn translate_error<P: Packet>(
+    packet: &mut P,
+    at: ErrorLayout,
+    flow: &Flow<u128>,
+    inserted: u16,
+    mtus: Mtus,
+) -> Result<(), Verdict> {
+    let sides = Sides::of(flow);
+    if sides == Sides::Six {
+        let inner = (at.inner_l3, at.inner_l4);
+        return icmp6::translate(packet, at.outer, inner, flow, inserted);
+    }
+    let ttl_at = if sides == Sides::FourToSix { 8 } else { 7 };
+    if packet.bytes().get(at.outer.l3 + ttl_at).is_none_or(|ttl| *ttl <= 1) {
+        return Err(Verdict::TtlExceeded);
+    }
+    adjust_error(packet.bytes_mut(), at, flow, inserted)?;
+    let (quoted, settings) = (flow.new_key().reversed(), Settings::default());
+    match (quoted.unmapped(), unmap_v4(flow.new_src), unmap_v4(flow.new_dst)) {
+        (Some(quoted), Some(src), Some(dst)) => {
+            six_to_four::translate_error(packet, at, (src, dst), &quoted, mtus, settings)?;
+        }
+        _ => {
+            let ends = (flow.new_src, flow.new_dst);
+            four_to_six::translate_error(packet, at, ends, &quoted, mtus, settings)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the sender of the quoted packet knows of it: its own numbers, and of an MTU what is left of it beside
+/// what we insert. All else is the translation's.
+fn adjust_error(
+    bytes: &mut [u8],
+    at: ErrorLayout,
+    flow: &Flow<u128>,
+    inserted: u16,
+) -> Result<(), Verdict> {
+    let (Layout { l3, l4, ip_len }, inner_l4) = (at.outer, at.inner_l4);
+    let end = (l3 + ip_len).min(bytes.len());
+    let bytes = bytes.get_mut(..end).ok_or(Verdict::Internal)?;
+    let mut edits = Sum::default();
+    let checksum_at = translate_quoted_numbers(bytes, inner_l4, flow, &mut edits);
+    let mut sum = Sum::of(edits.fold());
+    if let Some(field) = chunk_at_mut::<2>(bytes, checksum_at).filter(|_| edits.fold() != 0) {
+        let old = u16::from_be_bytes(*field);
+        let new = checksum::apply(old, edits.fold());
+        *field = new.to_be_bytes();
+        sum.add(checksum::delta_u16(old, new));
+    }
+    let icmp = chunk_at_mut::<8>(bytes, l4).ok_or(Verdict::Internal)?;
+    let too_big = match Sides::of(flow) {
+        Sides::FourToSix => {
+            [icmp[0], icmp[1]] == [icmpv4::UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED]
+        }
+        Sides::SixToFour | Sides::Six => icmp[0] == icmpv6::PACKET_TOO_BIG,
+    };
+    if too_big {
+        // Of both families it stands in the low half of the word, as far as packets can be so long.
+        let old = u16::from_be_bytes([icmp[6], icmp[7]]);
+        // 0 comes from a router older than RFC 1191 and stays 0.
+        let new = if old == 0 { 0 } else { old.saturating_sub(inserted).max(1) };
+        [icmp[6], icmp[7]] = new.to_be_bytes();
+        sum.add(checksum::delta_u16(old, new));
+    }
+    let changed = checksum::apply(u16::from_be_bytes([icmp[2], icmp[3]]), sum.fold());
+    [icmp[2], icmp[3]] = changed.to_be_bytes();
+    Ok(())
+}
