@@ -54,6 +54,9 @@ install: build ## install under PREFIX (default /usr/local): binaries, man pages
 	install -D -m 755 $(TARGET)/release/dpnatd $(DESTDIR)$(PREFIX)/sbin/dpnatd
 	install -D -m 755 $(TARGET)/release/dpctl $(DESTDIR)$(PREFIX)/bin/dpctl
 	install -D -m 755 $(TARGET)/release/dptoa $(DESTDIR)$(PREFIX)/sbin/dptoa
+	install -d $(DESTDIR)$(PREFIX)/libexec/dpnat
+	ln -sf ../../bin/dpctl $(DESTDIR)$(PREFIX)/libexec/dpnat/ipvsadm
+	ln -sf ../../bin/dpctl $(DESTDIR)$(PREFIX)/libexec/dpnat/dpip
 	install -d $(DESTDIR)$(PREFIX)/share && cp -R $(TARGET)/release/share/. $(DESTDIR)$(PREFIX)/share
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/dpnat
 	for unit in dpnatd dptoa; do sed 's|/usr/local/|$(PREFIX)/|' conf/$$unit.service \

@@ -41,6 +41,9 @@ pub(crate) enum CtlError {
         /// What the kernel says.
         reason: io::Error,
     },
+    /// A file is not what it should be.
+    #[error("{0}")]
+    Refused(String),
     /// The arguments make no sense together.
     #[error("{0}")]
     Usage(String),
@@ -73,7 +76,9 @@ impl CtlError {
             }
             Self::Client(ClientError::Unreachable { .. } | ClientError::Timeout { .. })
             | Self::Permission(_) => UNREACHABLE,
-            Self::Client(ClientError::Protocol { .. }) | Self::Io { .. } => REFUSED,
+            Self::Client(ClientError::Protocol { .. }) | Self::Io { .. } | Self::Refused(_) => {
+                REFUSED
+            }
             Self::Client(ClientError::Request { .. }) | Self::Usage(_) => USAGE,
             Self::Closed => 0,
         }

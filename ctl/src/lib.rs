@@ -1,4 +1,4 @@
-//! The command line: dpctl.
+//! The command line: dpctl, which also speaks `dpip` and `ipvsadm`.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -6,6 +6,8 @@ pub mod words;
 
 #[cfg(feature = "client")]
 mod commands;
+#[cfg(feature = "client")]
+mod compat;
 #[cfg(feature = "client")]
 mod error;
 #[cfg(feature = "client")]

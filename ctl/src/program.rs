@@ -10,6 +10,7 @@ use clap::FromArgMatches;
 
 use crate::cli::{Cli, command};
 use crate::commands;
+use crate::compat::{Call, Personality};
 use crate::error::{CtlError, USAGE};
 use crate::session::{Session, write};
 use crate::words;
@@ -62,10 +63,15 @@ impl Terminal {
     }
 }
 
-/// Runs `dpctl` with the arguments of the process.
+/// Runs `dpctl` with the arguments of the process; called as `dpip` or `ipvsadm`, that command of DPVS.
 pub fn main(build: Build) -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    if let Some(personality) = Personality::of_program(&program) {
+        return ExitCode::from(Call::new(personality, &words).run(&mut out, &mut err));
+    }
     ExitCode::from(run(build, &words, Terminal::detect(), &mut out, &mut err))
 }
 
@@ -77,6 +83,9 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
+    if let Some(call) = Call::in_words(words) {
+        return call.run(out, err);
+    }
     let grammar = command().version(build.text());
     let words = match words::expand(&grammar, words) {
         Ok(words) => words,

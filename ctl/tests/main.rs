@@ -3,5 +3,8 @@
 
 mod abbreviations;
 mod daemon;
+mod drop_in;
+mod drop_in_changes;
 mod golden;
 mod grammar;
+mod import;

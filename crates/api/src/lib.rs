@@ -30,7 +30,8 @@ pub use network::{
 };
 pub use operation::{Operation, openapi, openapi_json};
 pub use service::{
-    LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo, Traffic,
+    LipInfo, LipUse, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo,
+    ServiceQuery, Traffic,
 };
 pub use status::{
     ApplyQuery, Changes, ConfigFormat, ConfigQuery, ConnectionTotals, Counter, CounterQuery,

@@ -16,7 +16,9 @@ use crate::nat::{
 use crate::network::{
     AddressInfo, AddressKey, DevQuery, LinkInfo, NeighbourInfo, NeighbourKey, RouteInfo, RouteKey,
 };
-use crate::service::{LipInfo, NewLip, Removal, ServerInfo, ServerSettings, ServiceInfo};
+use crate::service::{
+    LipInfo, LipUse, NewLip, Removal, ServerInfo, ServerSettings, ServiceInfo, ServiceQuery,
+};
 use crate::status::{
     ApplyQuery, Changes, ConfigQuery, Counter, CounterQuery, LogSettings, Saved, Stats, Status,
     Version, Warnings, WorkerInfo,
@@ -147,6 +149,7 @@ operations! {
     }
     /// Services with their real servers, LIPs and traffic.
     ServiceList service_list = get "/v1/services" "services" {
+        params(ServiceQuery),
         responses((status = 200, description = "The services.", body = [ServiceInfo]), Refused)
     }
     /// One service.
@@ -223,6 +226,15 @@ operations! {
             ("address" = String, Path, description = "The LIP."),
         ),
         responses((status = 200, description = "It was removed.", body = Warnings), Refused)
+    }
+    /// Local addresses of all services, with the conns of each VIP that use them.
+    LipUseList lip_use_list = get "/v1/lips" "services" {
+        responses((status = 200, description = "The LIPs.", body = [LipUse]), Refused)
+    }
+    /// Lets the counts of services and their real servers begin anew; conns that are open stay counted.
+    ServiceZero service_zero = post "/v1/services" "services" {
+        params(ServiceQuery),
+        responses((status = 200, description = "They begin anew.", body = Warnings), Refused)
     }
     /// Rules of source NAT in order, with what passed them.
     SnatList snat_list = get "/v1/snat" "nat" {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use config::{AddressRange, Admin, Server, ServerLimits, Service};
+use config::{AddressRange, Admin, Protocol, Server, ServerLimits, Service};
 use serde::{Deserialize, Serialize};
 use types::Endpoint;
 use utoipa::{IntoParams, ToSchema};
@@ -27,6 +27,22 @@ pub struct Traffic {
     /// New conns that were refused. By a service: no real server, a limit, no LIP port. Of a real
     /// server those that were to have it and got no LIP port.
     pub refused: u64,
+}
+
+/// Chooses services: those for which all that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ServiceQuery {
+    /// With this VIP and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub vip: Option<Endpoint>,
+    /// Of this protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub protocol: Option<Protocol>,
 }
 
 /// A service as it runs.
@@ -112,6 +128,23 @@ pub struct LipInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     /// Conns that use it now, of all services.
+    pub connections: u64,
+}
+
+/// A local address as the clients of one VIP use it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LipUse {
+    /// The service.
+    pub service: String,
+    /// Its VIP and port.
+    #[schema(value_type = String, example = "203.0.113.10:80")]
+    pub vip: Endpoint,
+    /// The LIP.
+    #[schema(value_type = String, example = "198.18.0.10")]
+    pub address: IpAddr,
+    /// The interface that answers for it.
+    pub dev: String,
+    /// Conns from clients of this VIP and port that use it now.
     pub connections: u64,
 }
 

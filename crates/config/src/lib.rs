@@ -8,6 +8,7 @@ mod dnat;
 mod error;
 mod explain;
 mod forwarding;
+pub mod import;
 mod index;
 mod keys;
 mod matching;

@@ -11,7 +11,7 @@ use types::Endpoint;
 use crate::error::{ConfigError, Path, Warning};
 use crate::index::Index;
 use crate::schema::{Address, Config, LocalPool, Neighbour, Route, ServerGroup};
-use crate::service::{Pool, Server, Servers, Service};
+use crate::service::{Pool, Protocol, Server, Servers, Service};
 use crate::text::{AddressRange, InterfaceAddress, Prefix};
 use crate::validate::{Checker, Subnets};
 
@@ -63,6 +63,11 @@ impl Model {
     /// The configuration, on its own.
     pub fn into_config(self) -> Config {
         self.config
+    }
+
+    /// The service that has this VIP and port.
+    pub fn service_at(&self, protocol: Protocol, vip: Endpoint) -> Option<&str> {
+        self.index.vip_owner(protocol, vip)
     }
 
     /// The services that a change of this service's real servers changes: those of its group, or the

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod forwarding;
+mod import;
 mod nat;
 mod network;
 mod service;
@@ -13,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use daemon::*;
 pub use forwarding::*;
+pub use import::*;
 pub use nat::*;
 pub use network::*;
 pub use service::*;
@@ -253,6 +255,16 @@ Examples:
     /// The daemon's own configuration file
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Turn a configuration file of DPVS or keepalived into one of dpnat
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  dpctl import dpvs /etc/dpvs.conf --device dpdk0=0000:81:00.0 -o dpnat.yaml
+  dpctl import keepalived /etc/keepalived/keepalived.conf --keepalived vrrp.conf -o services.yaml
+  dpctl -s import dpvs dpvs.conf > dpnat.yaml"
+    )]
+    Import(ImportVerb),
     /// What would become of a packet, and why
     #[command(after_help = "\
 Examples:
@@ -262,6 +274,11 @@ Examples:
     /// What the daemon logs
     #[command(subcommand)]
     Log(LogVerb),
+    /// What DPVS's commands have and dpnat has not, with what serves instead
+    #[command(after_help = "\
+`dpctl ipvsadm …` and `dpctl dpip …` are DPVS's own commands, in their own grammar; so is this program \
+when it is called by one of these names.")]
+    Compat,
     /// Versions of this program and of the daemon
     Version,
     /// Print completions for a shell

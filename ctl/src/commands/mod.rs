@@ -1,10 +1,12 @@
 //! The commands: each asks the daemon and prints what it answers.
 
+mod compat;
 mod configuration;
 mod connections;
 mod daemon;
 mod explain;
 mod forwarding;
+mod import;
 mod nat;
 mod network;
 mod services;
@@ -36,8 +38,10 @@ pub(crate) fn run(session: &mut Session<'_>, build: Build, command: &Command) ->
         Command::Diff(args) => configuration::diff(session, args),
         Command::Export(args) => configuration::export(session, args.output.as_deref()),
         Command::Config(verb) => configuration::config(session, *verb),
+        Command::Import(verb) => import::import(session, verb),
         Command::Explain(args) => explain::explain(session, args),
         Command::Log(verb) => daemon::log(session, *verb),
+        Command::Compat => compat::compat(session),
         Command::Version => daemon::version(session, build),
         Command::Completion(args) => daemon::completion(session, args),
     }

@@ -28,6 +28,7 @@ mod strays;
 mod tasks;
 mod watchdog;
 mod workers;
+mod zeroed;
 
 #[cfg(test)]
 mod fake;
@@ -57,6 +58,7 @@ use statistics::History;
 use tasks::StallMeter;
 use watchdog::Watchdog;
 use workers::Workers;
+use zeroed::Zeroed;
 
 /// What an operation comes to: its answer, or why it was refused.
 pub type Reply<T> = Result<T, ErrorBody>;
@@ -167,6 +169,8 @@ struct State {
     /// Frames to be sent; empty between two rounds.
     frames: Vec<Frame>,
     retiring: Retiring,
+    /// What is taken off the counts of services.
+    zeroed: Zeroed,
     /// Conns that an operator has ended.
     conns_removed: u64,
     watchdog: Watchdog,
@@ -211,6 +215,7 @@ impl Control {
             neighbours,
             frames: Vec::new(),
             retiring: Retiring::default(),
+            zeroed: Zeroed::default(),
             conns_removed: 0,
             history: History::default(),
             stall: StallMeter::default(),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use api::{
     ErrorBody, LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo,
-    Traffic, Warnings,
+    ServiceQuery, Traffic, Warnings,
 };
 use balance::ServiceKey;
-use config::{Admin, Config, Model, Pool, Servers, Service, Warning};
+use config::{Admin, Config, Model, Pool, Protocol, Servers, Service, Warning};
 use types::{Endpoint, Proto, Slot};
 
 use super::retire::Leaving;
@@ -22,9 +22,9 @@ impl Control {
     ///
     /// # Errors
     /// If a worker does not answer.
-    pub async fn services(&self) -> Reply<Vec<ServiceInfo>> {
+    pub async fn services(&self, query: &ServiceQuery) -> Reply<Vec<ServiceInfo>> {
         let running = self.state().running();
-        let names: Vec<String> = running.config.services.keys().cloned().collect();
+        let names = running.chosen(query);
         self.service_infos(running, names).await
     }
 
@@ -214,7 +214,8 @@ impl Control {
             Ok(((running, found), services, servers))
         })
         .await?;
-        let totals = self.totals(services, servers).await?;
+        let mut totals = self.totals(services, servers).await?;
+        self.state().zeroed.take_off(&mut totals);
         blocking(move || {
             let (running, found) = found;
             Ok(found.into_iter().map(|found| found.info(&running, &totals)).collect())
@@ -326,7 +327,7 @@ fn effective_weight(server: &balance::Server, now: types::Now) -> u16 {
 }
 
 /// The LIPs of a service, without counts.
-fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
+pub(super) fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
     let Some(pool) = service.resolved_pool(config) else { return Vec::new() };
     let name = match &service.local_pool {
         Some(Pool::Named(name)) => Some(name.clone()),
@@ -363,6 +364,19 @@ impl Running {
     pub fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
         let service = self.config.services.get(name)?;
         self.snapshot.services.find(keys(service).next()?)
+    }
+
+    /// The names of the services that a query chooses.
+    pub(super) fn chosen(&self, query: &ServiceQuery) -> Vec<String> {
+        let of = |protocol| protocol == query.protocol.unwrap_or(protocol);
+        if let Some(vip) = query.vip {
+            // One for each protocol at most, found without a look at all of them.
+            let protocols = [Protocol::Tcp, Protocol::Udp].into_iter().filter(|p| of(*p));
+            let found = protocols.filter_map(|protocol| self.config.service_at(protocol, vip));
+            return found.map(str::to_owned).collect();
+        }
+        let services = self.config.services.iter();
+        services.filter(|(_, service)| of(service.protocol)).map(|(name, _)| name.clone()).collect()
     }
 
     fn find(&self, name: String) -> Option<Found> {

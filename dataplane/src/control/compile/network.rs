@@ -236,6 +236,9 @@ fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError
     let section = Path::of("routes");
     let mut routes = Vec::with_capacity(config.routes.len());
     for (index, route) in config.routes.iter().enumerate() {
+        if is_connected(config, route) {
+            continue;
+        }
         let path = || section.index(index);
         let IpNet::V4(prefix) = route.to.net() else {
             let message = format!("{} is no IPv4 prefix", route.to);
@@ -259,6 +262,19 @@ fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError
         });
     }
     Ok(routes)
+}
+
+/// True for a route that is there by itself, as it leads to the subnet of an address of ours: whoever
+/// configures both means one.
+fn is_connected(config: &Config, route: &config::Route) -> bool {
+    let config::Route { to: _, dev: _, via, metric, src, mtu, route_type } = route;
+    let is_plain = via.is_none() && *metric == 0 && src.is_none() && mtu.is_none();
+    is_plain
+        && *route_type == RouteType::Unicast
+        && config
+            .addresses
+            .iter()
+            .any(|entry| entry.dev == route.dev && entry.address.net().trunc() == route.to.net())
 }
 
 /// Static neighbours that have no effect, as no subnet or route leads to them.

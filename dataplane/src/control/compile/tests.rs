@@ -86,6 +86,16 @@ fn slots(service: &balance::Service) -> HashMap<String, Slot> {
 }
 
 #[test]
+fn a_route_to_the_subnet_of_an_address_may_be_configured_too() {
+    let with = |route: &str| SHOP.replace("routes:\n", &format!("routes:\n  - {route}\n"));
+    let mut bench = Bench::new(SHOP);
+    bench.apply(model(&with("{ to: 198.18.0.0/24, dev: lan0 }"))).unwrap();
+    // By another interface, it is another route.
+    let other = bench.apply(model(&with("{ to: 198.18.0.0/24, dev: wan0 }")));
+    assert!(other.err().unwrap().message.contains("two routes to 198.18.0.0/24"));
+}
+
+#[test]
 fn a_server_more_touches_its_service_and_nothing_else() {
     let mut bench = Bench::new(SHOP);
     let (before, shop, tls) =

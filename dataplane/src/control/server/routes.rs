@@ -85,6 +85,8 @@ fn handler(operation: Operation) -> MethodRouter<Control> {
         O::LipList => routing::on(on, services::lips),
         O::LipAdd => routing::on(on, services::add_lips),
         O::LipDelete => routing::on(on, services::delete_lip),
+        O::LipUseList => routing::on(on, services::lip_uses),
+        O::ServiceZero => routing::on(on, services::zero),
         O::SnatAdd => routing::on(on, rules::add_snat),
         O::SnatPut => routing::on(on, rules::put_snat),
         O::SnatSet => routing::on(on, rules::set_snat),

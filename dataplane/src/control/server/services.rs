@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use api::{NewLip, Removal, ServerSettings};
+use api::{NewLip, Removal, ServerSettings, ServiceQuery};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -12,8 +12,22 @@ use types::Endpoint;
 use super::extract::{Body, Params, answer, answer_large, named};
 use crate::control::Control;
 
-pub(super) async fn services(State(control): State<Control>) -> Response {
-    answer_large(control.services().await).await
+pub(super) async fn services(
+    State(control): State<Control>,
+    Params(query): Params<ServiceQuery>,
+) -> Response {
+    answer_large(control.services(&query).await).await
+}
+
+pub(super) async fn zero(
+    State(control): State<Control>,
+    Params(query): Params<ServiceQuery>,
+) -> Response {
+    answer(StatusCode::OK, control.zero_services(&query).await)
+}
+
+pub(super) async fn lip_uses(State(control): State<Control>) -> Response {
+    answer_large(control.lip_uses().await).await
 }
 
 pub(super) async fn service(State(control): State<Control>, Path(name): Path<String>) -> Response {

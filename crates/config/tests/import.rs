@@ -1,0 +1,264 @@
+//! Files of DPVS and keepalived: what comes of them, and that it is a configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use config::import::{self, Importance, Imported, Knowledge, Loss, Source};
+
+fn folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import")
+}
+
+/// Reads from `tests/import`; a script by its name alone, as if it were beside the file.
+fn read(name: &str, from: Option<&str>) -> Result<Vec<Source>, String> {
+    let name = match from {
+        Some(from) => {
+            let beside = Path::new(from).parent().unwrap_or(Path::new(""));
+            beside.join(Path::new(name).file_name().unwrap()).to_str().unwrap().to_owned()
+        }
+        None => name.to_owned(),
+    };
+    let text = std::fs::read_to_string(folder().join(&name)).map_err(|why| why.to_string())?;
+    Ok(vec![Source { name, text }])
+}
+
+fn text(text: &'static str) -> impl Fn(&str, Option<&str>) -> Result<Vec<Source>, String> {
+    move |name, _| match name {
+        "it" => Ok(vec![Source { name: "it".to_owned(), text: text.to_owned() }]),
+        _ => Err("there is no such file".to_owned()),
+    }
+}
+
+fn warnings(imported: &Imported) -> Vec<String> {
+    let warns = imported.remarks.iter().filter(|remark| remark.importance == Importance::Warning);
+    warns.map(ToString::to_string).collect()
+}
+
+/// Checks what came out as the daemon does at its start.
+#[track_caller]
+fn is_valid(yaml: &str) {
+    // Where the kernel's addresses are not followed yet, the rest is checked.
+    let yaml = if config::KEYS.iter().any(|key| key.path == "interfaces.*.kni") {
+        yaml.to_owned()
+    } else {
+        yaml.replace("active: with-kernel", "active: always")
+    };
+    if let Err(errors) = config::load(&yaml, "imported.yaml") {
+        panic!("{errors}\n{yaml}");
+    }
+}
+
+#[test]
+fn a_dpvs_conf_of_two_bonds() {
+    let imported = import::dpvs("bond.conf", &read, &Knowledge::default()).unwrap();
+    let yaml = &imported.yaml;
+    for line in [
+        "workers:\n  cpus: \"1\"",
+        "  dpdk0: { pci: \"0000:00:00.0\", rx_descriptors: 1024, tx_descriptors: 1024 }",
+        "  dpdk3: { pci: \"0000:03:00.0\", rx_descriptors: 1024, tx_descriptors: 1024 }",
+        "bond1: { members: [ dpdk0, dpdk1 ], mode: 4, primary: dpdk0, kni: bond1.kni }",
+        // Comments survive.
+        "  # kni_name              dpdk0.kni",
+    ] {
+        assert!(yaml.contains(line), "{line}\n{yaml}");
+    }
+    is_valid(yaml);
+    let text: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+    let told = |what: &str| text.iter().any(|line| line.contains(what));
+    assert!(told("bond.conf:3: not needed: pktpool_size: "), "{text:#?}");
+    assert!(told("bond.conf:8: not needed: max_burst_size: "), "{text:#?}");
+    assert!(told(": not needed: pballoc: "), "{text:#?}");
+    // Whatever this version has not, nothing else is lost.
+    assert!(warnings(&imported).iter().all(|warning| warning.contains("this version")));
+}
+
+#[test]
+fn a_dpvs_conf_with_every_key() {
+    let knowledge = Knowledge {
+        devices: BTreeMap::from([
+            ("dpdk0".to_owned(), "0000:81:00.0".to_owned()),
+            ("dpdk1".to_owned(), "net_af_packet0,iface=lan0".to_owned()),
+        ]),
+        ..Knowledge::default()
+    };
+    let imported = import::dpvs("items.conf", &read, &knowledge).unwrap();
+    let yaml = &imported.yaml;
+    for line in [
+        "log:\n  level: warn",
+        "workers:\n  cpus: \"1,2\"",
+        "  max_connections: 1048576",
+        "  timeouts: { udp_oneway: 300s, udp: 300s, tcp_established: 90s, tcp_syn: 30s, \
+         tcp_closing: 7s, tcp_closed: 7s }",
+        "  dpdk0: { pci: \"0000:81:00.0\", queues: 8, rx_descriptors: 256, tx_descriptors: 512, \
+         mtu: 1500",
+        "  dpdk1: { device: \"net_af_packet0,iface=lan0\"",
+        "forwarding:\n  policy: accept",
+    ] {
+        assert!(yaml.contains(line), "{line}\n{yaml}");
+    }
+    is_valid(yaml);
+    let lost = warnings(&imported);
+    let expected = ["uoa_mode", "uoa_max_trail", "defence_udp_drop", "kni_name"];
+    assert!(
+        lost.iter().all(|warning| expected.iter().any(|key| warning.contains(key))),
+        "{lost:#?}"
+    );
+}
+
+#[test]
+fn a_keepalived_conf_of_dpvs() {
+    let imported =
+        import::keepalived("keepalived.conf", None, &read, &Knowledge::default()).unwrap();
+    let yaml = &imported.yaml;
+    for line in [
+        "  laddr_g1: { addresses: [ \"192.168.229.201\" ], dev: bond1 }",
+        "  - { address: \"10.0.96.201/32\", dev: bond2, active: with-kernel }",
+        "  - { address: \"2001::202/128\", dev: bond2, active: with-kernel }",
+        "  10.0.96.201-80:\n    vips: [ \"10.0.96.201:80\", \"10.0.96.202:80\" ]\n    protocol: tcp\n    \
+         scheduler: rr\n    local_pool: laddr_g1\n    servers:\n      \
+         - { address: \"192.168.229.1:80\", weight: 100 }\n      \
+         - { address: \"192.168.229.2:80\", weight: 100 }",
+        "    vips: [ \"[2001::201]:80\", \"[2001::202]:80\" ]",
+    ] {
+        assert!(yaml.contains(line), "{line}\n{yaml}");
+    }
+    assert_eq!(yaml.matches("laddr_g1: {").count(), 1, "a group is imported once");
+    let rest = imported.keepalived.as_ref().expect("VRRP stays");
+    assert!(rest.contains("vrrp_instance VI_1 {"), "{rest}");
+    assert!(rest.contains("    interface bond2.kni\n"), "{rest}");
+    assert!(rest.contains("        10.0.96.202\n"), "{rest}");
+    for gone in ["dpdk_interface bond2", "virtual_server", "local_address_group"] {
+        assert!(!rest.contains(gone), "{gone}\n{rest}");
+    }
+    assert!(warnings(&imported).iter().all(|warning| warning.contains("this version")));
+    config::Overlay::parse(yaml, "imported.yaml").unwrap();
+    // Its interfaces are those of the dpvs.conf; the IPv4 part of it is checked over them.
+    let v4 = "keepalived-v4.conf";
+    let v4 = import::keepalived(v4, None, &read, &Knowledge::default()).unwrap().yaml;
+    let interfaces =
+        "interfaces:\n  bond1: { device: net_null0 }\n  bond2: { device: net_null1 }\n";
+    is_valid(&format!("{v4}{interfaces}"));
+}
+
+#[test]
+fn a_pair_of_nat_gateways() {
+    let imported =
+        import::keepalived("havip/keepalived.conf", None, &read, &Knowledge::default()).unwrap();
+    let yaml = &imported.yaml;
+    for line in [
+        "  eth0: { pci: \"0000:00:00.0\"",
+        "  - { address: \"10.100.1.0/32\", dev: eth0, active: with-kernel }",
+        "  nat-1: { match: { destination: [ \"100.64.0.0/10\" ] }, action: accept }",
+        "  nat-2: { match: { source: [ \"10.0.0.0/8\" ], except: { protocol: [ vrrp ] } }, \
+         wan_addresses: [ \"10.100.1.0\" ] }",
+        "  tcp-10106: { on: \"10.100.1.0:10106\", protocol: tcp, to: \"172.16.102.6:22\" }",
+    ] {
+        assert!(yaml.contains(line), "{line}\n{yaml}");
+    }
+    is_valid(yaml);
+    let rest = imported.keepalived.expect("VRRP stays");
+    for line in [
+        "    interface eth0.kni\n",
+        "        10.100.1.0 dev eth0.kni\n",
+        "    ! notify_master /etc/keepalived/scripts/ha_vip_start.sh",
+        "    unicast_src_ip 10.100.1.1\n",
+        "        10.100.1.2\n",
+        "        auth_pass 1111\n",
+    ] {
+        assert!(rest.contains(line), "{line}\n{rest}");
+    }
+}
+
+#[test]
+fn plain_files_of_keepalived() {
+    for file in ["plain/keepalived-zh.conf", "plain/keepalived-havip.conf"] {
+        let imported = import::keepalived(file, None, &read, &Knowledge::default()).unwrap();
+        is_valid(&imported.yaml);
+        let rest = imported.keepalived.expect("VRRP stays");
+        assert!(rest.contains("interface eth0.kni"), "{rest}");
+        assert!(rest.contains("virtual_router_id 51"), "{rest}");
+    }
+    let zh = import::keepalived("plain/keepalived-zh.conf", None, &read, &Knowledge::default());
+    let zh = zh.unwrap();
+    assert!(zh.yaml.contains("  nat-3: { match: { source: [ \"192.168.0.0/16\" ]"), "{}", zh.yaml);
+    assert!(zh.keepalived.unwrap().contains("smtp_connect_timeout 30"));
+    let havip = "plain/keepalived-havip.conf";
+    let havip = import::keepalived(havip, None, &read, &Knowledge::default()).unwrap();
+    let rest = havip.keepalived.unwrap();
+    assert!(rest.contains("! Specify ECS1 as the primary ECS instance."), "{rest}");
+}
+
+#[test]
+fn a_lip_that_both_nodes_have_is_told() {
+    let file = "keepalived.conf";
+    let imported = import::keepalived(file, Some(file), &read, &Knowledge::default()).unwrap();
+    let told = warnings(&imported);
+    assert!(told.iter().any(|warning| warning.contains("LIP 192.168.229.201")), "{told:#?}");
+}
+
+#[test]
+fn what_must_not_be_lost_is_an_error_unless_it_is_accepted() {
+    const GUARDED: &str = "local_address_group l {\n 10.0.0.1 dpdk1\n}\n\
+        virtual_server 10.0.1.1 80 {\n laddr_group_name l\n syn_proxy\n daddr_group_name bad\n \
+        real_server 10.0.2.1 80 {\n }\n}\n";
+    let read = text(GUARDED);
+    let refused = import::keepalived("it", None, &read, &Knowledge::default()).unwrap_err();
+    assert!(refused.to_string().starts_with("it:6: syn_proxy: "), "{refused}");
+    assert!(refused.message.contains("--accept-loss synproxy"), "{refused}");
+    let some = Knowledge { accepted: BTreeSet::from([Loss::SynProxy]), ..Knowledge::default() };
+    let refused = import::keepalived("it", None, &read, &some).unwrap_err();
+    assert!(refused.to_string().starts_with("it:7: daddr_group_name: "), "{refused}");
+    let all = Knowledge { accepted: BTreeSet::from(Loss::ALL), ..Knowledge::default() };
+    let imported = import::keepalived("it", None, &read, &all).unwrap();
+    assert_eq!(warnings(&imported).len(), 2);
+    is_valid(&(imported.yaml + "interfaces: { dpdk1: { device: net_null0 } }\n"));
+}
+
+#[test]
+fn broken_files_are_told_with_their_line() {
+    for (broken, told) in [
+        (
+            "virtual_server 10.0.1.1 80 {\n lb_algo best\n}\n",
+            "it:2: `lb_algo best`: expected one of rr,",
+        ),
+        ("virtual_server 10.0.1.1 80 {\n lb_kind DR\n}\n", "it:1: `lb_kind DR`: "),
+        ("virtual_server 10.0.1.1 {\n}\n", "it:1: `10.0.1.1 `: expected an address and a port"),
+        ("virtual_server group none {\n}\n", "it:1: there is no `virtual_server_group none`"),
+        (
+            "virtual_server 1.1.1.1 80 {\n laddr_group_name x\n}\n",
+            "it:2: there is no `local_address_group x`",
+        ),
+        (
+            "virtual_server 1.1.1.1 80 {\n real_server 1.1.1.2 80 {\n weight -1\n }\n}\n",
+            "it:3: `weight -1`: expected a weight",
+        ),
+        ("local_address_group l {\n 10.0.0.1\n}\n", "it:2: `10.0.0.1` needs an interface"),
+        (
+            "vrrp_instance v {\n state MASTER\n}\n",
+            "it:1: `vrrp_instance v`: expected `interface NAME`",
+        ),
+        (
+            "vrrp_instance v {\n interface a\n virtual_ipaddress {\n x\n }\n}\n",
+            "it:4: `x`: expected an address",
+        ),
+        ("a {\n", "it:1: the block `a` is not closed"),
+    ] {
+        let read = text(broken);
+        let error = import::keepalived("it", None, &read, &Knowledge::default()).unwrap_err();
+        assert!(error.to_string().starts_with(told), "{broken}\n{error}");
+    }
+    for (broken, told) in [
+        (
+            "netif_defs {\n device dpdk0 {\n rx {\n queue_number x\n }\n }\n}\n",
+            "it:4: `queue_number x`: expected a number",
+        ),
+        ("netif_defs 1\n", "it:1: `netif_defs`: expected a block"),
+        ("worker_defs {\n worker cpu1 {\n type slave\n }\n}\n", "it:2: a worker needs `cpu_id`"),
+        ("global_defs {\n log_level LOUD\n}\n", "it:2: `log_level LOUD`: expected EMERG"),
+        ("netif_defs {\n bonding b {\n mode 9\n }\n}\n", "it:3: `mode 9`: expected 0 to 6"),
+    ] {
+        let read = text(broken);
+        let error = import::dpvs("it", &read, &Knowledge::default()).unwrap_err();
+        assert!(error.to_string().starts_with(told), "{broken}\n{error}");
+    }
+}

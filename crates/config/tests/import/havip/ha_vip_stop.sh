@@ -1,0 +1,4 @@
+#!/bin/bash
+
+echo "stop; `date`" >> /tmp/log
+iptables -t nat -F
