@@ -16,7 +16,7 @@ use flow::{FlowTable, PageRequest, TableConfig, TimeoutSet, Timeouts};
 use pool::wan::AddressPorts;
 use pool::{LeaseConfig, Leases};
 use steer::Steering;
-use types::{EthPortId, Io, MacAddr, Proto, Slot, WorkerId};
+use types::{Address as _, EthPortId, Io, MacAddr, Proto, Slot, WorkerId};
 
 use crate::nat;
 use crate::traffic::Form;
@@ -169,7 +169,7 @@ fn cells(services: &[Arc<balance::Service>]) -> Cells {
 }
 
 fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
-    let mut next_hops = NextHopsWriter::new(64);
+    let mut next_hops = NextHopsWriter::new(64, [1, 2]);
     let mut resolve = |iface: usize, address, mac| {
         let iface = EthPortId(iface as u16);
         let id = next_hops.insert(iface, address).expect("room for next hops");
@@ -206,9 +206,19 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
 
 fn fib_config(form: Form) -> FibConfig {
     let (wan, lan) = (EthPortId(WAN as u16), EthPortId(LAN as u16));
-    let interface =
-        |id, name: &str| fib::Interface { id, name: name.into(), mtu: MTU, primary: None };
-    let address = |address, prefix_len, iface, role| Address { address, prefix_len, iface, role };
+    let interface = |id, name: &str, mac| fib::Interface {
+        id,
+        name: name.into(),
+        mac,
+        mtu: MTU,
+        primary: None,
+    };
+    let address = |address: u32, prefix_len, iface, role| Address {
+        address: address.to_ip(),
+        prefix_len,
+        iface,
+        role,
+    };
     let mut addresses = vec![
         address(WAN_ADDRESS, 24, wan, Role::Local),
         address(VIP, 32, wan, Role::Vip),
@@ -217,15 +227,16 @@ fn fib_config(form: Form) -> FibConfig {
     addresses.extend((0..LIPS).map(|n| address(lip(n), 32, lan, Role::Lip)));
     addresses.extend((0..nat::wans(form)).map(|n| address(wan_ip(n), 32, lan, Role::WanIp)));
     let default = Route {
-        prefix: ipnet::Ipv4Net::default(),
+        prefix: ipnet::Ipv4Net::default().into(),
         kind: RouteKind::Unicast,
-        via: Some(GATEWAY),
+        via: Some(GATEWAY.to_ip()),
         iface: wan,
         metric: 0,
         src: None,
         mtu: None,
         on_link: false,
     };
-    let interfaces = vec![interface(wan, "wan0"), interface(lan, "lan0")];
+    let interfaces =
+        vec![interface(wan, "wan0", OUR_MACS[WAN]), interface(lan, "lan0", OUR_MACS[LAN])];
     FibConfig { interfaces, addresses, routes: vec![default] }
 }

@@ -96,7 +96,7 @@ fn each_kind_of_wrong_has_its_counter() {
     let wire = Wire::open(&lab);
     let (vip, us) = (lab.vip(), "203.0.113.2");
 
-    wire.ends(wire.syn().ether_type(0x86dd).frame(), "drop.unknown-ethertype");
+    wire.ends(wire.syn().ether_type(0x88cc).frame(), "drop.unknown-ethertype");
     wire.ends(wire.syn().eth(&wire.client[..], "02:00:00:00:00:99").frame(), "drop.other-station");
     wire.ends(wire.syn().ip_version(6).frame(), "drop.bad-ip-header");
     wire.ends(wire.syn().ip_header_words(4).frame(), "drop.bad-ip-header");

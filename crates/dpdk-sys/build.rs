@@ -84,6 +84,7 @@ fn generate(flags: &[String]) {
         .allowlist_function("rte_eth_dev_(set_mtu|get_mtu)")
         .allowlist_function("rte_eth_(rx|tx)_queue_setup")
         .allowlist_function("rte_eth_promiscuous_(enable|disable|get)")
+        .allowlist_function("rte_eth_allmulticast_(enable|disable)")
         .allowlist_function("rte_eth_(macaddr_get|stats_get|stats_reset)")
         .allowlist_function("rte_eth_xstats_(get|get_names|reset)")
         .allowlist_var("DPNAT_.*")

@@ -108,6 +108,8 @@ names! {
         NeighbourAsked = "neighbour.asked",
         /// ARP requests answered.
         ArpAnswered = "answer.arp",
+        /// Neighbour solicitations answered.
+        NdAnswered = "answer.nd",
         /// Echo requests answered.
         EchoAnswered = "answer.echo",
         /// TCP resets made.

@@ -30,6 +30,8 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Receive what is for other MAC addresses too.
     pub promiscuous: bool,
+    /// Receive what is for any group of stations, too.
+    pub all_multicast: bool,
     /// Spread packets over the RX queues by the device's hash, where it has one.
     pub rss: bool,
 }
@@ -43,6 +45,7 @@ impl Default for PortConfig {
             tx_descriptors: 1024,
             mtu: None,
             promiscuous: false,
+            all_multicast: false,
             rss: true,
         }
     }
@@ -202,6 +205,7 @@ impl EthPort {
             self.apply_mtu(mtu)?;
         }
         self.apply_promiscuous(config.promiscuous)?;
+        self.apply_all_multicast(config.all_multicast)?;
         // The descriptors of earlier configurations are gone, and with them the need for their pools.
         let newest = state.pools.len() - 1;
         state.pools.drain(..newest);
@@ -376,6 +380,20 @@ impl EthPort {
         match -code {
             libc::ENOTSUP => Ok(()),
             _ => self.result("cannot change promiscuous mode", code),
+        }
+    }
+
+    fn apply_all_multicast(&self, on: bool) -> Result<(), Error> {
+        let id = self.shared.id;
+        let code = match on {
+            // SAFETY: the interface is ours.
+            true => unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) },
+            // SAFETY: the interface is ours.
+            false => unsafe { dpdk_sys::rte_eth_allmulticast_disable(id) },
+        };
+        match -code {
+            libc::ENOTSUP => Ok(()),
+            _ => self.result("cannot change what it receives of groups", code),
         }
     }
 

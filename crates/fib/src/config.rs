@@ -1,9 +1,9 @@
 //! What a [`crate::Fib`] is compiled from, and what may be wrong with it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
-use types::EthPortId;
+use ipnet::IpNet;
+use types::{EthPortId, MacAddr};
 
 /// Everything that a [`crate::Fib`] is compiled from. The order within the lists matters in one
 /// place only: of several addresses of one prefix the first is the usual source.
@@ -24,11 +24,13 @@ pub struct Interface {
     pub id: EthPortId,
     /// Its name, for messages.
     pub name: String,
-    /// Largest IPv4 packet in bytes.
+    /// Its Ethernet address, of which its link-local address is made.
+    pub mac: MacAddr,
+    /// Largest IP packet in bytes.
     pub mtu: u16,
-    /// Source of what we send by ourselves (ICMP errors). `None`: the first address of role
-    /// [`Role::Local`] with a prefix shorter than 32, else the first of that role.
-    pub primary: Option<u32>,
+    /// Source of what we send by ourselves (ICMP errors). `None`, and in the other family: the first
+    /// address of role [`Role::Local`] with a subnet around it, else the first of that role.
+    pub primary: Option<IpAddr>,
 }
 
 /// What an address of ours is for.
@@ -38,7 +40,7 @@ pub struct Interface {
 /// masquerade from it). It then acts in that other role and stays an interface address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The interface's own: answers ARP and echo, source of ICMP errors.
+    /// The interface's own: answers ARP or neighbour solicitations, and echo, source of ICMP errors.
     Local,
     /// Clients of services connect to it; answers ARP and echo.
     Vip,
@@ -65,13 +67,17 @@ impl Role {
 }
 
 /// An address of ours on an interface.
+///
+/// A link-local one (fe80::/10) is the interface's alone, and may be on others as well. An interface with an
+/// IPv6 address and no link-local one gets that of its Ethernet address (RFC 4291 appendix A).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The address in host order.
-    pub address: u32,
-    /// Length of the prefix that is on link with it, 1 to 32; shorter than 32 makes a connected route.
+    /// The address.
+    pub address: IpAddr,
+    /// Length of the prefix that is on link with it, from 1; one shorter than an address makes a connected
+    /// route.
     pub prefix_len: u8,
-    /// The interface that answers ARP for it.
+    /// The interface that answers for it.
     pub iface: EthPortId,
     /// What it is for.
     pub role: Role,
@@ -90,19 +96,20 @@ pub enum RouteKind {
 /// A static route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to; without host bits. `0.0.0.0/0` is the default route.
-    pub prefix: Ipv4Net,
+    /// Where to; without host bits. `0.0.0.0/0` and `::/0` are the default routes.
+    pub prefix: IpNet,
     /// What it leads to.
     pub kind: RouteKind,
-    /// The gateway; `None`: the destinations are on link.
-    pub via: Option<u32>,
+    /// The gateway, of the same family; `None`: the destinations are on link.
+    pub via: Option<IpAddr>,
     /// Where out.
     pub iface: EthPortId,
     /// Of routes to one prefix the one with the lowest counts; connected ones have 0.
     pub metric: u32,
     /// Source of what we send by ourselves along it; one of our addresses.
-    pub src: Option<u32>,
-    /// Largest packet in bytes, at least 68 (RFC 791 §3.2); never above the interface's.
+    pub src: Option<IpAddr>,
+    /// Largest packet in bytes, at least 68 (RFC 791 §3.2) or 1280 (RFC 8200 §5); never above the
+    /// interface's.
     pub mtu: Option<u16>,
     /// Take the gateway as being on link, whatever the prefixes say.
     pub on_link: bool,
@@ -129,27 +136,29 @@ pub enum FibError {
         /// The largest one.
         max: u16,
     },
-    /// MTU below what RFC 791 §3.2 asks of every host.
-    #[error("an MTU of {mtu} for {what} is below 68")]
+    /// MTU below what RFC 791 §3.2 asks of every host, and RFC 8200 §5 of every link.
+    #[error("an MTU of {mtu} for {what} is below {least}")]
     MtuTooSmall {
         /// Interface or route.
         what: String,
         /// The value in bytes.
         mtu: u16,
+        /// The least that it may be.
+        least: u16,
     },
     /// Address on an interface that is not there.
     #[error("address {address} is on an unknown interface (number {})", .iface.0)]
     AddressOnUnknownInterface {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The number.
         iface: EthPortId,
     },
-    /// Prefix length out of 1 to 32.
-    #[error("prefix length {prefix_len} of address {address} is not between 1 and 32")]
+    /// Prefix length out of 1 to 32, or 1 to 128.
+    #[error("prefix length {prefix_len} of address {address} is not between 1 and {}", .address.max_len())]
     PrefixLength {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The length.
         prefix_len: u8,
     },
@@ -157,7 +166,7 @@ pub enum FibError {
     #[error("{address} cannot be an address of ours: it is {what}")]
     UnusableAddress {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why.
         what: &'static str,
     },
@@ -165,7 +174,7 @@ pub enum FibError {
     #[error("{address} is given twice: as {} on `{first_iface}` and as {} on `{second_iface}`", .first.name(), .second.name())]
     DuplicateAddress {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Role first given.
         first: Role,
         /// Interface first given.
@@ -179,7 +188,7 @@ pub enum FibError {
     #[error("prefix {prefix} is on two interfaces, `{first}` and `{second}`")]
     PrefixOnTwoInterfaces {
         /// The prefix.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// One interface.
         first: String,
         /// The other one.
@@ -189,7 +198,7 @@ pub enum FibError {
     #[error("primary address {address} of `{iface}` is not one of its own addresses")]
     Primary {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The interface.
         iface: String,
     },
@@ -197,7 +206,7 @@ pub enum FibError {
     #[error("route to {prefix} goes by an unknown interface (number {})", .iface.0)]
     RouteByUnknownInterface {
         /// Where to.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// The number.
         iface: EthPortId,
     },
@@ -205,15 +214,15 @@ pub enum FibError {
     #[error("route to {prefix} has host bits set; write {}", .prefix.trunc())]
     HostBits {
         /// The prefix as given.
-        prefix: Ipv4Net,
+        prefix: IpNet,
     },
     /// Gateway that is not on link.
     #[error("gateway {via} of the route to {prefix} is not on link of `{iface}`")]
     GatewayNotOnLink {
         /// Where to.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// The gateway.
-        via: Ipv4Addr,
+        via: IpAddr,
         /// The interface.
         iface: String,
     },
@@ -221,45 +230,53 @@ pub enum FibError {
     #[error("gateway {via} of the route to {prefix} cannot be one: it is {what}")]
     UnusableGateway {
         /// Where to.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// The gateway.
-        via: Ipv4Addr,
+        via: IpAddr,
         /// Why.
         what: &'static str,
+    },
+    /// Gateway or source of the other family than the destination.
+    #[error("{address} of the route to {prefix} is of another family")]
+    OtherFamily {
+        /// Where to.
+        prefix: IpNet,
+        /// The gateway or source.
+        address: IpAddr,
     },
     /// Local route with a gateway.
     #[error("local route to {prefix} cannot have a gateway ({via})")]
     LocalRouteVia {
         /// Where to.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// The gateway.
-        via: Ipv4Addr,
+        via: IpAddr,
     },
     /// Source hint that is no address of ours.
     #[error("source {src} of the route to {prefix} is not an address of ours")]
     SourceNotOurs {
         /// Where to.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// The source.
-        src: Ipv4Addr,
+        src: IpAddr,
     },
     /// Two routes to one prefix with one metric.
     #[error("two routes to {prefix} have metric {metric}")]
     DuplicateRoute {
         /// Where to.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// The metric.
         metric: u32,
     },
 }
 
-/// Why no station may have this address (RFC 1122 §3.2.1.3), if so.
-pub(crate) const fn unusable(address: u32) -> Option<&'static str> {
-    match address >> 24 {
-        0 => Some("in 0.0.0.0/8"),
-        127 => Some("a loopback address"),
-        224..=239 => Some("a multicast address"),
-        255 if address == u32::MAX => Some("the broadcast address"),
-        _ => None,
+/// The length of an address in bits, for messages.
+trait MaxLen {
+    fn max_len(&self) -> u8;
+}
+
+impl MaxLen for IpAddr {
+    fn max_len(&self) -> u8 {
+        IpNet::from(*self).max_prefix_len()
     }
 }

@@ -1,12 +1,12 @@
 //! The words of [`crate::Neighbours`]: what it is told, what it answers, what it knows.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use types::{EthPortId, MacAddr};
 
 use crate::next_hop::{NextHopError, NextHopId};
 
-/// Times and limits of [`crate::Neighbours`]; the defaults are Linux's.
+/// Times and limits of [`crate::Neighbours`], the same for both families; the defaults are Linux's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeighbourConfig {
     /// Next hops in all.
@@ -23,10 +23,12 @@ pub struct NeighbourConfig {
     pub delay_ms: u64,
     /// After which time without use a stale or failed one is forgotten.
     pub gc_stale_ms: u64,
-    /// Questions by broadcast before giving up.
+    /// Questions by broadcast, or to the solicited-node group, before giving up.
     pub broadcast_probes: u8,
     /// Questions to the known address before asking all.
     pub unicast_probes: u8,
+    /// Nobody outside should know it: see [`crate::NextHopsWriter::new`].
+    pub secret: [u64; 2],
 }
 
 impl Default for NeighbourConfig {
@@ -41,6 +43,7 @@ impl Default for NeighbourConfig {
             gc_stale_ms: 60_000,
             broadcast_probes: 3,
             unicast_probes: 3,
+            secret: [0; 2],
         }
     }
 }
@@ -86,8 +89,8 @@ pub struct Neighbour {
     pub id: NextHopId,
     /// The interface that it is reached by.
     pub iface: EthPortId,
-    /// Its address in host order.
-    pub address: u32,
+    /// Its address.
+    pub address: IpAddr,
     /// Its Ethernet address, as far as known.
     pub mac: Option<MacAddr>,
     /// What is known of it.
@@ -102,41 +105,45 @@ pub struct Neighbour {
     pub(crate) probes: u8,
 }
 
-/// How an ARP packet told us of a neighbour.
+/// How a packet told us of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArpKind {
-    /// A request for an address of ours.
+pub enum Heard {
+    /// It asked for an address of ours: an ARP request, a neighbour solicitation.
     Request,
-    /// A reply to an address of ours.
+    /// It answered us: an ARP reply, a solicited neighbour advertisement.
     Reply,
-    /// Request or reply in which sender and target address are the same.
+    /// It answered us, but what is known counts more: a solicited advertisement without the override flag
+    /// (RFC 4861 §7.2.5).
+    WeakReply,
+    /// It announced itself, by an ARP packet whose sender and target address are the same or by an
+    /// unsolicited advertisement with the override flag; or it spoke to others.
     Gratuitous,
 }
 
-/// What an ARP packet says of its sender. Those with our own Ethernet address are not to be given.
+/// What a packet says of its sender. Those with our own Ethernet address are not to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Learned {
     /// Where it arrived.
     pub iface: EthPortId,
-    /// Sender's protocol address.
-    pub address: u32,
-    /// Sender's hardware address.
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// Its Ethernet address.
     pub mac: MacAddr,
     /// How.
-    pub kind: ArpKind,
+    pub heard: Heard,
 }
 
 /// What control has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeighbourAction {
-    /// Send an ARP request.
+    /// Send an ARP request or a neighbour solicitation.
     Ask {
         /// Where.
         iface: EthPortId,
         /// For whom.
-        target: u32,
-        /// From which address of ours; 0 if the interface has none (RFC 5227 §1.1).
-        source: u32,
+        target: IpAddr,
+        /// From which address of ours, of the same family; none if the interface has none (RFC 5227 §1.1).
+        source: Option<IpAddr>,
         /// To whom; `None`: to all.
         to: Option<MacAddr>,
     },
@@ -147,7 +154,7 @@ pub enum NeighbourAction {
         /// Where.
         iface: EthPortId,
         /// Whose.
-        address: u32,
+        address: IpAddr,
         /// The Ethernet address.
         mac: MacAddr,
     },
@@ -158,14 +165,14 @@ pub enum NeighbourAction {
         /// Where.
         iface: EthPortId,
         /// Whose.
-        address: u32,
+        address: IpAddr,
     },
     /// Another station claims an address of ours.
     Conflict {
         /// Where.
         iface: EthPortId,
         /// Which.
-        address: u32,
+        address: IpAddr,
         /// The other station.
         mac: MacAddr,
     },
@@ -180,7 +187,7 @@ pub enum NeighbourError {
         /// The interface.
         iface: EthPortId,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A limit of the interface is reached.
     #[error("no room for neighbour {address}: interface {} has {limit} {what}", .iface.0)]
@@ -188,7 +195,7 @@ pub enum NeighbourError {
         /// The interface.
         iface: EthPortId,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The limit.
         limit: usize,
         /// Of what.

@@ -1,19 +1,21 @@
 //! Control's record of neighbours: when to ask, whom to believe, whom to forget.
 //!
-//! The states are those of RFC 4861 §7.3.2, used for ARP as Linux does, with two differences: a
-//! neighbour that answers no unicast probe is asked by broadcast before it fails, while packets
-//! still go to its last address (so that a new network card loses none), and only a reply to a
-//! question of ours confirms a neighbour.
+//! The states are those of RFC 4861 §7.3.2, used for ARP as well, as Linux does, with two differences: a
+//! neighbour that answers no unicast probe is asked by broadcast (of IPv6, at its solicited-node group) before
+//! it fails, while packets still go to its last address (so that a new network card loses none), and
+//! only a reply to a question of ours confirms a neighbour.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use types::{EthPortId, MacAddr};
+use types::{Address as _, EthPortId, MacAddr};
 
 use crate::neighbour::{
-    ArpKind, Learned, Neighbour, NeighbourAction, NeighbourConfig, NeighbourError, NeighbourState,
+    Heard, Learned, Neighbour, NeighbourAction, NeighbourConfig, NeighbourError, NeighbourState,
 };
-use crate::next_hop::{NextHopId, NextHopState, NextHops, NextHopsWriter};
+use crate::next_hop::{NextHopError, NextHopId, NextHopState, NextHops, NextHopsWriter};
+use crate::number::by_family;
 use crate::snapshot::Fib;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,14 +39,14 @@ pub struct Neighbours {
 /// How often the workers' marks of use are read and cleared.
 const USED_SCAN_MS: u64 = 1000;
 
-/// For so long after a confirmation another Ethernet address is believed by gratuitous ARP only: of
+/// For so long after a confirmation another Ethernet address is believed by announcement only: of
 /// several stations that answer one question the first counts.
 const LOCK_MS: u64 = 1000;
 
 impl Neighbours {
     /// No neighbours yet.
     pub fn new(config: NeighbourConfig) -> Self {
-        let next_hops = NextHopsWriter::new(config.capacity);
+        let next_hops = NextHopsWriter::new(config.capacity, config.secret);
         let (entries, counts) = (Vec::new(), HashMap::new());
         Self { config, next_hops, entries, counts, used_scan_ms: 0 }
     }
@@ -75,8 +77,8 @@ impl Neighbours {
     }
 
     /// One neighbour.
-    pub fn find(&self, iface: EthPortId, address: u32) -> Option<&Neighbour> {
-        let id = self.next_hops.find(iface, address);
+    pub fn find(&self, iface: EthPortId, address: IpAddr) -> Option<&Neighbour> {
+        let id = self.next_hops.find_any(iface, address);
         self.entries.get(usize::from(id.0))?.as_ref()
     }
 
@@ -88,7 +90,7 @@ impl Neighbours {
         &mut self,
         fib: &Fib,
         iface: EthPortId,
-        address: u32,
+        address: IpAddr,
         now_ms: u64,
         actions: &mut Vec<NeighbourAction>,
     ) -> Result<NextHopId, NeighbourError> {
@@ -99,7 +101,7 @@ impl Neighbours {
         self.check(fib, iface, address)?;
         self.check_limit(iface, address)?;
         self.check_unresolved(iface, address)?;
-        let id = self.next_hops.insert(iface, address)?;
+        let id = self.insert(iface, address)?;
         let state = NeighbourState::Incomplete;
         let mut entry = Neighbour {
             id,
@@ -117,7 +119,7 @@ impl Neighbours {
         Ok(id)
     }
 
-    /// An ARP packet told us of a neighbour. New ones are believed only if they ask for an address of
+    /// A packet told us of a neighbour. New ones are believed only if they ask for an address of
     /// ours; what is not on link never.
     pub fn learned(
         &mut self,
@@ -126,24 +128,24 @@ impl Neighbours {
         now_ms: u64,
         actions: &mut Vec<NeighbourAction>,
     ) {
-        let Learned { iface, address, mac, kind } = learned;
+        let Learned { iface, address, mac, heard } = learned;
         if mac.is_multicast() || mac.is_zero() {
             return;
         }
-        if let Some(owner) = fib.owner(address) {
+        if let Some(owner) = fib.owner_of(iface, address) {
             if owner.iface == iface {
                 actions.push(NeighbourAction::Conflict { iface, address, mac });
             }
             return;
         }
-        if !fib.is_on_link(iface, address) {
+        if !fib.has_neighbour(iface, address) {
             return;
         }
         match self.find(iface, address).copied() {
-            Some(known) => self.heard(known, mac, kind, now_ms, actions),
+            Some(known) => self.heard(known, mac, heard, now_ms, actions),
             // The last quarter is for those that packets are waiting for.
-            None if kind == ArpKind::Request && !self.is_crowded(iface) => {
-                let Ok(id) = self.next_hops.insert(iface, address) else { return };
+            None if heard == Heard::Request && !self.is_crowded(iface) => {
+                let Ok(id) = self.insert(iface, address) else { return };
                 let state = NeighbourState::Stale;
                 self.put(Neighbour {
                     id,
@@ -166,7 +168,7 @@ impl Neighbours {
         &mut self,
         mut entry: Neighbour,
         mac: MacAddr,
-        kind: ArpKind,
+        heard: Heard,
         now_ms: u64,
         actions: &mut Vec<NeighbourAction>,
     ) {
@@ -178,10 +180,18 @@ impl Neighbours {
         let usable = !matches!(entry.state, Incomplete | Failed);
         let changed = entry.mac != Some(mac) || !usable;
         let locked = usable && now_ms.saturating_sub(entry.confirmed_ms) < LOCK_MS;
-        if changed && locked && kind != ArpKind::Gratuitous {
+        if changed && locked && heard != Heard::Gratuitous {
             return;
         }
-        if asked && kind == ArpKind::Reply {
+        if heard == Heard::WeakReply && changed && usable {
+            // Not believed, but one of both is wrong: whoever uses it next asks.
+            if entry.state == NeighbourState::Reachable {
+                entry.state = Stale;
+                self.put(entry);
+            }
+            return;
+        }
+        if asked && matches!(heard, Heard::Reply | Heard::WeakReply) {
             self.confirm_entry(&mut entry, now_ms);
         } else if changed {
             entry.state = Stale;
@@ -290,7 +300,7 @@ impl Neighbours {
         &mut self,
         fib: &Fib,
         iface: EthPortId,
-        address: u32,
+        address: IpAddr,
         mac: MacAddr,
         now_ms: u64,
     ) -> Result<NextHopId, NeighbourError> {
@@ -298,7 +308,7 @@ impl Neighbours {
             return Err(NeighbourError::Mac(mac));
         }
         self.check(fib, iface, address)?;
-        let id = self.next_hops.insert(iface, address)?;
+        let id = self.insert(iface, address)?;
         self.put(Neighbour {
             id,
             iface,
@@ -314,7 +324,7 @@ impl Neighbours {
     }
 
     /// Forgets a neighbour, permanent or not; false if there is none.
-    pub fn remove(&mut self, iface: EthPortId, address: u32) -> bool {
+    pub fn remove(&mut self, iface: EthPortId, address: IpAddr) -> bool {
         let found = self.find(iface, address).copied();
         found.map(|entry| self.forget(entry)).is_some()
     }
@@ -326,7 +336,7 @@ impl Neighbours {
 
     /// Forgets the learned neighbours that are not on link any more.
     pub fn fib_changed(&mut self, fib: &Fib) {
-        self.forget_learned(|entry| !fib.is_on_link(entry.iface, entry.address));
+        self.forget_learned(|entry| !fib.has_neighbour(entry.iface, entry.address));
     }
 
     fn forget_learned(&mut self, which: impl Fn(&Neighbour) -> bool) {
@@ -338,7 +348,7 @@ impl Neighbours {
     }
 
     fn forget(&mut self, entry: Neighbour) {
-        self.next_hops.remove(entry.iface, entry.address);
+        by_family!(entry.address, number => self.next_hops.remove(entry.iface, number));
         if let Some(place) = self.entries.get_mut(usize::from(entry.id.0))
             && let Some(old) = place.take()
         {
@@ -381,24 +391,28 @@ impl Neighbours {
         self.counts(iface).learned >= self.config.per_interface.div_ceil(4) * 3
     }
 
-    fn check(&self, fib: &Fib, iface: EthPortId, address: u32) -> Result<(), NeighbourError> {
-        if fib.is_on_link(iface, address) {
+    fn insert(&mut self, iface: EthPortId, address: IpAddr) -> Result<NextHopId, NextHopError> {
+        by_family!(address, number => self.next_hops.insert(iface, number))
+    }
+
+    fn check(&self, fib: &Fib, iface: EthPortId, address: IpAddr) -> Result<(), NeighbourError> {
+        if fib.has_neighbour(iface, address) {
             Ok(())
         } else {
-            Err(NeighbourError::NotOnLink { iface, address: address.into() })
+            Err(NeighbourError::NotOnLink { iface, address })
         }
     }
 
-    fn check_limit(&self, iface: EthPortId, address: u32) -> Result<(), NeighbourError> {
-        let (limit, address) = (self.config.per_interface, address.into());
+    fn check_limit(&self, iface: EthPortId, address: IpAddr) -> Result<(), NeighbourError> {
+        let limit = self.config.per_interface;
         if self.counts(iface).learned < limit {
             return Ok(());
         }
         Err(NeighbourError::Limit { iface, address, limit, what: "neighbours" })
     }
 
-    fn check_unresolved(&self, iface: EthPortId, address: u32) -> Result<(), NeighbourError> {
-        let (limit, address) = (self.config.unresolved_per_interface, address.into());
+    fn check_unresolved(&self, iface: EthPortId, address: IpAddr) -> Result<(), NeighbourError> {
+        let limit = self.config.unresolved_per_interface;
         if self.counts(iface).incomplete < limit {
             return Ok(());
         }
@@ -415,7 +429,9 @@ impl Neighbours {
     ) {
         let Neighbour { iface, address: target, mac, probes, .. } = *entry;
         let to = mac.filter(|_| probes < self.config.unicast_probes);
-        let source = fib.arp_source(iface, target).unwrap_or(0);
+        let source = by_family!(target, number => {
+            fib.asking_source(iface, number).map(|source| source.to_ip())
+        });
         actions.push(NeighbourAction::Ask { iface, target, source, to });
         entry.probes = probes.saturating_add(1);
         entry.deadline_ms = now_ms + self.config.retrans_ms;
@@ -424,7 +440,8 @@ impl Neighbours {
     fn confirm_entry(&self, entry: &mut Neighbour, now_ms: u64) {
         // Spread over 0.5 to 1.5 of the base (RFC 4861 §6.3.2), so that neighbours learned together
         // are not asked together for ever.
-        let mixed = (now_ms as u32 ^ entry.address).wrapping_mul(0x9e37_79b9) >> 16;
+        let low = by_family!(entry.address, number => number as u32);
+        let mixed = (now_ms as u32 ^ low).wrapping_mul(0x9e37_79b9) >> 16;
         let reachable_ms = self.config.base_reachable_ms * u64::from(32_768 + mixed) / 65_536;
         entry.state = NeighbourState::Reachable;
         entry.confirmed_ms = now_ms;
@@ -434,311 +451,4 @@ impl Neighbours {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config::{Address, FibConfig, Interface, Role, Route, RouteKind};
-    use crate::next_hop::NextHop;
-
-    const LAN: EthPortId = EthPortId(1);
-    const OURS: u32 = 0xc612_0001;
-    const RS: u32 = 0xc612_0079;
-    const GATEWAY: u32 = 0xc612_00fe;
-    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-    const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-
-    fn fib() -> Fib {
-        let route = Route {
-            prefix: "0.0.0.0/0".parse().unwrap(),
-            kind: RouteKind::Unicast,
-            via: Some(GATEWAY),
-            iface: LAN,
-            metric: 0,
-            src: None,
-            mtu: None,
-            on_link: false,
-        };
-        let (id, name) = (LAN, "lan0".to_owned());
-        let config = FibConfig {
-            interfaces: vec![Interface { id, name, mtu: 1500, primary: None }],
-            addresses: vec![Address {
-                address: OURS,
-                prefix_len: 24,
-                iface: LAN,
-                role: Role::Local,
-            }],
-            routes: vec![route],
-        };
-        Fib::new(&config, 1).unwrap()
-    }
-
-    /// Neighbours with a clock, the actions of each call kept apart.
-    struct Bench {
-        fib: Fib,
-        neighbours: Neighbours,
-        shared: Arc<NextHops>,
-        now_ms: u64,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            Self::with(NeighbourConfig { capacity: 1000, ..NeighbourConfig::default() })
-        }
-
-        fn with(config: NeighbourConfig) -> Self {
-            let neighbours = Neighbours::new(config);
-            let shared = neighbours.next_hops();
-            Self { fib: fib(), neighbours, shared, now_ms: 10_000 }
-        }
-
-        fn needed(&mut self, address: u32) -> Result<Vec<NeighbourAction>, NeighbourError> {
-            let mut actions = Vec::new();
-            self.neighbours.needed(&self.fib, LAN, address, self.now_ms, &mut actions)?;
-            Ok(actions)
-        }
-
-        fn learned(&mut self, address: u32, mac: MacAddr, kind: ArpKind) -> Vec<NeighbourAction> {
-            let mut actions = Vec::new();
-            let learned = Learned { iface: LAN, address, mac, kind };
-            self.neighbours.learned(&self.fib, learned, self.now_ms, &mut actions);
-            actions
-        }
-
-        /// Lets time pass in steps of 100 ms; what was done, with the time since the call.
-        fn pass(&mut self, ms: u64) -> Vec<(u64, NeighbourAction)> {
-            let (start, mut all) = (self.now_ms, Vec::new());
-            while self.now_ms < start + ms {
-                self.now_ms += 100;
-                let mut actions = Vec::new();
-                self.neighbours.tick(&self.fib, self.now_ms, &mut actions);
-                all.extend(actions.into_iter().map(|action| (self.now_ms - start, action)));
-            }
-            all
-        }
-
-        fn pass_in_use(&mut self, ms: u64) -> Vec<(u64, NeighbourAction)> {
-            let (start, mut all) = (self.now_ms, Vec::new());
-            while self.now_ms < start + ms {
-                let id = self.shared.find(LAN, RS);
-                self.shared.mark_used(id);
-                let offset = self.now_ms - start;
-                all.extend(self.pass(100).into_iter().map(|(at, action)| (at + offset, action)));
-            }
-            all
-        }
-
-        fn state(&self) -> NeighbourState {
-            self.neighbours.find(LAN, RS).unwrap().state
-        }
-
-        fn slot(&self) -> NextHop {
-            self.shared.read(self.shared.find(LAN, RS))
-        }
-    }
-
-    fn ask(to: Option<MacAddr>) -> NeighbourAction {
-        NeighbourAction::Ask { iface: LAN, target: RS, source: OURS, to }
-    }
-
-    #[test]
-    fn three_questions_then_failed_then_again_when_wanted() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.needed(RS).unwrap(), [ask(None)]);
-        assert_eq!(bench.needed(RS).unwrap(), [], "asked already");
-        assert_eq!(bench.slot().state, NextHopState::Unresolved);
-        let id = bench.shared.find(LAN, RS);
-        let failed = NeighbourAction::Failed { id, iface: LAN, address: RS };
-        assert_eq!(bench.pass(3000), [(1000, ask(None)), (2000, ask(None)), (3000, failed)]);
-        assert_eq!(bench.slot().state, NextHopState::Failed);
-        assert_eq!(bench.pass(5000), [], "nobody wants it");
-        bench.shared.mark_used(id);
-        let again = bench.pass(1100);
-        assert_eq!(again.first().unwrap().1, ask(None));
-        assert_eq!(bench.slot().state, NextHopState::Unresolved);
-        assert_eq!(bench.learned(RS, MAC, ArpKind::Reply).len(), 1);
-        assert_eq!(bench.slot(), NextHop { mac: MAC, iface: LAN, state: NextHopState::Resolved });
-    }
-
-    #[test]
-    fn the_unused_are_forgotten() {
-        let mut bench = Bench::new();
-        bench.needed(RS).unwrap();
-        bench.learned(RS, MAC, ArpKind::Reply);
-        assert_eq!(bench.state(), NeighbourState::Reachable);
-        assert_eq!(bench.pass(130_000), []);
-        assert_eq!(bench.neighbours.find(LAN, RS), None);
-        assert_eq!(bench.slot().state, NextHopState::Vacant);
-        assert_eq!(bench.neighbours.counts(LAN).learned, 0);
-    }
-
-    #[test]
-    fn the_used_are_asked_and_stay() {
-        let mut bench = Bench::new();
-        bench.needed(RS).unwrap();
-        bench.learned(RS, MAC, ArpKind::Reply);
-        for _ in 0..5 {
-            let mut asked = None;
-            while asked.is_none() {
-                asked = bench.pass_in_use(100).pop();
-                assert_eq!(bench.slot().state, NextHopState::Resolved);
-            }
-            assert_eq!(asked.unwrap().1, ask(Some(MAC)));
-            assert_eq!(bench.state(), NeighbourState::Probe);
-            assert_eq!(bench.learned(RS, MAC, ArpKind::Reply), []);
-            assert_eq!(bench.state(), NeighbourState::Reachable);
-        }
-    }
-
-    #[test]
-    fn one_that_went_silent_is_asked_by_broadcast_before_it_fails() {
-        let mut bench = Bench::new();
-        bench.learned(RS, MAC, ArpKind::Request);
-        assert_eq!(bench.state(), NeighbourState::Stale);
-        let mut actions = bench.pass_in_use(12_000).into_iter().map(|(_, action)| action);
-        for to in [Some(MAC), Some(MAC), Some(MAC), None, None, None] {
-            assert_eq!(actions.next(), Some(ask(to)));
-        }
-        assert!(matches!(actions.next(), Some(NeighbourAction::Failed { .. })));
-    }
-
-    #[test]
-    fn a_new_card_answers_the_broadcast_and_no_packet_is_lost() {
-        let mut bench = Bench::new();
-        bench.learned(RS, MAC, ArpKind::Request);
-        while bench.pass_in_use(100).last().is_none_or(|(_, action)| *action != ask(None)) {
-            assert_eq!(bench.slot().state, NextHopState::Resolved);
-        }
-        let id = bench.shared.find(LAN, RS);
-        let resolved = NeighbourAction::Resolved { id, iface: LAN, address: RS, mac: OTHER };
-        assert_eq!(bench.learned(RS, OTHER, ArpKind::Reply), [resolved]);
-        assert_eq!(bench.slot().mac, OTHER);
-    }
-
-    #[test]
-    fn gratuitous_arp_changes_the_known_and_makes_no_new_ones() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.learned(RS, MAC, ArpKind::Gratuitous), []);
-        assert_eq!(bench.learned(RS, MAC, ArpKind::Reply), [], "nobody asked");
-        assert_eq!(bench.neighbours.iter().count(), 0);
-        bench.needed(RS).unwrap();
-        bench.learned(RS, MAC, ArpKind::Reply);
-        assert_eq!(bench.learned(RS, OTHER, ArpKind::Reply), [], "the first answer counts");
-        assert_eq!(bench.learned(RS, OTHER, ArpKind::Gratuitous).len(), 1);
-        assert_eq!((bench.slot().mac, bench.state()), (OTHER, NeighbourState::Stale));
-    }
-
-    #[test]
-    fn the_permanent_stay_as_they_are() {
-        let mut bench = Bench::new();
-        let set = bench.neighbours.set_permanent(&bench.fib, LAN, RS, MAC, bench.now_ms);
-        assert!(set.is_ok());
-        assert_eq!(bench.learned(RS, OTHER, ArpKind::Gratuitous), []);
-        assert_eq!(bench.pass(200_000), []);
-        bench.neighbours.flush(LAN);
-        assert_eq!(bench.slot().mac, MAC);
-        assert!(bench.neighbours.remove(LAN, RS));
-        assert!(!bench.neighbours.remove(LAN, RS));
-        assert_eq!(bench.slot().state, NextHopState::Vacant);
-        let set =
-            bench.neighbours.set_permanent(&bench.fib, LAN, RS, MacAddr::BROADCAST, bench.now_ms);
-        assert_eq!(set, Err(NeighbourError::Mac(MacAddr::BROADCAST)));
-    }
-
-    #[test]
-    fn strangers_and_impostors_are_not_believed() {
-        let mut bench = Bench::new();
-        let stranger = 0x0808_0808;
-        assert_eq!(bench.learned(stranger, MAC, ArpKind::Request), []);
-        let error = bench.needed(stranger).unwrap_err().to_string();
-        assert_eq!(error, "8.8.8.8 is not on link of interface 1");
-        assert!(bench.needed(OURS).is_err());
-        assert!(bench.needed(0xc612_00ff).is_err(), "broadcast");
-        let conflict = NeighbourAction::Conflict { iface: LAN, address: OURS, mac: MAC };
-        assert_eq!(bench.learned(OURS, MAC, ArpKind::Gratuitous), [conflict]);
-        assert_eq!(bench.learned(RS, MacAddr::BROADCAST, ArpKind::Request), []);
-        assert_eq!(bench.learned(RS, MacAddr::default(), ArpKind::Request), []);
-        assert_eq!(bench.neighbours.iter().count(), 0);
-    }
-
-    #[test]
-    fn limits_hold_and_the_last_quarter_is_for_the_wanted() {
-        let mut bench = Bench::with(NeighbourConfig {
-            capacity: 1000,
-            per_interface: 40,
-            unresolved_per_interface: 4,
-            ..NeighbourConfig::default()
-        });
-        for host in 2..100 {
-            bench.learned(OURS + host, MAC, ArpKind::Request);
-        }
-        assert_eq!(bench.neighbours.counts(LAN).learned, 30);
-        for host in 100..104 {
-            bench.needed(OURS + host).unwrap();
-        }
-        assert_eq!(
-            bench.needed(OURS + 104).unwrap_err().to_string(),
-            "no room for neighbour 198.18.0.105: interface 1 has 4 neighbours that do not answer"
-        );
-        bench.pass(2000);
-        assert!(bench.neighbours.counts(LAN).learned < 40, "the unused went early");
-    }
-
-    #[test]
-    fn what_is_off_link_after_a_change_is_forgotten() {
-        let mut bench = Bench::new();
-        bench.learned(RS, MAC, ArpKind::Request);
-        bench.learned(GATEWAY, MAC, ArpKind::Request);
-        bench.neighbours.fib_changed(&bench.fib);
-        assert_eq!(bench.neighbours.iter().count(), 2);
-        let empty = Fib::new(&FibConfig::default(), 2).unwrap();
-        bench.neighbours.fib_changed(&empty);
-        assert_eq!(bench.neighbours.iter().count(), 0);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn slots_and_counts_agree_with_the_record(
-            steps in proptest::collection::vec((0u8..7, 2u32..40, 0u64..4000), 0..150),
-        ) {
-            let mut bench = Bench::with(NeighbourConfig {
-                capacity: 64,
-                per_interface: 20,
-                unresolved_per_interface: 5,
-                ..NeighbourConfig::default()
-            });
-            let mut generation = 1;
-            for (what, host, ms) in steps {
-                let address = OURS + host;
-                match what {
-                    0 => { let _ = bench.needed(address); }
-                    1 => { bench.learned(address, MAC, ArpKind::Request); }
-                    2 => { bench.learned(address, OTHER, ArpKind::Reply); }
-                    3 => { bench.learned(address, OTHER, ArpKind::Gratuitous); }
-                    4 => { bench.neighbours.remove(LAN, address); }
-                    5 => bench.shared.mark_used(bench.shared.find(LAN, address)),
-                    _ => { bench.pass(ms); }
-                }
-                if bench.neighbours.wants_generation() {
-                    generation += 1;
-                    bench.neighbours.publish(generation);
-                    bench.neighbours.confirm(generation);
-                }
-                let entries: Vec<_> = bench.neighbours.iter().copied().collect();
-                for entry in &entries {
-                    prop_assert_eq!(bench.shared.find(entry.iface, entry.address), entry.id);
-                    let slot = bench.shared.read(entry.id);
-                    let resolved = slot.state == NextHopState::Resolved;
-                    prop_assert_eq!(resolved.then_some(slot.mac), entry.mac);
-                }
-                let incomplete =
-                    entries.iter().filter(|entry| entry.state == NeighbourState::Incomplete);
-                let counts = bench.neighbours.counts(LAN);
-                prop_assert_eq!(counts.learned, entries.len());
-                prop_assert_eq!(counts.incomplete, incomplete.count());
-                prop_assert!(counts.learned <= 20 && counts.incomplete <= 5);
-            }
-        }
-    }
-}
+mod tests;

@@ -5,11 +5,10 @@
 //!
 //! - A slot is one 64-bit word: Ethernet address, interface and state. A load gives all of them as they
 //!   belong together, so a neighbour's new address takes effect with the next packet.
-//! - The directory from (interface, IPv4 address) to slot has open addressing and linear probing; an
-//!   entry is one 64-bit word as well: interface, address and slot number. So a reader sees an entry
-//!   whole or not at all. The slot's word is written before the entry (release, acquire).
-//! - What is removed leaves a tombstone, so that a reader that walks past finds what lies behind.
-//!   Tombstones at the end of a run become empty at once; others are taken by later inserts.
+//! - Directories lead from interface and address to the slot, one for each family. An entry of IPv4's holds
+//!   the whole key. That of IPv6's holds a keyed hash of it, and the address stands beside the slot: it is
+//!   written before the entry, and not again before the slot is another's. The slot's word, too, is
+//!   written before the entry (release, acquire).
 //! - A flow caches the slot number with the generation of the [`crate::Fib`] in which it found it, and
 //!   looks up anew when the generation differs from its worker's snapshot's or when the slot
 //!   is [`NextHopState::Vacant`]. Removing turns the slot vacant, but its number goes to no other
@@ -20,11 +19,14 @@
 //!   flow that never looked up has 0.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use types::{EthPortId, MacAddr};
+use types::{EthPortId, KeyedHash, MacAddr};
+
+use crate::directory::{Directory, KEY_MASK};
+use crate::number::{IpNumber, by_family};
 
 /// Names a slot of [`NextHops`]; what a flow caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,7 +101,7 @@ pub enum NextHopError {
     #[error("no room for next hop {address}: all {capacity} next hops are in use")]
     Full {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// How many there are.
         capacity: u16,
     },
@@ -111,13 +113,6 @@ pub enum NextHopError {
 /// Largest interface number: 14 bits are left in a slot.
 pub(crate) const INTERFACE_MAX: u16 = (1 << 14) - 1;
 
-/// An entry lies at most so far from its home. At half load the longest run of 131,072 places is
-/// about 60; what does not fit is refused as if the table were full.
-const PROBE_MAX: usize = 128;
-
-/// No entry's upper 48 bits: its interface is above [`INTERFACE_MAX`].
-const TOMBSTONE: u64 = 0xffff_ffff_ffff_0000;
-
 #[derive(Debug, Default)]
 #[repr(align(16))]
 struct SlotCell {
@@ -125,21 +120,43 @@ struct SlotCell {
     used: AtomicBool,
 }
 
-/// The slots and their directory, as workers see them.
+/// An IPv6 address in two words.
+#[derive(Debug, Default)]
+struct WideCell([AtomicU64; 2]);
+
+impl WideCell {
+    #[inline(always)]
+    fn load(&self) -> u128 {
+        let [high, low] = &self.0;
+        u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed))
+    }
+
+    fn store(&self, address: u128) {
+        let [high, low] = &self.0;
+        high.store((address >> 64) as u64, Ordering::Relaxed);
+        low.store(address as u64, Ordering::Relaxed);
+    }
+}
+
+/// The slots and their directories, as workers see them.
 #[derive(Debug)]
 pub struct NextHops {
     slots: Box<[SlotCell]>,
-    directory: Box<[AtomicU64]>,
-    shift: u32,
+    v4: Directory,
+    v6: Directory,
+    /// By slot, the address of an IPv6 neighbour.
+    wide: Box<[WideCell]>,
+    hash: KeyedHash,
 }
 
 impl NextHops {
-    fn new(capacity: u16) -> Self {
-        let bits = (usize::from(capacity) * 2).next_power_of_two().max(16).trailing_zeros();
+    fn new(capacity: u16, secret: [u64; 2]) -> Self {
         Self {
             slots: (0..=capacity).map(|_| SlotCell::default()).collect(),
-            directory: (0..1usize << bits).map(|_| AtomicU64::new(0)).collect(),
-            shift: 64 - bits,
+            v4: Directory::new(capacity),
+            v6: Directory::new(capacity),
+            wide: (0..=capacity).map(|_| WideCell::default()).collect(),
+            hash: KeyedHash::new(secret),
         }
     }
 
@@ -165,40 +182,58 @@ impl NextHops {
 
     /// The slot of a neighbour; [`NextHopId::NONE`] if control has to be asked for one.
     #[inline]
-    pub fn find(&self, iface: EthPortId, address: u32) -> NextHopId {
-        let key = key(iface, address);
-        for index in self.places(key) {
-            match self.load(index) {
-                0 => break,
-                entry if entry >> 16 == key => return NextHopId(entry as u16),
-                _ => {}
-            }
+    pub fn find<A: IpNumber>(&self, iface: EthPortId, address: A) -> NextHopId {
+        NextHopId(address.find_slot(self, iface))
+    }
+
+    /// The same for an address of either family.
+    pub fn find_any(&self, iface: EthPortId, address: IpAddr) -> NextHopId {
+        by_family!(address, number => self.find(iface, number))
+    }
+
+    #[inline(always)]
+    pub(crate) fn find_v4(&self, iface: EthPortId, address: u32) -> u16 {
+        self.v4.find(key(iface, address), |_| true)
+    }
+
+    pub(crate) fn enter_v4(&self, iface: EthPortId, address: u32, slot: u16) -> bool {
+        self.v4.enter(key(iface, address), slot)
+    }
+
+    pub(crate) fn leave_v4(&self, iface: EthPortId, address: u32, slot: u16) -> bool {
+        self.v4.leave(key(iface, address), slot)
+    }
+
+    #[inline]
+    pub(crate) fn find_v6(&self, iface: EthPortId, address: u128) -> u16 {
+        // A link-local address may be several neighbours: each slot has its interface.
+        self.v6.find(self.wide_key(iface, address), |slot| {
+            let here = self.wide.get(usize::from(slot)).is_some_and(|wide| wide.load() == address);
+            here && self.read(NextHopId(slot)).iface == iface
+        })
+    }
+
+    pub(crate) fn enter_v6(&self, iface: EthPortId, address: u128, slot: u16) -> bool {
+        if let Some(wide) = self.wide.get(usize::from(slot)) {
+            wide.store(address);
         }
-        NextHopId::NONE
+        self.v6.enter(self.wide_key(iface, address), slot)
+    }
+
+    pub(crate) fn leave_v6(&self, iface: EthPortId, address: u128, slot: u16) -> bool {
+        self.v6.leave(self.wide_key(iface, address), slot)
+    }
+
+    /// A keyed hash: stations choose their addresses, and shall not find such as collide.
+    #[inline(always)]
+    fn wide_key(&self, iface: EthPortId, address: u128) -> u64 {
+        let (high, low) = ((address >> 64) as u64, address as u64);
+        self.hash.hash(high ^ u64::from(iface.0), low) & KEY_MASK
     }
 
     /// How many next hops there can be.
     pub fn capacity(&self) -> u16 {
         (self.slots.len() - 1) as u16
-    }
-
-    /// The places where an entry of this key may be, in order.
-    #[inline(always)]
-    fn places(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.directory.len() - 1;
-        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize;
-        (0..PROBE_MAX.min(mask + 1)).map(move |step| (home + step) & mask)
-    }
-
-    #[inline(always)]
-    fn load(&self, index: usize) -> u64 {
-        self.directory.get(index).map_or(0, |entry| entry.load(Ordering::Acquire))
-    }
-
-    fn store(&self, index: usize, entry: u64) {
-        if let Some(place) = self.directory.get(index) {
-            place.store(entry, Ordering::Release);
-        }
     }
 }
 
@@ -220,10 +255,11 @@ pub struct NextHopsWriter {
 }
 
 impl NextHopsWriter {
-    /// An empty table of so many next hops.
-    pub fn new(capacity: u16) -> Self {
+    /// An empty table of so many next hops. Who does not know the secret cannot make addresses whose places
+    /// collide.
+    pub fn new(capacity: u16, secret: [u64; 2]) -> Self {
         Self {
-            table: Arc::new(NextHops::new(capacity)),
+            table: Arc::new(NextHops::new(capacity, secret)),
             fresh: 0,
             free: VecDeque::new(),
             removed: Vec::new(),
@@ -237,15 +273,24 @@ impl NextHopsWriter {
     }
 
     /// The slot that a neighbour has; [`NextHopId::NONE`] without one.
-    pub fn find(&self, iface: EthPortId, address: u32) -> NextHopId {
+    pub fn find<A: IpNumber>(&self, iface: EthPortId, address: A) -> NextHopId {
         self.table.find(iface, address)
+    }
+
+    /// The same for an address of either family.
+    pub fn find_any(&self, iface: EthPortId, address: IpAddr) -> NextHopId {
+        self.table.find_any(iface, address)
     }
 
     /// The slot of a neighbour: the one it has, or a new one, unresolved.
     ///
     /// # Errors
     /// If all slots are held, or the interface's number is too large.
-    pub fn insert(&mut self, iface: EthPortId, address: u32) -> Result<NextHopId, NextHopError> {
+    pub fn insert<A: IpNumber>(
+        &mut self,
+        iface: EthPortId,
+        address: A,
+    ) -> Result<NextHopId, NextHopError> {
         if iface.0 > INTERFACE_MAX {
             return Err(NextHopError::Interface(iface));
         }
@@ -253,12 +298,14 @@ impl NextHopsWriter {
         if !id.is_none() {
             return Ok(id);
         }
-        let key = key(iface, address);
-        let full = NextHopError::Full { address: address.into(), capacity: self.table.capacity() };
-        let place = self.table.places(key).find(|index| self.table.load(*index) as u16 == 0);
-        let (Some(place), Some(id)) = (place, self.take()) else { return Err(full) };
+        let full = NextHopError::Full { address: address.to_ip(), capacity: self.table.capacity() };
+        let Some(id) = self.take() else { return Err(full) };
         self.set(NextHopId(id), iface, NextHopState::Unresolved, MacAddr::default());
-        self.table.store(place, key << 16 | u64::from(id));
+        if !address.enter(&self.table, iface, id) {
+            self.set(NextHopId(id), EthPortId(0), NextHopState::Vacant, MacAddr::default());
+            self.free.push_front(id);
+            return Err(full);
+        }
         Ok(NextHopId(id))
     }
 
@@ -291,32 +338,15 @@ impl NextHopsWriter {
     }
 
     /// Removes a neighbour; its slot turns vacant and is given to no other before the next generation.
-    pub fn remove(&mut self, iface: EthPortId, address: u32) -> Option<NextHopId> {
+    pub fn remove<A: IpNumber>(&mut self, iface: EthPortId, address: A) -> Option<NextHopId> {
         let id = Some(self.table.find(iface, address)).filter(|id| !id.is_none())?;
-        let key = key(iface, address);
-        let entry = key << 16 | u64::from(id.0);
-        let place = self.table.places(key).find(|index| self.table.load(*index) == entry)?;
-        self.table.store(place, TOMBSTONE);
-        self.sweep_tombstones(place);
+        if !address.leave(&self.table, iface, id.0) {
+            return None;
+        }
         self.set(id, EthPortId(0), NextHopState::Vacant, MacAddr::default());
         self.take_used(id);
         self.removed.push(id.0);
         Some(id)
-    }
-
-    /// Empties the tombstones from `place` backwards if no run goes on behind it.
-    fn sweep_tombstones(&mut self, place: usize) {
-        let mask = self.table.directory.len() - 1;
-        if self.table.load((place + 1) & mask) != 0 {
-            return;
-        }
-        for step in 0..=mask {
-            let index = place.wrapping_sub(step) & mask;
-            if self.table.load(index) != TOMBSTONE {
-                return;
-            }
-            self.table.store(index, 0);
-        }
     }
 
     /// To be called before a snapshot with this generation, not used before, is published.
@@ -348,22 +378,40 @@ mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
+    use types::Address as _;
 
     use super::*;
 
+    const SECRET: [u64; 2] = [7, 9];
     const WAN: EthPortId = EthPortId(0);
     const LAN: EthPortId = EthPortId(INTERFACE_MAX);
 
+    fn wide(host: u32) -> u128 {
+        0xfe80 << 112 | u128::from(host)
+    }
+
+    #[test]
+    fn one_link_local_address_is_another_neighbour_on_each_interface() {
+        let mut writer = NextHopsWriter::new(8, SECRET);
+        let (wan, lan) =
+            (writer.insert(WAN, wide(1)).unwrap(), writer.insert(LAN, wide(1)).unwrap());
+        assert_ne!(wan, lan);
+        assert_eq!((writer.find(WAN, wide(1)), writer.find(LAN, wide(1))), (wan, lan));
+        assert_eq!(writer.remove(WAN, wide(1)), Some(wan));
+        assert_eq!(writer.find(WAN, wide(1)), NextHopId::NONE);
+        assert_eq!(writer.find(LAN, wide(1)), lan);
+    }
+
     #[test]
     fn a_slot_is_one_word() {
-        let mut writer = NextHopsWriter::new(8);
+        let mut writer = NextHopsWriter::new(8, SECRET);
         let reader = writer.shared();
-        assert_eq!(reader.find(LAN, 7), NextHopId::NONE);
+        assert_eq!(reader.find(LAN, 7u32), NextHopId::NONE);
         assert_eq!(reader.read(NextHopId::NONE), NextHop::VACANT);
-        let id = writer.insert(LAN, 7).unwrap();
-        assert_eq!(writer.insert(LAN, 7), Ok(id));
-        assert_eq!(reader.find(LAN, 7), id);
-        assert_eq!(reader.find(WAN, 7), NextHopId::NONE);
+        let id = writer.insert(LAN, 7u32).unwrap();
+        assert_eq!(writer.insert(LAN, 7u32), Ok(id));
+        assert_eq!(reader.find(LAN, 7u32), id);
+        assert_eq!(reader.find(WAN, 7u32), NextHopId::NONE);
         assert_eq!(reader.read(id).state, NextHopState::Unresolved);
         let mac = MacAddr([0xfe, 2, 3, 4, 5, 0xff]);
         writer.set(id, LAN, NextHopState::Resolved, mac);
@@ -376,51 +424,62 @@ mod tests {
 
     #[test]
     fn a_slot_waits_for_the_next_generation() {
-        let mut writer = NextHopsWriter::new(1);
+        let mut writer = NextHopsWriter::new(1, SECRET);
         let reader = writer.shared();
-        let id = writer.insert(WAN, 1).unwrap();
-        assert_eq!(writer.remove(WAN, 1), Some(id));
-        assert_eq!(writer.remove(WAN, 1), None);
+        let id = writer.insert(WAN, 1u32).unwrap();
+        assert_eq!(writer.remove(WAN, 1u32), Some(id));
+        assert_eq!(writer.remove(WAN, 1u32), None);
         assert_eq!(reader.read(id).state, NextHopState::Vacant);
-        let full = NextHopError::Full { address: Ipv4Addr::new(0, 0, 0, 2), capacity: 1 };
-        assert_eq!(writer.insert(WAN, 2), Err(full));
+        let full = NextHopError::Full { address: 2u32.to_ip(), capacity: 1 };
+        assert_eq!(writer.insert(WAN, 2u32), Err(full));
         assert!(writer.wants_generation());
         writer.confirm(u16::MAX);
-        assert_eq!(writer.insert(WAN, 2), Err(full), "removed after that generation began");
+        assert_eq!(writer.insert(WAN, 2u32), Err(full), "removed after that generation began");
         writer.publish(1);
         assert!(!writer.wants_generation());
         writer.confirm(u16::MAX);
-        assert_eq!(writer.insert(WAN, 2), Err(full), "not all workers have taken it");
+        assert_eq!(writer.insert(WAN, 2u32), Err(full), "not all workers have taken it");
         writer.confirm(2);
-        assert_eq!(writer.insert(WAN, 2), Ok(id));
+        assert_eq!(writer.insert(WAN, 2u32), Ok(id));
     }
 
     #[test]
     fn all_of_65535_slots_can_be_held() {
-        let mut writer = NextHopsWriter::new(u16::MAX);
+        let mut writer = NextHopsWriter::new(u16::MAX, SECRET);
         let reader = writer.shared();
-        for host in 0..u32::from(u16::MAX) {
+        for host in 0..u32::from(u16::MAX) / 2 {
             writer.insert(WAN, 0x0a00_0000 | host).unwrap();
+            writer.insert(WAN, wide(host)).unwrap();
         }
-        assert!(writer.insert(WAN, 0x0b00_0000).is_err());
-        for host in 0..u32::from(u16::MAX) {
+        writer.insert(WAN, 0x0b00_0001u32).unwrap();
+        assert!(writer.insert(WAN, 0x0b00_0002u32).is_err());
+        assert!(writer.insert(WAN, wide(u32::MAX)).is_err());
+        for host in 0..u32::from(u16::MAX) / 2 {
             assert!(!reader.find(WAN, 0x0a00_0000 | host).is_none());
+            assert!(!reader.find(WAN, wide(host)).is_none());
         }
     }
 
     #[test]
     fn readers_find_what_stays_while_others_come_and_go() {
-        let mut writer = NextHopsWriter::new(64);
-        let stays: Vec<_> = (0..16).map(|n| (n * 7, writer.insert(WAN, n * 7).unwrap())).collect();
-        for (address, id) in &stays {
-            writer.set(*id, WAN, NextHopState::Resolved, MacAddr::from_bits(u64::from(*address)));
+        let mut writer = NextHopsWriter::new(128, SECRET);
+        let mut stays: Vec<(u32, NextHopId, NextHopId)> = Vec::new();
+        for address in (0..16).map(|n| n * 7) {
+            let ids = [writer.insert(WAN, address), writer.insert(WAN, wide(address))];
+            let [id, id6] = ids.map(Result::unwrap);
+            for id in [id, id6] {
+                let mac = MacAddr::from_bits(u64::from(address));
+                writer.set(id, WAN, NextHopState::Resolved, mac);
+            }
+            stays.push((address, id, id6));
         }
         let reader = writer.shared();
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 for _ in 0..20_000 {
-                    for (address, id) in &stays {
+                    for (address, id, id6) in &stays {
                         assert_eq!(reader.find(WAN, *address), *id);
+                        assert_eq!(reader.find(WAN, wide(*address)), *id6);
                         assert_eq!(reader.read(*id).mac.to_bits(), u64::from(*address));
                     }
                 }
@@ -431,6 +490,9 @@ mod tests {
                 let address = 1000 + u32::from(generation) * 13 % 31;
                 if writer.remove(LAN, address).is_none() {
                     writer.insert(LAN, address).unwrap();
+                }
+                if writer.remove(LAN, wide(address)).is_none() {
+                    writer.insert(LAN, wide(address)).unwrap();
                 }
                 writer.publish(generation);
                 writer.confirm(generation);
@@ -444,38 +506,46 @@ mod tests {
         fn the_directory_is_a_map(
             steps in proptest::collection::vec((any::<bool>(), 0u16..3, 0u32..40), 0..400),
         ) {
-            let mut writer = NextHopsWriter::new(64);
-            let reader = writer.shared();
-            let mut model = HashMap::new();
-            let mut generation = 1;
-            for (add, iface, address) in steps {
-                let iface = EthPortId(iface);
-                if add {
-                    match writer.insert(iface, address) {
-                        Ok(id) => {
-                            let held = model.iter().find(|(_, other)| **other == id);
-                            prop_assert!(held.is_none_or(|(key, _)| *key == (iface, address)));
-                            model.insert((iface, address), id);
-                        }
-                        Err(_) => prop_assert!(!model.contains_key(&(iface, address))),
-                    }
-                } else {
-                    prop_assert_eq!(writer.remove(iface, address), model.remove(&(iface, address)));
-                }
-                if writer.wants_generation() {
-                    generation += 1;
-                    writer.publish(generation);
-                    writer.confirm(generation);
-                }
-                for ((iface, address), id) in &model {
-                    prop_assert_eq!(reader.find(*iface, *address), *id);
-                }
-            }
-            for (iface, address) in model.keys() {
-                writer.remove(*iface, *address);
-            }
-            let left = reader.directory.iter().filter(|e| e.load(Ordering::Relaxed) as u16 != 0);
-            prop_assert_eq!(left.count(), 0);
+            is_a_map(&steps, |host| host)?;
+            is_a_map(&steps, wide)?;
         }
+    }
+
+    fn is_a_map<A: IpNumber>(
+        steps: &[(bool, u16, u32)],
+        address: fn(u32) -> A,
+    ) -> Result<(), TestCaseError> {
+        let mut writer = NextHopsWriter::new(64, SECRET);
+        let reader = writer.shared();
+        let mut model = HashMap::new();
+        let mut generation = 1;
+        for (add, iface, host) in steps {
+            let (iface, address) = (EthPortId(*iface), address(*host));
+            if *add {
+                match writer.insert(iface, address) {
+                    Ok(id) => {
+                        let held = model.iter().find(|(_, other)| **other == id);
+                        prop_assert!(held.is_none_or(|(key, _)| *key == (iface, address)));
+                        model.insert((iface, address), id);
+                    }
+                    Err(_) => prop_assert!(!model.contains_key(&(iface, address))),
+                }
+            } else {
+                prop_assert_eq!(writer.remove(iface, address), model.remove(&(iface, address)));
+            }
+            if writer.wants_generation() {
+                generation += 1;
+                writer.publish(generation);
+                writer.confirm(generation);
+            }
+            for ((iface, address), id) in &model {
+                prop_assert_eq!(reader.find(*iface, *address), *id);
+            }
+        }
+        for (iface, address) in model.keys() {
+            writer.remove(*iface, *address);
+        }
+        prop_assert_eq!((reader.v4.len(), reader.v6.len()), (0, 0));
+        Ok(())
     }
 }

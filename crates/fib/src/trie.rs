@@ -1,4 +1,6 @@
-//! Longest prefix match: a multibit trie of strides 16, 8 and 8 with leaves pushed down.
+//! Longest prefix match for 32 bits: a multibit trie of strides 16, 8 and 8 with leaves pushed down.
+
+use crate::number::Match;
 
 const ROOT_BITS: u32 = 16;
 const STRIDE: u32 = 8;
@@ -8,18 +10,14 @@ const NODE: u32 = 1 << 31;
 
 /// Maps destinations to leaves, numbers from 1 below 2^31; three loads at most.
 #[derive(Debug)]
-pub(crate) struct Trie {
+pub struct Trie {
     root: Box<[u32]>,
     nodes: Vec<u32>,
 }
 
 impl Trie {
-    pub(crate) fn new() -> Self {
-        Self { root: vec![0; 1 << ROOT_BITS].into(), nodes: Vec::new() }
-    }
-
     /// Adds a prefix. They must come in order of ascending length, each prefix once.
-    pub(crate) fn insert(&mut self, network: u32, prefix_len: u8, leaf: u32) {
+    fn insert(&mut self, network: u32, prefix_len: u8, leaf: u32) {
         debug_assert!(leaf != 0 && leaf & NODE == 0);
         let prefix_len = u32::from(prefix_len);
         let top = (network >> ROOT_BITS) as usize;
@@ -41,9 +39,24 @@ impl Trie {
         fill(&mut self.nodes, low, 1 << (32 - prefix_len), leaf);
     }
 
-    /// The leaf of the longest prefix that holds `address`; 0 if there is none.
+    #[inline(always)]
+    fn node_entry(&self, node: u32, bits: u32) -> u32 {
+        let index = ((node & !NODE) as usize) << STRIDE | (bits as usize & (NODE_LEN - 1));
+        self.nodes.get(index).copied().unwrap_or(0)
+    }
+}
+
+impl Match<u32> for Trie {
+    fn build(prefixes: &[(u8, u32, u32)]) -> Self {
+        let mut trie = Self { root: vec![0; 1 << ROOT_BITS].into(), nodes: Vec::new() };
+        for (len, network, leaf) in prefixes {
+            trie.insert(*network, *len, *leaf);
+        }
+        trie
+    }
+
     #[inline]
-    pub(crate) fn find(&self, address: u32) -> u32 {
+    fn find(&self, address: u32) -> u32 {
         let entry = self.root.get((address >> ROOT_BITS) as usize).copied().unwrap_or(0);
         if entry & NODE == 0 {
             return entry;
@@ -53,12 +66,6 @@ impl Trie {
             return entry;
         }
         self.node_entry(entry, address)
-    }
-
-    #[inline(always)]
-    fn node_entry(&self, node: u32, bits: u32) -> u32 {
-        let index = ((node & !NODE) as usize) << STRIDE | (bits as usize & (NODE_LEN - 1));
-        self.nodes.get(index).copied().unwrap_or(0)
     }
 }
 
@@ -107,10 +114,9 @@ mod tests {
                 prefixes.into_iter().map(|(address, len)| (len, address & mask(len))).collect();
             list.sort_unstable();
             list.dedup();
-            let mut trie = Trie::new();
-            for (index, (len, network)) in list.iter().enumerate() {
-                trie.insert(*network, *len, index as u32 + 1);
-            }
+            let numbered: Vec<_> =
+                (1..).zip(&list).map(|(leaf, (len, network))| (*len, *network, leaf)).collect();
+            let trie = Trie::build(&numbered);
             let edges = list.iter().flat_map(|(len, network)| {
                 let last = network | !mask(*len);
                 [*network, last, network.wrapping_sub(1), last.wrapping_add(1)]

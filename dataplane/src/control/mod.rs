@@ -76,7 +76,7 @@ impl Groundwork {
     /// # Errors
     /// If the interfaces cannot be what they are configured to be.
     pub fn new(config: &Config, facts: Facts) -> Result<Self, ConfigError> {
-        let neighbours = Neighbours::new();
+        let neighbours = Neighbours::new(facts.nat_seed);
         let compiler = Compiler::new(config, facts, neighbours.next_hops())?;
         Ok(Self { compiler, neighbours })
     }

@@ -1,21 +1,30 @@
-//! Neighbours and announcements: what workers saw goes in, ARP frames come out.
+//! Neighbours and announcements: what workers saw goes in, frames of ARP, neighbour discovery and multicast
+//! listener discovery come out.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::Config;
-use fib::{Announcements, ArpKind, Fib, NeighbourAction, NeighbourConfig, NextHops};
-use types::{EthPortId, MacAddr, WorkerId};
+use fib::{
+    Announcement, Announcements, Fib, Membership, Memberships, NeighbourAction, NeighbourConfig,
+    NextHops, Report,
+};
+use types::{Address as _, EthPortId, MacAddr, WorkerId};
+use wire::mld::{self, Change};
+use wire::ndp;
 use wire::reply::{ARP_MAX_LEN, arp_announcement, arp_request};
 
 use super::limited::Limited;
 use super::workers::Workers;
 use crate::snapshot::{Interface, Snapshot};
-use crate::worker::link::{Command, Event, Learned, Outgoing};
+use crate::worker::link::{Command, Event, Outgoing};
 
-/// Gratuitous ARP frames sent at once, at most: ten times as many a second.
+/// Announcements sent at once, at most: ten times as many a second.
 const ANNOUNCED_A_TICK: usize = 64;
+
+/// Groups reported at once, at most: those of 16 frames.
+const REPORTED_A_TICK: usize = 16 * mld::GROUPS_MAX;
 
 /// A frame and the interface that it leaves by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +38,19 @@ pub(super) struct Frame {
 pub struct Neighbours {
     table: fib::Neighbours,
     announcements: Announcements,
+    memberships: Memberships,
     actions: Vec<NeighbourAction>,
     conflicts: Limited,
     failures: Limited,
 }
 
 impl Neighbours {
-    /// No neighbours.
-    pub fn new() -> Self {
+    /// No neighbours. Nobody outside should know the secret: see [`fib::NextHopsWriter::new`].
+    pub fn new(secret: [u64; 2]) -> Self {
         Self {
-            table: fib::Neighbours::new(NeighbourConfig::default()),
+            table: fib::Neighbours::new(NeighbourConfig { secret, ..NeighbourConfig::default() }),
             announcements: Announcements::default(),
+            memberships: Memberships::default(),
             actions: Vec::new(),
             conflicts: Limited::new(5, Duration::from_secs(10)),
             failures: Limited::new(10, Duration::from_secs(10)),
@@ -57,7 +68,7 @@ impl Neighbours {
     }
 
     /// Forgets a neighbour.
-    pub(super) fn forget(&mut self, interface: EthPortId, address: u32) {
+    pub(super) fn forget(&mut self, interface: EthPortId, address: IpAddr) {
         self.table.remove(interface, address);
     }
 
@@ -99,6 +110,7 @@ impl Neighbours {
         }
         if !Arc::ptr_eq(&before.fib, fib) {
             self.table.fib_changed(fib);
+            self.memberships.follow(fib, now_ms);
         }
         self.set_static(config, after, now_ms);
     }
@@ -108,6 +120,7 @@ impl Neighbours {
             self.table.flush(id);
             return;
         }
+        self.memberships.came_up(id, now_ms);
         let ours = fib.addresses().filter(|(_, owner)| owner.iface == id);
         for (address, _) in ours.collect::<Vec<_>>() {
             self.announcements.add(id, address, now_ms);
@@ -120,15 +133,9 @@ impl Neighbours {
             let place = snapshot.interfaces.iter().position(|known| *known.name == *name)?;
             Some(EthPortId(place as u16))
         };
-        let wanted: Vec<(EthPortId, u32, MacAddr)> = config
-            .neighbours
-            .iter()
-            .filter_map(|entry| match entry.address {
-                std::net::IpAddr::V4(address) => {
-                    Some((interface(&entry.dev)?, address.to_bits(), entry.mac))
-                }
-                std::net::IpAddr::V6(_) => None,
-            })
+        let configured = config.neighbours.iter();
+        let wanted: Vec<(EthPortId, IpAddr, MacAddr)> = configured
+            .filter_map(|entry| Some((interface(&entry.dev)?, entry.address, entry.mac)))
             .collect();
         let stale: Vec<_> = self
             .table
@@ -152,7 +159,7 @@ impl Neighbours {
             if set {
                 continue;
             }
-            if !snapshot.fib.is_on_link(iface, address) {
+            if !snapshot.fib.has_neighbour(iface, address) {
                 continue;
             }
             if let Err(error) = self.table.set_permanent(&snapshot.fib, iface, address, mac, now_ms)
@@ -172,13 +179,11 @@ impl Neighbours {
     ) {
         match event {
             Event::Learned { interface, address, mac, how } => {
-                let kind = match how {
-                    Learned::Reply => ArpKind::Reply,
-                    Learned::Request => ArpKind::Request,
-                    Learned::Overheard => ArpKind::Gratuitous,
-                };
-                let learned = fib::Learned { iface: interface, address, mac, kind };
+                let learned = fib::Learned { iface: interface, address, mac, heard: how };
                 self.table.learned(&snapshot.fib, learned, now_ms, &mut self.actions);
+            }
+            Event::Queried { interface, group, max_delay_ms } => {
+                self.memberships.queried(interface, group, max_delay_ms, now_ms);
             }
             Event::Needed { interface, address } => {
                 let needed =
@@ -197,10 +202,11 @@ impl Neighbours {
     pub(super) fn tick(&mut self, snapshot: &Snapshot, now_ms: u64, frames: &mut Vec<Frame>) {
         self.table.tick(&snapshot.fib, now_ms, &mut self.actions);
         self.act(snapshot, frames);
-        for (interface, address) in self.announcements.tick(now_ms, ANNOUNCED_A_TICK) {
-            frames.extend(write(snapshot, interface, |bytes, mac| {
-                arp_announcement(bytes, mac, 0, address)
-            }));
+        for report in self.memberships.tick(now_ms, REPORTED_A_TICK) {
+            frames.extend(reports(snapshot, &report));
+        }
+        for announcement in self.announcements.tick(now_ms, ANNOUNCED_A_TICK) {
+            frames.extend(announce(snapshot, announcement));
         }
     }
 
@@ -208,28 +214,97 @@ impl Neighbours {
         for action in self.actions.drain(..) {
             match action {
                 NeighbourAction::Ask { iface, target, source, to } => {
-                    frames.extend(write(snapshot, iface, |bytes, mac| {
-                        arp_request(bytes, mac, 0, source, target, to)
-                    }));
+                    frames.extend(question(snapshot, iface, (source, target), to));
                 }
                 NeighbourAction::Resolved { address, mac, .. } => {
-                    tracing::debug!(address = %Ipv4Addr::from(address), %mac, "neighbour");
+                    tracing::debug!(%address, %mac, "neighbour");
                 }
                 NeighbourAction::Failed { address, iface, .. } => {
                     if let Some(unsaid) = self.failures.pass(Instant::now()) {
-                        let (address, dev) = (Ipv4Addr::from(address), name(snapshot, iface));
+                        let dev = name(snapshot, iface);
                         tracing::info!(%address, dev, unsaid, "neighbour does not answer");
                     }
                 }
                 NeighbourAction::Conflict { iface, address, mac } => {
                     if let Some(unsaid) = self.conflicts.pass(Instant::now()) {
-                        let (address, dev) = (Ipv4Addr::from(address), name(snapshot, iface));
+                        let dev = name(snapshot, iface);
                         tracing::warn!(%address, %mac, dev, unsaid, "another station has our address");
                     }
                 }
             }
         }
     }
+}
+
+/// Asks for a target.
+fn question(
+    snapshot: &Snapshot,
+    interface: EthPortId,
+    (source, target): (Option<IpAddr>, IpAddr),
+    to: Option<MacAddr>,
+) -> Option<Frame> {
+    match (target, source) {
+        (IpAddr::V4(target), source) => {
+            let source = source.and_then(u32::from_ip).unwrap_or(0);
+            write(snapshot, interface, ARP_MAX_LEN, |bytes, mac| {
+                arp_request(bytes, mac, 0, source, target.into(), to)
+            })
+        }
+        (IpAddr::V6(target), Some(IpAddr::V6(source))) => {
+            write(snapshot, interface, ndp::MAX_LEN, |bytes, mac| {
+                ndp::write_solicitation(bytes, mac, 0, source.into(), target.into(), to)
+            })
+        }
+        // From nobody it would be a question whether the address is free.
+        _ => None,
+    }
+}
+
+/// Tells all that an address is here. With IPv6's first announcement others are asked whether they have it
+/// (RFC 4862 §5.4.2); as RFC 4429 has it, we do not wait for the answer, nor does IPv4.
+fn announce(snapshot: &Snapshot, announcement: Announcement) -> Vec<Frame> {
+    let Announcement { iface, address, is_first } = announcement;
+    let frames = match address {
+        IpAddr::V4(address) => [
+            None,
+            write(snapshot, iface, ARP_MAX_LEN, |bytes, mac| {
+                arp_announcement(bytes, mac, 0, address.into())
+            }),
+        ],
+        IpAddr::V6(address) => {
+            let address = address.into();
+            let asked = is_first.then(|| {
+                write(snapshot, iface, ndp::MAX_LEN, |bytes, mac| {
+                    ndp::write_solicitation(bytes, mac, 0, 0, address, None)
+                })
+            });
+            [
+                asked.flatten(),
+                write(snapshot, iface, ndp::MAX_LEN, |bytes, mac| {
+                    ndp::write_announcement(bytes, mac, 0, address)
+                }),
+            ]
+        }
+    };
+    frames.into_iter().flatten().collect()
+}
+
+/// Tells multicast routers and switches to which groups we listen.
+fn reports(snapshot: &Snapshot, report: &Report) -> Vec<Frame> {
+    let Report { iface, membership, groups } = report;
+    let change = match membership {
+        Membership::Listening => Change::Listening,
+        Membership::Joined => Change::Joins,
+        Membership::Left => Change::Leaves,
+    };
+    // RFC 3810 §5.2.13: where the last address went, so did the link-local one.
+    let source = snapshot.fib.link_local(*iface).unwrap_or(0);
+    let frame = |groups: &[u128]| {
+        write(snapshot, *iface, mld::MAX_LEN, |bytes, mac| {
+            mld::write_report(bytes, mac, 0, source, change, groups)
+        })
+    };
+    groups.chunks(mld::GROUPS_MAX).filter_map(frame).collect()
 }
 
 fn name(snapshot: &Snapshot, interface: EthPortId) -> &str {
@@ -239,21 +314,22 @@ fn name(snapshot: &Snapshot, interface: EthPortId) -> &str {
 fn write(
     snapshot: &Snapshot,
     interface: EthPortId,
+    max_len: usize,
     write: impl FnOnce(&mut [u8], MacAddr) -> Option<usize>,
 ) -> Option<Frame> {
     let mac = snapshot.interfaces.get(usize::from(interface.0))?.mac;
-    let mut bytes = vec![0; ARP_MAX_LEN];
+    let mut bytes = vec![0; max_len];
     let len = write(&mut bytes, mac)?;
     bytes.truncate(len);
     Some(Frame { interface, bytes })
 }
 
-/// Has the first worker send frames. What it has no room for is not sent; ARP asks again.
+/// Has the first worker send frames. What it has no room for is not sent; all are sent more than once.
 pub(super) fn send(workers: &mut Workers, frames: &mut Vec<Frame>) {
     for Frame { interface, bytes } in frames.drain(..) {
         let outgoing = Box::new(Outgoing { interface, frame: bytes });
         if workers.tell(WorkerId(0), Command::Transmit(outgoing)).is_err() {
-            tracing::debug!("no room for an ARP frame");
+            tracing::debug!("no room for a frame of control's");
         }
     }
 }

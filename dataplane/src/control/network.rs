@@ -1,13 +1,14 @@
 //! Addresses, routes, neighbours and links: shown and changed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::HashSet;
+use std::net::IpAddr;
 
 use api::{
     AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, LinkInfo, NeighbourInfo,
     NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
 };
 use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route, RouteType};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv6Net};
 use types::EthPortId;
 
 use super::engine::InterfaceInfo;
@@ -24,8 +25,9 @@ impl Control {
         let mut all: Vec<AddressInfo> = Vec::new();
         let fib = &state.snapshot.fib;
         for entry in &state.config.addresses {
-            let IpAddr::V4(address) = entry.address.address() else { continue };
-            let role = fib.owner(address.to_bits()).map_or(fib::Role::Local, |owner| owner.role);
+            let iface = state.interface(&entry.dev).unwrap_or(EthPortId(u16::MAX));
+            let owner = fib.owner_of(iface, entry.address.address());
+            let role = owner.map_or(fib::Role::Local, |owner| owner.role);
             all.push(AddressInfo {
                 address: entry.address,
                 dev: entry.dev.clone(),
@@ -33,16 +35,15 @@ impl Control {
                 role: role_name(role).to_owned(),
             });
         }
-        let configured: std::collections::HashSet<IpAddr> =
-            state.config.addresses.iter().map(|entry| entry.address.address()).collect();
+        let configured: HashSet<(IpAddr, &str)> =
+            all.iter().map(|info| (info.address.address(), info.dev.as_str())).collect();
         let mut implied: Vec<_> = fib
             .addresses()
-            .map(|(address, owner)| (Ipv4Addr::from(address), owner))
-            .filter(|(address, _)| !configured.contains(&IpAddr::V4(*address)))
+            .filter(|(address, owner)| !configured.contains(&(*address, state.name(owner.iface))))
             .collect();
-        implied.sort_unstable_by_key(|(address, _)| *address);
+        implied.sort_unstable_by_key(|(address, owner)| (*address, owner.iface));
         all.extend(implied.into_iter().map(|(address, owner)| AddressInfo {
-            address: InterfaceAddress::new(IpNet::V4(Ipv4Net::from(address))),
+            address: InterfaceAddress::new(with_subnet(address)),
             dev: state.name(owner.iface).to_owned(),
             active: Active::Always,
             role: role_name(owner.role).to_owned(),
@@ -125,7 +126,7 @@ impl Control {
             known.filter(|entry| dev.is_none_or(|dev| dev == entry.iface)).collect();
         all.sort_unstable_by_key(|entry| (entry.iface, entry.address));
         let info = |entry: &fib::Neighbour| NeighbourInfo {
-            address: IpAddr::V4(Ipv4Addr::from(entry.address)),
+            address: entry.address,
             dev: state.name(entry.iface).to_owned(),
             mac: entry.mac,
             state: neighbour_state(entry.state),
@@ -176,20 +177,20 @@ impl Control {
         let found: Vec<EthPortId> = state
             .neighbours
             .iter()
-            .filter(|entry| IpAddr::V4(entry.address.into()) == key.address)
+            .filter(|entry| entry.address == key.address)
             .filter(|entry| dev.is_none_or(|dev| dev == entry.iface))
             .map(|entry| entry.iface)
             .collect();
-        match (found.as_slice(), key.address) {
-            ([iface], IpAddr::V4(address)) => {
-                state.neighbours.forget(*iface, address.to_bits());
+        match found.as_slice() {
+            [iface] => {
+                state.neighbours.forget(*iface, key.address);
                 Ok(Warnings { warnings: Vec::new(), generation: state.snapshot.generation })
             }
-            ([_, _, ..], _) => {
+            [_, _, ..] => {
                 let message = format!("{} is known on several interfaces; name one", key.address);
                 Err(ErrorBody::new(ErrorCode::Conflict, message))
             }
-            _ => {
+            [] => {
                 let message = format!("there is no neighbour {}", key.address);
                 Err(not_found("address", key.address, message))
             }
@@ -211,6 +212,14 @@ impl Control {
         let found = state.engine.interfaces().iter().find(|info| info.name == name);
         let info = found.ok_or_else(|| no_interface(name))?;
         Ok(state.link_info(info))
+    }
+}
+
+/// An address that follows from others: alone, but for a link-local one, which has its link around it.
+fn with_subnet(address: IpAddr) -> IpNet {
+    match address {
+        IpAddr::V6(local) if local.is_unicast_link_local() => Ipv6Net::new_assert(local, 64).into(),
+        _ => IpNet::from(address),
     }
 }
 

@@ -95,6 +95,8 @@ impl DpdkEngine {
                 tx_descriptors: interface.tx_descriptors,
                 mtu: Some(interface.mtu),
                 promiscuous: false,
+                // Neighbours ask for IPv6 addresses at groups that come and go with them.
+                all_multicast: true,
                 rss: rx_queues > 1,
             },
             pool,

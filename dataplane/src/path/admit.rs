@@ -1,14 +1,14 @@
 //! Stage `admit`: is it for an address of ours? ARP and echo are answered here.
 
-use fib::Role;
-use types::{EthPortId, Now, Packet, Proto, Verdict};
+use fib::{Heard, Role};
+use types::{Address as _, EthPortId, Now, Packet, Proto, Verdict};
 use wire::{Arp, Ethernet, Kind, arp, icmpv4};
 
 use crate::path::burst::{Burst, ones};
 use crate::path::{gateway, reply};
 use crate::snapshot::ReversePath;
 use crate::worker::Core;
-use crate::worker::link::{Event, Learned};
+use crate::worker::link::Event;
 
 /// Lets through what is for a VIP or a LIP, answers what we answer, ends the rest.
 #[inline]
@@ -149,17 +149,18 @@ fn answer_arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
     // One that leaves may be another node's by now. Who knows it here already and asks us alone
     // (RFC 1122 §2.3.2.1) may keep it for its open conns.
     let is_probe = || burst.packet(at).is_some_and(is_to_one_station);
-    let for_us = core.snapshot.fib.answers_arp(interface, meta.parsed.key.dst)
+    let for_us = core.snapshot.fib.answers(interface, meta.parsed.key.dst)
         && (asked.is_none_or(|asked| asked.role != Role::Leaving) || is_probe());
     let how = match operation {
-        arp::REPLY if for_us => Learned::Reply,
-        arp::REQUEST if for_us => Learned::Request,
-        _ => Learned::Overheard,
+        arp::REPLY if for_us => Heard::Reply,
+        arp::REQUEST if for_us => Heard::Request,
+        _ => Heard::Gratuitous,
     };
     // A sender of 0.0.0.0 probes for duplicates (RFC 5227) and tells nothing of itself.
-    let told = sender == 0 || core.told(Event::Learned { interface, address: sender, mac, how });
+    let told =
+        sender == 0 || core.told(Event::Learned { interface, address: sender.to_ip(), mac, how });
     match how {
-        Learned::Request => reply::arp(core, burst, at, ours),
+        Heard::Request => reply::arp(core, burst, at, ours),
         _ if told => burst.end(at, Verdict::Punted),
         _ => burst.end(at, Verdict::PuntFull),
     }

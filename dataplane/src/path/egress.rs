@@ -1,7 +1,7 @@
 //! Stage `egress`: next hop, neighbour and Ethernet header.
 
 use fib::{NextHop, NextHopId, NextHopState, RouteKind};
-use types::{EthPortId, Io, MacAddr, Now, Packet, Verdict};
+use types::{Address as _, EthPortId, Io, MacAddr, Now, Packet, Verdict};
 use wire::{Ethernet, ethernet};
 
 use crate::path::burst::{Burst, ones};
@@ -73,7 +73,7 @@ pub(super) enum Way {
 #[cold]
 pub(super) fn resolve<P: Packet>(core: &Core<P>, destination: u32) -> Way {
     let Some(waiting) = neighbour(core, destination) else { return Way::None };
-    let id = core.snapshot.next_hops.find(waiting.interface, waiting.address);
+    let id = core.snapshot.next_hops.find_any(waiting.interface, waiting.address);
     if id.is_none() { Way::Wait(waiting) } else { Way::To(id) }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn resolve<P: Packet>(core: &Core<P>, destination: u32) -> Way {
 fn neighbour<P: Packet>(core: &Core<P>, destination: u32) -> Option<Waiting> {
     let route = core.snapshot.fib.route(destination)?;
     (route.kind == RouteKind::Unicast)
-        .then(|| Waiting { interface: route.iface, address: route.target(destination) })
+        .then(|| Waiting { interface: route.iface, address: route.target(destination).to_ip() })
 }
 
 /// The next hop is there but has no Ethernet address now.
@@ -128,7 +128,7 @@ fn hold<P: Packet>(
 /// Keeps a packet until its neighbour is resolved; without room it is dropped and counted.
 pub(crate) fn hold_packet<P: Packet>(core: &mut Core<P>, packet: P, waiting: Waiting, now: Now) {
     // Control may have missed it while its ring was full, so it is told until there is a slot.
-    if core.snapshot.next_hops.find(waiting.interface, waiting.address).is_none() {
+    if core.snapshot.next_hops.find_any(waiting.interface, waiting.address).is_none() {
         let Waiting { interface, address } = waiting;
         // A full ring only delays: the next held packet tells it again.
         if core.told(Event::Needed { interface, address }) {
@@ -205,7 +205,7 @@ pub(crate) fn send_routed<P: Packet>(core: &mut Core<P>, packet: P, destination:
 pub(crate) fn retry_held<I: Io>(core: &mut Core<I::Packet>, io: &mut I, now: Now) {
     let mut at = 0;
     while let Some((waiting, since)) = core.held.peek(at) {
-        let id = core.snapshot.next_hops.find(waiting.interface, waiting.address);
+        let id = core.snapshot.next_hops.find_any(waiting.interface, waiting.address);
         let hop = core.snapshot.next_hops.read(id);
         let given_up = hop.state == NextHopState::Failed || core.held.is_late(since, now);
         if hop.state != NextHopState::Resolved && !given_up {

@@ -123,7 +123,7 @@ fn explain_packet<P: Packet>(
     explanation.role = meta.role;
     match (meta.parsed.kind, owner) {
         (Kind::Arp, _) => {
-            let ours = core.snapshot.fib.answers_arp(interface, meta.parsed.key.dst);
+            let ours = core.snapshot.fib.answers(interface, meta.parsed.key.dst);
             if !ours {
                 explanation.outcome = refused(Verdict::NotOurs);
             }

@@ -23,6 +23,7 @@ mod fragment;
 pub mod gateway;
 mod gather;
 mod lips;
+mod local6;
 pub mod lookup;
 mod nat_log;
 pub mod open;

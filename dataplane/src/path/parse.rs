@@ -4,18 +4,19 @@ use types::{Now, Packet, Verdict};
 use wire::{Ethernet, ParseError};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::path::fragment;
+use crate::path::{fragment, local6};
 use crate::snapshot::Interface;
 use crate::worker::Core;
 
 /// So many packets ahead the headers are asked into the cache.
 const AHEAD: usize = 6;
 
-/// Parses all packets of the burst.
+/// Parses all packets of the burst. Those of IPv6 end here, at addresses of ours or nowhere.
 #[inline]
 pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     let mut pieces: Mask = 0;
     let snapshot = &core.snapshot;
+    let mut ipv6: Mask = 0;
     for at in 0..AHEAD {
         prefetch(burst, at);
     }
@@ -43,11 +44,14 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
             Err(ParseError::Drop(verdict)) => burst.end(at, verdict),
             Err(ParseError::Pull(_)) => burst.end(at, Verdict::Malformed),
             Err(ParseError::Fragment) => pieces |= 1 << at,
-            Err(ParseError::Ipv6) => burst.end(at, Verdict::UnknownEtherType),
+            Err(ParseError::Ipv6) => ipv6 |= 1 << at,
         }
     }
     if pieces != 0 {
         fragment::track(core, burst, pieces, now);
+    }
+    for at in ones(ipv6) {
+        local6::receive(core, burst, at, now);
     }
 }
 

@@ -6,8 +6,8 @@
 use counters::{Event, Source};
 use flow::{Flow, Removed, State};
 use types::{BURST_MAX, EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
-use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset, write_reset};
+use wire::{Parsed, Parsed6};
 
 use crate::path::burst::Burst;
 use crate::path::egress::{gather, send_routed};
@@ -82,6 +82,38 @@ pub(super) fn echo<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usiz
     let turned =
         |packet: &mut P, parsed: &Parsed| wire::reply::echo_reply(packet.bytes_mut(), parsed);
     answer(core, burst, at, Event::EchoAnswered, Verdict::BadIcmp, turned);
+}
+
+/// Answers an ICMPv6 echo request to an address of ours.
+pub(super) fn echo6<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    parsed: &Parsed6,
+    now: Now,
+) {
+    if !core.replies.echo.take(ECHO_A_MS, now) {
+        burst.end(at, Verdict::ReplyLimit);
+        return;
+    }
+    let turned = |packet: &mut P, _: &Parsed| {
+        wire::reply::echo_reply6(packet.bytes_mut(), parsed, parsed.key.dst)
+    };
+    answer(core, burst, at, Event::EchoAnswered, Verdict::BadIcmp, turned);
+}
+
+/// Answers a neighbour solicitation: the address asked for is at `mac`.
+pub(super) fn advertise<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    parsed: &Parsed6,
+    (message, mac): (&wire::ndp::Message, MacAddr),
+) {
+    let turned = |packet: &mut P, _: &Parsed| {
+        wire::reply::neighbour_advertisement(packet, parsed, message, mac)
+    };
+    answer(core, burst, at, Event::NdAnswered, Verdict::NoRoom, turned);
 }
 
 /// Ends a live packet with `verdict`, or with an answer that says so.

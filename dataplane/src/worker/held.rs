@@ -1,5 +1,7 @@
 //! Packets that wait until their next hop's Ethernet address is known.
 
+use std::net::IpAddr;
+
 use types::{EthPortId, Now, Packet};
 
 /// Packets that wait, at most; RFC 1122 §2.3.2.2 asks for one a neighbour at least.
@@ -15,7 +17,7 @@ pub struct Waiting {
     /// The interface that leads there.
     pub interface: EthPortId,
     /// The gateway's or the destination's address.
-    pub address: u32,
+    pub address: IpAddr,
 }
 
 /// The packets that wait, in the order in which they came.

@@ -3,11 +3,13 @@
 //! Whatever control sends comes back when it has been done, so that a worker allocates and frees
 //! nothing: results are written into what the request brought along.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use balance::{Retired, ServerChunk, ServiceCell, ServiceChunk};
 use counters::Published;
+use fib::Heard;
 use flow::{Cursor, ImportError, InsertError, Local, Record, TimeoutSet};
 use nat::NatState;
 use nat::mapping::Mapping;
@@ -291,35 +293,33 @@ pub struct ConnFilter {
 /// What a worker has seen and control should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An ARP packet told an address.
+    /// A packet told an address.
     Learned {
         /// Where it came in.
         interface: EthPortId,
-        /// The sender's IPv4 address.
-        address: u32,
-        /// The sender's Ethernet address.
+        /// The neighbour's address.
+        address: IpAddr,
+        /// Its Ethernet address.
         mac: MacAddr,
         /// How it was told.
-        how: Learned,
+        how: Heard,
+    },
+    /// A multicast router asks who listens (RFC 3810 §5.1).
+    Queried {
+        /// Where it came in.
+        interface: EthPortId,
+        /// The group that it asks for; 0 for all.
+        group: u128,
+        /// How long the answer may take, in ms.
+        max_delay_ms: u32,
     },
     /// Packets wait for this neighbour.
     Needed {
         /// Where it is.
         interface: EthPortId,
         /// Its address.
-        address: u32,
+        address: IpAddr,
     },
-}
-
-/// How an ARP packet told of a neighbour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learned {
-    /// It answered us.
-    Reply,
-    /// It asked for an address of ours.
-    Request,
-    /// It announced itself, or asked for another's address.
-    Overheard,
 }
 
 /// Control's end of the link to one worker.

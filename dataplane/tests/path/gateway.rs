@@ -1,7 +1,6 @@
 //! SNAT, port forwards and forwarding on a real worker.
 
 use fib::{Route, RouteKind};
-use ipnet::Ipv4Net;
 use nat::gateway::{Filtering, MappingKind, MssClamp, OnExhausted, SourceAddress};
 use nat::mapping::Endpoint32;
 use nat::rules::Match;
@@ -325,9 +324,9 @@ fn a_server_sees_the_client_unless_it_would_answer_past_us() {
         });
         bed.update_fib(|fib| {
             fib.routes.push(Route {
-                prefix: Ipv4Net::new([10, 7, 0, 0].into(), 24).unwrap(),
+                prefix: "10.7.0.0/24".parse().unwrap(),
                 kind: RouteKind::Unicast,
-                via: Some(ip(ROUTER)),
+                via: ROUTER.parse().ok(),
                 on_link: false,
                 iface: EthPortId(1),
                 metric: 0,

@@ -13,6 +13,7 @@ mod gateway_inbound;
 mod gateway_records;
 mod gateway_workers;
 mod icmp;
+mod ipv6;
 mod limits;
 mod malformed;
 mod nat_log;

@@ -79,7 +79,8 @@ fn lengths_that_lie_are_dropped_by_name() {
         (udp.clone().ipv4("224.0.0.1", VIP), "drop.bad-source+1"),
         (udp.clone().ipv4("0.0.0.0", VIP), "drop.bad-source+1"),
         (udp.clone().ipv4(VIP, VIP), "drop.bad-source+1"),
-        (udp.clone().ether_type(0x86dd), "drop.unknown-ethertype+1"),
+        (udp.clone().ether_type(0x86dd), "drop.malformed+1"),
+        (udp.clone().ether_type(0x88cc), "drop.unknown-ethertype+1"),
     ];
     for (packet, expected) in cases {
         bed.receive(bed.wan, packet);

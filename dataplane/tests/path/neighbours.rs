@@ -1,9 +1,9 @@
 //! ARP, and packets that wait for a next hop.
 
-use dataplane::worker::link::{Event, Learned};
-use fib::NextHopState;
+use dataplane::worker::link::Event;
+use fib::{Heard, NextHopState};
 use testkit::{PacketBuilder, ip, mac, pkt};
-use types::{EthPortId, MacAddr};
+use types::{Address as _, EthPortId, MacAddr};
 
 use crate::bed::{CLIENT, GATEWAY, LAN_IP, LIP, RS1, RS2, Setup, Testbed, VIP, WAN_IP, station};
 use crate::conn::Conn;
@@ -12,12 +12,17 @@ fn unresolved() -> Testbed {
     Setup { resolved: false, ..Setup::default() }.build()
 }
 
-fn learned(interface: usize, address: &str, mac: MacAddr, how: Learned) -> Event {
-    Event::Learned { interface: EthPortId(interface as u16), address: ip(address), mac, how }
+fn learned(interface: usize, address: &str, mac: MacAddr, how: Heard) -> Event {
+    Event::Learned {
+        interface: EthPortId(interface as u16),
+        address: address.parse().unwrap(),
+        mac,
+        how,
+    }
 }
 
 fn needed(interface: usize, address: &str) -> Event {
-    Event::Needed { interface: EthPortId(interface as u16), address: ip(address) }
+    Event::Needed { interface: EthPortId(interface as u16), address: address.parse().unwrap() }
 }
 
 #[test]
@@ -30,7 +35,7 @@ fn a_request_for_an_address_of_the_interface_is_answered() {
         bed.expect("received+1 answered+1 generated+1 sent+1 answer.arp+1 told+1");
         assert_eq!(
             bed.told.last(),
-            Some(&learned(interface, asker, station(asker), Learned::Request))
+            Some(&learned(interface, asker, station(asker), Heard::Request))
         );
         let sent = bed.one(interface);
         let (arp, ours) = (sent.arp(), bed.snapshot.interfaces[interface].mac);
@@ -64,12 +69,12 @@ fn probes_replies_and_announcements() {
     let ours = bed.snapshot.interfaces[bed.lan].mac;
     bed.receive(bed.lan, pkt().eth(station(RS1), ours).arp_reply(RS1, LAN_IP));
     bed.expect("received+1 punted+1 told+1");
-    assert_eq!(bed.told[0], learned(bed.lan, RS1, station(RS1), Learned::Reply));
+    assert_eq!(bed.told[0], learned(bed.lan, RS1, station(RS1), Heard::Reply));
 
     let announcement = pkt().eth(mac(9), MacAddr::BROADCAST).arp_request(RS2, RS2);
     bed.receive(bed.lan, announcement);
     bed.expect("received+1 punted+1 told+1");
-    assert_eq!(bed.told[1], learned(bed.lan, RS2, mac(9), Learned::Overheard));
+    assert_eq!(bed.told[1], learned(bed.lan, RS2, mac(9), Heard::Gratuitous));
     bed.nothing_sent();
 }
 
@@ -202,7 +207,7 @@ fn a_new_address_of_a_neighbour_breaks_no_conn() {
 fn another_gateway_takes_over_open_conns() {
     let mut bed = Testbed::usual();
     let mut conn = Conn::open(&mut bed, 40_000);
-    bed.update_fib(|fib| fib.routes[0].via = Some(ip("203.0.113.253")));
+    bed.update_fib(|fib| fib.routes[0].via = "203.0.113.253".parse().ok());
     bed.learn(bed.wan, "203.0.113.253", mac(0xfd));
     assert_eq!(conn.server_sends(&mut bed, 10).eth_dst, mac(0xfd));
 }
@@ -211,7 +216,7 @@ fn another_gateway_takes_over_open_conns() {
 fn a_neighbour_that_is_forgotten_is_asked_for_again() {
     let mut bed = Testbed::usual();
     let mut conn = Conn::open(&mut bed, 40_000);
-    bed.neighbours.remove(EthPortId(bed.lan as u16), ip(RS1));
+    bed.neighbours.remove(EthPortId(bed.lan as u16), ip(RS1).to_ip());
     bed.settled();
     bed.receive(bed.wan, conn.by_client(&bed).payload(b"late"));
     bed.expect("received+1 held+1 toa.inserted+1 neighbour.held+1 neighbour.asked+1 told+1");
@@ -267,7 +272,7 @@ fn frames_for_other_stations_are_left_alone() {
 fn an_address_that_leaves_is_kept_by_those_who_know_it_here() {
     let mut bed = Testbed::usual();
     bed.update_fib(|fib| {
-        for entry in fib.addresses.iter_mut().filter(|entry| entry.address == ip(VIP)) {
+        for entry in fib.addresses.iter_mut().filter(|entry| entry.address == ip(VIP).to_ip()) {
             entry.role = fib::Role::Leaving;
         }
     });

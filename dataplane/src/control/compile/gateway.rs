@@ -5,6 +5,7 @@ mod names;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -337,19 +338,21 @@ pub(super) fn compile(
     Ok(Some(build.finish(gateway, servers)))
 }
 
-/// What lies on which interface.
+/// What of IPv4 lies on which interface.
 fn topology(config: &Config, facts: &Facts) -> Result<Topology, ConfigError> {
     let fib = network::fib_plan(config, facts, Lingering::default())?.config;
-    let wans = fib.addresses.iter().map(|entry| (entry.address, entry.iface)).collect();
-    let subnet = |address: u32, prefix_len: u8| {
+    let ours = fib.addresses.iter();
+    let wans = ours.filter_map(|entry| Some((u32::from_ip(entry.address)?, entry.iface))).collect();
+    let subnet = |address: IpAddr, prefix_len: u8| {
         let hosts = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
-        (address & !hosts)..=(address | hosts)
+        u32::from_ip(address).map(|address| (address & !hosts)..=(address | hosts))
     };
     let own = fib.addresses.iter().filter(|entry| entry.prefix_len < 32);
-    let own = own.map(|entry| (subnet(entry.address, entry.prefix_len), entry.iface));
-    let routes = fib.routes.iter().filter(|route| route.kind == RouteKind::Unicast).map(|route| {
+    let own = own.filter_map(|entry| Some((subnet(entry.address, entry.prefix_len)?, entry.iface)));
+    let unicast = fib.routes.iter().filter(|route| route.kind == RouteKind::Unicast);
+    let routes = unicast.filter_map(|route| {
         let prefix = route.prefix;
-        (subnet(prefix.network().to_bits(), prefix.prefix_len()), route.iface)
+        Some((subnet(prefix.network(), prefix.prefix_len())?, route.iface))
     });
     Ok(Topology { wans, networks: own.chain(routes).collect() })
 }

@@ -1,6 +1,7 @@
 //! LIPs and VIPs that were configured and are no longer: open conns need them to the end.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use fib::{FibConfig, Role};
 use types::EthPortId;
@@ -8,8 +9,8 @@ use types::EthPortId;
 /// An address that lingers. One that was configured again in between is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lingerer {
-    /// The address in host order.
-    pub address: u32,
+    /// The address.
+    pub address: IpAddr,
     /// [`Role::Lip`] or [`Role::Leaving`].
     pub role: Role,
     /// The snapshot that was the first without it.
@@ -25,20 +26,34 @@ struct Linger {
     idle: bool,
 }
 
-/// The addresses that linger, in host order.
+/// True for an address with no subnet around it.
+pub(super) fn is_alone(entry: &fib::Address) -> bool {
+    entry.prefix_len == if entry.address.is_ipv4() { 32 } else { 128 }
+}
+
+/// True for an address that is an interface's alone.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// The addresses that linger.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lingering(BTreeMap<u32, Linger>);
+pub(super) struct Lingering(BTreeMap<IpAddr, Linger>);
 
 impl Lingering {
     /// What lingers if nothing is configured in the snapshot of this generation: of the running fib all
     /// LIPs, and all that are or may have been VIPs, but the idle ones.
     pub fn next(&self, running: &FibConfig, generation: u64) -> Self {
         let all = running.addresses.iter().filter_map(|entry| {
+            // No service is on a link-local address.
+            if is_link_local(entry.address) {
+                return None;
+            }
             let role = match entry.role {
                 Role::Lip => Role::Lip,
                 Role::Vip | Role::Leaving => Role::Leaving,
                 // Its service may have been removed before.
-                Role::Local if entry.prefix_len == 32 => Role::Leaving,
+                Role::Local if is_alone(entry) => Role::Leaving,
                 Role::Local | Role::WanIp => return None,
             };
             let since = match self.0.get(&entry.address) {
@@ -52,7 +67,7 @@ impl Lingering {
     }
 
     /// Keeps those that are wanted.
-    pub fn retain(&mut self, mut wanted: impl FnMut(u32, EthPortId, Role) -> bool) {
+    pub fn retain(&mut self, mut wanted: impl FnMut(IpAddr, EthPortId, Role) -> bool) {
         self.0.retain(|address, entry| wanted(*address, entry.iface, entry.role));
     }
 
@@ -66,7 +81,7 @@ impl Lingering {
     }
 
     pub fn list(&self) -> Vec<Lingerer> {
-        let one = |(address, entry): (&u32, &Linger)| Lingerer {
+        let one = |(address, entry): (&IpAddr, &Linger)| Lingerer {
             address: *address,
             role: entry.role,
             since: entry.since,

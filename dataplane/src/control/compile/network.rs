@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use config::{Active, Config, ConfigError, ErrorKind, Path, RouteType, Warning};
 use fib::{Fib, FibConfig, FibError, Role, RouteKind};
 use ipnet::IpNet;
-use types::EthPortId;
+use types::{Address as _, EthPortId};
 
-use super::lingering::Lingering;
+use super::lingering::{Lingering, is_alone, is_link_local};
 use super::{Facts, FibPlan};
 
 /// A configuration error made here.
@@ -41,17 +41,17 @@ struct Ours<'a> {
     config: &'a Config,
     facts: &'a Facts,
     addresses: Vec<fib::Address>,
-    /// Configured addresses: interface, prefix length and place in `addresses`.
-    configured: HashMap<u32, (EthPortId, u8, usize)>,
+    /// Configured addresses but link-local ones: interface and place in `addresses`.
+    configured: HashMap<IpAddr, (EthPortId, usize)>,
     /// Addresses with a role beside that of an interface's own.
-    roles: HashMap<u32, (Role, EthPortId)>,
+    roles: HashMap<IpAddr, (Role, EthPortId)>,
 }
 
 /// What the fib is compiled from: what is configured, and of the addresses that linger those that are
 /// nothing else now.
 ///
 /// # Errors
-/// If an interface is not there, or an address is no IPv4 address.
+/// If an interface is not there, or there are too many addresses in a pool.
 pub fn fib_plan(
     config: &Config,
     facts: &Facts,
@@ -67,11 +67,12 @@ pub fn fib_plan(
     ours.add_configured()?;
     ours.add_lips()?;
     ours.add_wans()?;
-    ours.add_vips()?;
+    ours.add_vips();
     lingering.retain(|address, iface, role| ours.linger(address, iface, role));
     let interfaces = facts.interfaces.iter().zip(0..).map(|(interface, id)| fib::Interface {
         id: EthPortId(id),
         name: interface.name.to_string(),
+        mac: interface.mac,
         mtu: interface.mtu,
         primary: None,
     });
@@ -89,10 +90,12 @@ impl Ours<'_> {
             if entry.active != Active::Always {
                 return Err(unsupported(path().key("active"), "with-kernel"));
             }
-            let address = v4(entry.address.address(), || path().key("address"))?;
+            let address = entry.address.address();
             let iface = self.facts.interface(&entry.dev, || path().key("dev"))?;
             let prefix_len = entry.address.prefix_len();
-            self.configured.insert(address, (iface, prefix_len, self.addresses.len()));
+            if !is_link_local(address) {
+                self.configured.insert(address, (iface, self.addresses.len()));
+            }
             self.addresses.push(fib::Address { address, prefix_len, iface, role: Role::Local });
         }
         Ok(())
@@ -100,17 +103,18 @@ impl Ours<'_> {
 
     /// An address in a role of its own. One that is configured with no subnet around it is nothing
     /// else then; one with a subnet stays the interface's own as well.
-    fn add(&mut self, address: u32, iface: EthPortId, role: Role) {
+    fn add(&mut self, address: IpAddr, iface: EthPortId, role: Role) {
         if self.roles.insert(address, (role, iface)) == Some((role, iface)) {
             return;
         }
-        match self.configured.get(&address) {
-            Some((on, 32, place)) if *on == iface => {
-                if let Some(entry) = self.addresses.get_mut(*place) {
-                    entry.role = role;
-                }
+        let here = self.configured.get(&address).filter(|(on, _)| *on == iface);
+        let entry = here.and_then(|(_, place)| self.addresses.get_mut(*place));
+        match entry.filter(|entry| is_alone(entry)) {
+            Some(entry) => entry.role = role,
+            None => {
+                let prefix_len = IpNet::from(address).prefix_len();
+                self.addresses.push(fib::Address { address, prefix_len, iface, role });
             }
-            _ => self.addresses.push(fib::Address { address, prefix_len: 32, iface, role }),
         }
     }
 
@@ -140,10 +144,13 @@ impl Ours<'_> {
     }
 
     /// Adds a LIP or VIP that open conns may name. False if it is nobody's place any more.
-    fn linger(&mut self, address: u32, iface: EthPortId, role: Role) -> bool {
+    fn linger(&mut self, address: IpAddr, iface: EthPortId, role: Role) -> bool {
         let other = match self.configured.get(&address) {
             // A LIP was the interface's own beside, and is so still.
-            Some((on, prefix_len, _)) => role != Role::Lip || *on != iface || *prefix_len == 32,
+            Some((on, place)) => {
+                let is_alone = self.addresses.get(*place).is_none_or(is_alone);
+                role != Role::Lip || *on != iface || is_alone
+            }
             None => usize::from(iface.0) >= self.facts.interfaces.len(),
         };
         let free = !other && !self.roles.contains_key(&address);
@@ -158,6 +165,7 @@ impl Ours<'_> {
     fn add_wans(&mut self) -> Result<(), ConfigError> {
         let (config, facts) = (self.config, self.facts);
         for (address, named) in super::gateway::wan_addresses(config, facts)? {
+            let address = address.to_ip();
             let configured = self.configured.get(&address).map(|(iface, ..)| *iface);
             let iface = configured
                 .or_else(|| self.subnet_of(address))
@@ -171,19 +179,19 @@ impl Ours<'_> {
     }
 
     /// The interface whose subnet an address is in.
-    fn subnet_of(&self, address: u32) -> Option<EthPortId> {
+    fn subnet_of(&self, address: IpAddr) -> Option<EthPortId> {
         let within = |entry: &&fib::Address| {
+            let net = IpNet::new(entry.address, entry.prefix_len);
             entry.role == Role::Local
-                && entry.prefix_len < 32
-                && (entry.address ^ address) >> (32 - u32::from(entry.prefix_len)) == 0
+                && !is_alone(entry)
+                && net.is_ok_and(|net| net.contains(&address))
         };
         let longest = self.addresses.iter().filter(within).max_by_key(|entry| entry.prefix_len);
         longest.map(|entry| entry.iface)
     }
 
     /// The interface that the route to an address leaves by.
-    fn routed(&self, address: u32) -> Option<EthPortId> {
-        let address = IpAddr::V4(address.into());
+    fn routed(&self, address: IpAddr) -> Option<EthPortId> {
         let fits = self.config.routes.iter().filter(|route| route.to.net().contains(&address));
         let best =
             fits.max_by_key(|route| (route.to.prefix_len(), std::cmp::Reverse(route.metric)));
@@ -191,45 +199,37 @@ impl Ours<'_> {
     }
 
     /// A VIP that is none of the addresses is nobody's: the configuration warns of it.
-    fn add_vips(&mut self) -> Result<(), ConfigError> {
+    fn add_vips(&mut self) {
         let config = self.config;
-        for (name, service) in &config.services {
-            for (index, vip) in service.vips.iter().enumerate() {
-                let path = || Path::of("services").key(name).key("vips").index(index);
-                let address = v4(vip.address, path)?;
+        for service in config.services.values() {
+            for vip in &service.vips {
+                let address = vip.address;
                 let is_wan = self.roles.get(&address).is_some_and(|role| role.0 == Role::WanIp);
                 if let Some((iface, ..)) = self.configured.get(&address).filter(|_| !is_wan) {
                     self.add(address, *iface, Role::Vip);
                 }
             }
         }
-        Ok(())
     }
 }
 
 /// LIPs that one pool may have.
 const LIPS_MAX: u128 = 65_536;
 
-/// The addresses of a pool in host order, as configured.
+/// The addresses of a pool, as configured.
 ///
 /// # Errors
-/// If there is one that is no IPv4 address, or there are too many.
+/// If there are too many.
 pub fn pool_addresses(
     pool: &config::LocalPool,
     path: impl Fn() -> Path,
-) -> Result<Vec<u32>, ConfigError> {
+) -> Result<Vec<IpAddr>, ConfigError> {
     let count = pool.addresses.iter().fold(0u128, |sum, range| sum.saturating_add(range.count()));
     if count > LIPS_MAX {
         let message = format!("{count} local addresses are more than {LIPS_MAX}");
         return Err(refuse(ErrorKind::Invalid, path().key("addresses"), count, message));
     }
-    let mut addresses = Vec::with_capacity(count as usize);
-    for (index, range) in pool.addresses.iter().enumerate() {
-        for address in range.addresses() {
-            addresses.push(v4(address, || path().key("addresses").index(index))?);
-        }
-    }
-    Ok(addresses)
+    Ok(pool.addresses.iter().flat_map(|range| range.addresses()).collect())
 }
 
 fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError> {
@@ -240,22 +240,16 @@ fn routes(config: &Config, facts: &Facts) -> Result<Vec<fib::Route>, ConfigError
             continue;
         }
         let path = || section.index(index);
-        let IpNet::V4(prefix) = route.to.net() else {
-            let message = format!("{} is no IPv4 prefix", route.to);
-            return Err(refuse(ErrorKind::Invalid, path().key("to"), route.to, message));
-        };
-        let via = route.via.map(|via| v4(via, || path().key("via"))).transpose()?;
-        let src = route.src.map(|src| v4(src, || path().key("src"))).transpose()?;
         routes.push(fib::Route {
-            prefix,
+            prefix: route.to.net(),
             kind: match route.route_type {
                 RouteType::Unicast => RouteKind::Unicast,
                 RouteType::Local => RouteKind::Local,
             },
-            via,
+            via: route.via,
             iface: facts.interface(&route.dev, || path().key("dev"))?,
             metric: route.metric,
-            src,
+            src: route.src,
             mtu: route.mtu,
             // A gateway in no subnet of ours is a warning of the configuration's, not an error.
             on_link: true,
@@ -280,11 +274,11 @@ fn is_connected(config: &Config, route: &config::Route) -> bool {
 /// Static neighbours that have no effect, as no subnet or route leads to them.
 pub fn off_link(config: &Config, facts: &Facts, fib: &Fib) -> Vec<Warning> {
     let idle = |(index, entry): (usize, &config::Neighbour)| {
-        let IpAddr::V4(address) = entry.address else { return None };
+        let address = entry.address;
         let path = Path::of("neighbours").index(index);
         let iface = facts.interface(&entry.dev, || path.clone()).ok()?;
         let message = format!("{address} is not on the link of `{}`: it has no effect", entry.dev);
-        let is_idle = !fib.is_on_link(iface, address.to_bits());
+        let is_idle = !fib.has_neighbour(iface, address);
         is_idle.then(|| Warning { path: path.to_string(), message })
     };
     config.neighbours.iter().enumerate().filter_map(idle).collect()
@@ -294,9 +288,9 @@ pub fn off_link(config: &Config, facts: &Facts, fib: &Fib) -> Vec<Warning> {
 pub fn refused(error: &FibError) -> ConfigError {
     use FibError::{
         AddressOnUnknownInterface, DuplicateAddress, DuplicateInterface, DuplicateRoute,
-        GatewayNotOnLink, HostBits, InterfaceNumber, LocalRouteVia, MtuTooSmall, PrefixLength,
-        PrefixOnTwoInterfaces, Primary, RouteByUnknownInterface, SourceNotOurs, UnusableAddress,
-        UnusableGateway,
+        GatewayNotOnLink, HostBits, InterfaceNumber, LocalRouteVia, MtuTooSmall, OtherFamily,
+        PrefixLength, PrefixOnTwoInterfaces, Primary, RouteByUnknownInterface, SourceNotOurs,
+        UnusableAddress, UnusableGateway,
     };
     let kind = match error {
         DuplicateAddress { .. } | DuplicateRoute { .. } | PrefixOnTwoInterfaces { .. } => {
@@ -321,6 +315,7 @@ pub fn refused(error: &FibError) -> ConfigError {
             ("routes", via.to_string())
         }
         SourceNotOurs { src, .. } => ("routes", src.to_string()),
+        OtherFamily { address, .. } => ("routes", address.to_string()),
     };
     refuse(kind, Path::of(section), value, error.to_string())
 }

@@ -334,7 +334,11 @@ impl Build<'_> {
             refuse(ErrorKind::Invalid, path.key("timeouts"), self.name, error.to_string())
         })?;
         let lips = match service.resolved_pool(config) {
-            Some(pool) => pool_addresses(pool, || path.key("local_pool"))?,
+            Some(pool) => {
+                let path = || path.key("local_pool");
+                let lips = pool_addresses(pool, path)?.into_iter();
+                lips.map(|lip| v4(lip, || path().key("addresses"))).collect::<Result<_, _>>()?
+            }
             None => Vec::new(),
         };
         let lips = match before {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use config::{Server, Service};
+use types::Address as _;
 
 mod gateway;
 
@@ -17,7 +18,7 @@ struct Bench {
 impl Bench {
     fn new(text: &str) -> Self {
         let model = model(text);
-        let next_hops = fib::NextHopsWriter::new(16).shared();
+        let next_hops = fib::NextHopsWriter::new(16, [0; 2]).shared();
         let compiler = Compiler::new(&model, facts(&model), next_hops).unwrap();
         let mut bench = Self { compiler, now: Now::from_ms(1000) };
         bench.apply(model).unwrap();
@@ -322,7 +323,7 @@ fn a_lip_that_is_gone_lingers_until_it_is_let_go() {
         bench.compiler.snapshot().fib.owner(ip(address)).map(|owner| (owner.role, owner.iface))
     };
     let lingering = |bench: &Bench| -> Vec<u32> {
-        bench.compiler.lingering().iter().map(|lip| lip.address).collect()
+        bench.compiler.lingering().iter().filter_map(|lip| u32::from_ip(lip.address)).collect()
     };
     assert!(lingering(&bench).is_empty());
     bench.edit(|model| {

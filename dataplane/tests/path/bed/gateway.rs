@@ -130,7 +130,7 @@ impl GatewayPlan {
 
     pub(super) fn addresses(fib: &mut FibConfig) {
         fib.addresses.extend(WANS.map(|address| Address {
-            address: ip(address),
+            address: address.parse().unwrap(),
             prefix_len: 32,
             iface: EthPortId(0),
             role: Role::WanIp,

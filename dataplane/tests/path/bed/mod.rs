@@ -15,7 +15,7 @@ use dataplane::worker::Worker;
 use dataplane::worker::link::{
     self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
 };
-use fib::{ArpKind, Fib, FibConfig, Learned, Neighbours, next_generation};
+use fib::{Fib, FibConfig, Heard, Learned, Neighbours, next_generation};
 use flow::{Cursor, LeaseKind, Record};
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
 use types::{EthPortId, MacAddr, Now, Verdict};
@@ -339,17 +339,14 @@ impl Testbed {
         let (fib, mut actions) = (Arc::clone(&self.snapshot.fib), Vec::new());
         for event in std::mem::take(&mut self.told) {
             match event {
+                // Reports are for routers, of which there is none.
+                link::Event::Queried { .. } => {}
                 link::Event::Needed { interface, address } => {
                     let _refused =
                         self.neighbours.needed(&fib, interface, address, now_ms, &mut actions);
                 }
                 link::Event::Learned { interface, address, mac, how } => {
-                    let kind = match how {
-                        link::Learned::Reply => ArpKind::Reply,
-                        link::Learned::Request => ArpKind::Request,
-                        link::Learned::Overheard => ArpKind::Gratuitous,
-                    };
-                    let learned = Learned { iface: interface, address, mac, kind };
+                    let learned = Learned { iface: interface, address, mac, heard: how };
                     self.neighbours.learned(&fib, learned, now_ms, &mut actions);
                 }
             }
@@ -359,16 +356,12 @@ impl Testbed {
 
     /// Control hears of a station.
     pub fn learn(&mut self, interface: usize, address: &str, mac: MacAddr) {
-        let kind = match self.neighbours.find(EthPortId(interface as u16), testkit::ip(address)) {
-            Some(_) => ArpKind::Gratuitous,
-            None => ArpKind::Request,
+        let (iface, address) = (EthPortId(interface as u16), address.parse().unwrap());
+        let heard = match self.neighbours.find(iface, address) {
+            Some(_) => Heard::Gratuitous,
+            None => Heard::Request,
         };
-        let learned = Learned {
-            iface: EthPortId(interface as u16),
-            address: testkit::ip(address),
-            mac,
-            kind,
-        };
+        let learned = Learned { iface, address, mac, heard };
         let fib = Arc::clone(&self.snapshot.fib);
         self.neighbours.learned(&fib, learned, self.clock.ms(), &mut Vec::new());
     }

@@ -19,7 +19,7 @@ use nat::Secrets;
 use pool::{LeaseConfig, Leases};
 use steer::Steering;
 use testkit::{Buf, FakePorts, ip, mac};
-use types::{EthPortId, MacAddr, Proto, Slot, WorkerId};
+use types::{Address as _, EthPortId, MacAddr, Proto, Slot, WorkerId};
 
 use super::{GatewayPlan, Testbed};
 
@@ -170,12 +170,17 @@ impl Setup {
             fib::Interface {
                 id,
                 name: interface.name.to_string(),
+                mac: interface.mac,
                 mtu: interface.mtu,
                 primary: None,
             }
         });
-        let address =
-            |text, prefix_len, iface, role| Address { address: ip(text), prefix_len, iface, role };
+        let address = |text: &str, prefix_len, iface, role| Address {
+            address: text.parse().unwrap(),
+            prefix_len,
+            iface,
+            role,
+        };
         let mut addresses =
             vec![address(LAN_IP, 24, lan, Role::Local), address(VIP, 32, wan, Role::Vip)];
         if !self.one_arm {
@@ -184,7 +189,7 @@ impl Setup {
         let lips: std::collections::BTreeSet<u32> =
             self.shop.spec.lips.iter().chain(self.dns.spec.lips.iter()).copied().collect();
         addresses.extend(lips.into_iter().map(|lip| Address {
-            address: lip,
+            address: lip.to_ip(),
             prefix_len: 32,
             iface: lan,
             role: Role::Lip,
@@ -193,7 +198,7 @@ impl Setup {
         let default = Route {
             prefix: "0.0.0.0/0".parse().unwrap(),
             kind: RouteKind::Unicast,
-            via: Some(ip(gateway)),
+            via: gateway.parse().ok(),
             iface: wan,
             metric: 0,
             src: None,

@@ -127,7 +127,7 @@ fn wan_ips_are_ours() {
         assert_eq!(role(address), Some((fib::Role::WanIp, WAN)), "{address}");
     }
     assert_eq!(role("203.0.113.10"), Some((fib::Role::Vip, WAN)));
-    assert!(bench.compiler.snapshot().fib.answers_arp(WAN, ip("203.0.113.2")));
+    assert!(bench.compiler.snapshot().fib.answers(WAN, ip("203.0.113.2")));
 }
 
 #[test]
