@@ -13,6 +13,7 @@ mod control;
 mod errors;
 mod fragments;
 mod frames;
+mod ipv6;
 mod lab;
 mod lifecycle;
 mod nat;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use api::client::blocking;
 use api::{ClientError, Request, Warnings};
+use config::Prefix;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -81,6 +82,11 @@ impl Session<'_> {
 
     pub(crate) const fn is_json(&self) -> bool {
         self.options.json || self.options.pretty
+    }
+
+    /// A destination as given: with `-6`, `default` is that of IPv6.
+    pub(crate) fn destination(&self, to: Prefix) -> Prefix {
+        if self.options.ipv6 { to.or_default_v6() } else { to }
     }
 
     /// True if `-4` and `-6` let it through.

@@ -11,6 +11,7 @@ use crate::schema::{Config, LocalPool};
 use crate::service::{Pool, Protocol, Servers, Service};
 use crate::snat::SnatAction;
 use crate::text::AddressRange;
+use crate::validate::is_link_local;
 
 /// Cross references of a configuration, kept in step with it.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +108,7 @@ impl Index {
         }
     }
 
-    /// True if `addresses` has it.
+    /// True if `addresses` has it. Link-local ones, which may be on several interfaces, do not count.
     pub fn is_configured(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }
@@ -124,11 +125,14 @@ impl Index {
 
     /// Takes the addresses of the configuration anew.
     pub fn set_addresses(&mut self, config: &Config) {
-        self.addresses = config.addresses.iter().map(|entry| entry.address.address()).collect();
+        let all = config.addresses.iter().map(|entry| entry.address.address());
+        self.addresses = all.filter(|address| !is_link_local(*address)).collect();
     }
 
     pub fn add_address(&mut self, address: IpAddr) {
-        self.addresses.insert(address);
+        if !is_link_local(address) {
+            self.addresses.insert(address);
+        }
     }
 
     pub fn remove_address(&mut self, address: IpAddr) {

@@ -14,6 +14,7 @@ use crate::model::Model;
 use crate::named::Ordered;
 use crate::parse::{from_yaml, is_blank, locate_all, parse};
 use crate::schema::Config;
+use crate::validate::is_link_local;
 
 /// Sections of things that have a name or an address; all others are settings.
 pub(crate) const NAMED: [&str; 9] = [
@@ -89,7 +90,9 @@ impl Overlay {
         let take = |section: &str| prune && self.named.contains(section);
         merged.interfaces = by_name(&base.interfaces, &new.interfaces, take("interfaces"));
         merged.addresses = by_key(&base.addresses, &new.addresses, take("addresses"), |entry| {
-            entry.address.address()
+            let address = entry.address.address();
+            // A link-local one may be on each interface.
+            (address, is_link_local(address).then(|| entry.dev.clone()))
         });
         merged.routes =
             by_key(&base.routes, &new.routes, take("routes"), |route| (route.to, route.metric));

@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::schema::{Address, Config, LocalPool, Neighbour, Route, ServerGroup};
 use crate::service::{Pool, Protocol, Server, Servers, Service};
 use crate::text::{AddressRange, InterfaceAddress, Prefix};
-use crate::validate::{Checker, Subnets};
+use crate::validate::{Checker, Subnets, is_link_local};
 
 pub use nat::Place;
 
@@ -105,9 +105,12 @@ impl Model {
     pub fn add_address(&mut self, entry: Address) -> Outcome {
         let path = Path::of("addresses").index(self.addresses.len());
         let address = entry.address.address();
-        if self.index.is_configured(address) {
-            let other = self.addresses.iter().find(|other| other.address.address() == address);
-            let dev = other.map_or("", |other| &other.dev);
+        // A link-local one may be on each interface.
+        let other = self.addresses.iter().find(|other| {
+            other.address.address() == address
+                && (!is_link_local(address) || other.dev == entry.dev)
+        });
+        if let Some(Address { dev, .. }) = other {
             let message = format!("{address} is on `{dev}` already");
             return refuse(ConfigError::conflict(path.key("address"), entry.address, message));
         }
@@ -132,6 +135,12 @@ impl Model {
                 && (whole || entry.address == key)
                 && dev.is_none_or(|dev| dev == entry.dev)
         });
+        let same = |entry: &&Address| entry.address.address() == key.address();
+        if dev.is_none() && self.addresses.iter().filter(same).count() > 1 {
+            let message = format!("{} is on several interfaces", key.address());
+            let error = ConfigError::conflict(path, key, message).hint("name one");
+            return refuse(error);
+        }
         let Some(position) = found else {
             let on = dev.map(|dev| format!(" on `{dev}`")).unwrap_or_default();
             let message = format!("there is no address {}{on}", shortest(key));

@@ -366,9 +366,9 @@ pub enum Active {
 
 /// A static route. There is one for each destination and metric.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Route {
-    /// The destination: a prefix, or `default`.
+    /// The destination: a prefix, or `default`, which is `::/0` with an IPv6 router.
     pub to: Prefix,
     /// The router; without one, the destinations are on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,6 +389,30 @@ pub struct Route {
     /// Whether it leads to others or to us.
     #[serde(default, rename = "type", skip_serializing_if = "is_default")]
     pub route_type: RouteType,
+}
+
+impl Prefix {
+    /// All of IPv6 in place of all of IPv4: for a `default` that is known to be of IPv6.
+    #[must_use]
+    pub fn or_default_v6(self) -> Self {
+        let all_v4 = self.prefix_len() == 0 && self.address().is_ipv4();
+        if all_v4 { Self::new(ipnet::Ipv6Net::default().into()) } else { self }
+    }
+}
+
+impl Serialize for Route {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Route {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let route = Self::deserialize(deserializer)?;
+        let is_v6 = [route.via, route.src].into_iter().flatten().any(|address| address.is_ipv6());
+        let to = if is_v6 { route.to.or_default_v6() } else { route.to };
+        Ok(Self { to, ..route })
+    }
 }
 
 /// What a route leads to, in the words of `ip route`.

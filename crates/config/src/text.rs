@@ -201,7 +201,8 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// A destination prefix whose host bits are 0; `default` is `0.0.0.0/0`.
+/// A destination prefix whose host bits are 0; `default` is `0.0.0.0/0`, and `::/0` where what stands beside
+/// it is IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix(IpNet);
 
@@ -406,7 +407,7 @@ impl FromStr for AddressRange {
         let error = || {
             ParseTextError::new(format!(
                 "`{text}` is not an address, a range such as `198.18.0.10-198.18.0.41` or a \
-                 prefix such as `198.18.0.0/28`"
+                 prefix such as `198.18.0.0/28` or `fd00::/120`"
             ))
         };
         if let Some((first, last)) = text.split_once('-') {

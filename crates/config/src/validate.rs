@@ -21,6 +21,8 @@ const MAX_CONNECTIONS: u32 = 1 << 28;
 const TIMEOUT_MAX: Duration = Duration::from_secs(12 * 24 * 3600);
 /// RFC 791: every link takes 68 bytes. The most is what NICs take.
 const MTU: std::ops::RangeInclusive<u16> = 68..=9600;
+/// RFC 8200 §5: every link of IPv6 takes so much.
+const IPV6_MTU_MIN: u16 = 1280;
 /// What NICs take.
 const DESCRIPTORS: std::ops::RangeInclusive<u16> = 32..=32_768;
 /// As long as a kernel interface's name.
@@ -236,8 +238,10 @@ impl<'a> Checker<'a> {
         for (position, entry) in config.addresses.iter().enumerate() {
             let path = Path::of("addresses").index(position);
             self.address(&path, entry);
-            if !seen.insert(entry.address.address()) {
-                let address = entry.address.address();
+            let address = entry.address.address();
+            // A link-local one may be on each interface.
+            let on = is_link_local(address).then_some(&entry.dev);
+            if !seen.insert((address, on)) {
                 self.conflict(path.key("address"), address, format!("{address} is there twice"));
             }
         }
@@ -266,6 +270,7 @@ impl<'a> Checker<'a> {
         let net = entry.address.net();
         let at = path.key("address");
         if self.unicast(&at, net.addr())
+            && net.addr().is_ipv4()
             && net.prefix_len() < 31
             && (net.addr() == net.network() || net.addr() == net.broadcast())
         {
@@ -277,19 +282,29 @@ impl<'a> Checker<'a> {
     }
 
     pub fn route(&mut self, path: &Path, route: &Route, links: &Subnets<'_>, index: &Index) {
-        if route.to.address().is_ipv6() {
-            self.no_ipv6(path.key("to"), route.to);
-        } else if route.to.address().is_multicast() {
+        let to = route.to.address();
+        if to.is_multicast() {
             let message = format!("{} is multicast, which is not forwarded", route.to);
+            self.invalid(path.key("to"), route.to, message);
+        } else if is_link_local(to) {
+            let message = format!("{} is link-local: it is on every link by itself", route.to);
             self.invalid(path.key("to"), route.to, message);
         }
         self.dev(path, &route.dev);
+        for (key, address) in [("via", route.via), ("src", route.src)] {
+            if let Some(address) = address.filter(|address| address.is_ipv4() != to.is_ipv4()) {
+                let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
+                let message = format!("{address} is not of {family}, as {} is", route.to);
+                self.invalid(path.key(key), address, message);
+                return;
+            }
+        }
         if let Some(via) = route.via
             && self.unicast(&path.key("via"), via)
         {
-            if index.is_configured(via) {
+            if index.is_configured(via) || self.has_link_local(&route.dev, via) {
                 self.invalid(path.key("via"), via, format!("{via} is an address of ours"));
-            } else if !links.reach(&route.dev, via) {
+            } else if !is_link_local(via) && !links.reach(&route.dev, via) {
                 let message = format!("{via} is in no subnet of the addresses of `{}`", route.dev);
                 self.warn(&path.key("via"), message);
             }
@@ -305,7 +320,8 @@ impl<'a> Checker<'a> {
             self.invalid(path.key("src"), src, format!("{src} is none of `addresses`"));
         }
         if let Some(mtu) = route.mtu {
-            self.mtu(path.key("mtu"), mtu);
+            let least = if to.is_ipv4() { *MTU.start() } else { IPV6_MTU_MIN };
+            self.within(path.key("mtu"), mtu, least, *MTU.end());
         }
     }
 
@@ -318,29 +334,30 @@ impl<'a> Checker<'a> {
         self.dev(path, &neighbour.dev);
     }
 
-    /// True if `address` is an IPv4 address that a host may have; else an error is noted.
+    /// True if an interface has this link-local address.
+    fn has_link_local(&self, dev: &str, address: IpAddr) -> bool {
+        let has = |entry: &Address| entry.dev == dev && entry.address.address() == address;
+        is_link_local(address) && self.config.addresses.iter().any(has)
+    }
+
+    /// True if `address` is one that a host may have; else an error is noted.
     pub fn unicast(&mut self, path: &Path, address: IpAddr) -> bool {
-        let IpAddr::V4(v4) = address else {
-            self.no_ipv6(path.clone(), address);
-            return false;
-        };
-        let what = if v4.is_multicast() {
-            "a multicast address"
-        } else if v4.is_broadcast() {
-            "the broadcast address"
-        } else if v4.is_loopback() {
-            "a loopback address"
-        } else if v4.octets()[0] == 0 {
-            "an address of \"this network\" (0.0.0.0/8)"
-        } else {
-            return true;
-        };
+        let Some(what) = not_a_hosts(address) else { return true };
         self.invalid(path.clone(), address, format!("{address} is {what}, not a host's"));
         false
     }
 
+    /// True if `address` is an IPv4 address that a host may have; else an error is noted.
+    pub fn unicast_v4(&mut self, path: &Path, address: IpAddr) -> bool {
+        if address.is_ipv6() {
+            self.no_ipv6(path.clone(), address);
+            return false;
+        }
+        self.unicast(path, address)
+    }
+
     pub fn no_ipv6(&mut self, path: Path, value: impl Display) {
-        let message = format!("{value}: IPv6 is not supported by this version");
+        let message = format!("{value}: IPv6 is not supported here by this version");
         self.invalid(path, value, message);
     }
 
@@ -370,6 +387,24 @@ impl<'a> Checker<'a> {
         }
         found
     }
+}
+
+/// What an address is that no host can have.
+fn not_a_hosts(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_multicast() => Some("a multicast address"),
+        _ if address.is_loopback() => Some("a loopback address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("an address of \"this network\" (0.0.0.0/8)"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 form"),
+        _ => None,
+    }
+}
+
+/// True for an address that is another station's on each link (fe80::/10).
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Hints at the name that was probably meant, or at the names that there are if they are few.

@@ -125,7 +125,7 @@ impl Checker<'_> {
         for (position, range) in ranges.iter().enumerate() {
             let path = list.index(position);
             let (first, last) = (range.address.first(), range.address.last());
-            if !self.unicast(&path, first) || (first != last && !self.unicast(&path, last)) {
+            if !self.unicast_v4(&path, first) || (first != last && !self.unicast_v4(&path, last)) {
                 continue;
             }
             let mut before = ranges.iter().take(position).map(|range| range.address);
@@ -272,7 +272,7 @@ impl Checker<'_> {
         self.name(&path, name);
         let on = path.key("on");
         let address = rule.on.address;
-        if self.unicast(&on, address) {
+        if self.unicast_v4(&on, address) {
             let vip = |port: u16| {
                 let vip = Endpoint { address, l4_port: L4Port(port) };
                 index.vip_owner(rule.protocol, vip).map(|owner| (vip, owner.to_owned()))
@@ -305,7 +305,7 @@ impl Checker<'_> {
         let wanted = rule.on.ports.count();
         match &rule.to {
             DnatTarget::One(to) => {
-                self.unicast(path, to.address);
+                self.unicast_v4(path, to.address);
                 let count = to.ports.count();
                 if count != wanted {
                     let last = u32::from(to.ports.first()) + wanted - 1;

@@ -11,7 +11,7 @@ use crate::schema::LocalPool;
 use crate::service::{
     ClientAddress, HashBy, Mode, Pool, Protocol, Refusal, Server, Servers, Service, ServiceTimeouts,
 };
-use crate::validate::Checker;
+use crate::validate::{Checker, is_link_local};
 
 /// A pool has at most this many addresses: a /16.
 pub(crate) const POOL_MAX: u128 = 65_536;
@@ -92,7 +92,7 @@ impl Checker<'_> {
 
     /// True if it is an IPv4 address of a host and a port; else an error is noted.
     fn endpoint(&mut self, path: &Path, endpoint: Endpoint) -> bool {
-        if !self.unicast(path, endpoint.address) {
+        if !self.unicast_v4(path, endpoint.address) {
             return false;
         }
         if endpoint.l4_port.0 == 0 {
@@ -120,6 +120,25 @@ impl Checker<'_> {
             index.is_configured(address) || index.lip(address).is_some() || index.is_vip(address)
         }) {
             self.warn(path, format!("real server {} is an address of ours", server.address));
+        }
+        self.families(path, service, servers);
+    }
+
+    /// A real server is reached from a LIP of its own family.
+    fn families(&mut self, path: &Path, service: &Service, servers: &[Server]) {
+        let Some(pool) = service.resolved_pool(self.config) else { return };
+        if service.mode == Mode::Nat {
+            return;
+        }
+        let is_v4 = |server: &Server| server.address.address.is_ipv4();
+        for (family, v4) in [("IPv4", true), ("IPv6", false)] {
+            let has_lip = pool.addresses.iter().any(|range| range.first().is_ipv4() == v4);
+            let server = servers.iter().find(|server| is_v4(server) == v4);
+            if let Some(server) = server.filter(|_| !has_lip) {
+                let message =
+                    format!("it has no {family} LIP: {} cannot be reached", server.address);
+                self.warn(path, message);
+            }
         }
     }
 
@@ -209,6 +228,11 @@ impl Checker<'_> {
             let path = list.index(position);
             let (first, last) = (range.first(), range.last());
             fits &= self.unicast(&path, first) && (first == last || self.unicast(&path, last));
+            if let Some(local) = [first, last].into_iter().find(|address| is_link_local(*address)) {
+                let message = format!("{local} is link-local: real servers cannot answer to it");
+                self.invalid(path, local, message);
+                fits = false;
+            }
         }
         if fits {
             self.lips(&list, pool, index);

@@ -232,7 +232,7 @@ addresses:
   - { address: 203.0.113.0/24, dev: wan0 }
   - { address: 198.18.0.1/24, dev: lna0 }
   - { address: 198.18.0.1/24, dev: lan0 }
-  - address: 2001:db8::1/64
+  - address: ff02::1/64
     dev: lan0
 routes:
   - { to: default, via: 198.18.0.1, dev: lan0 }
@@ -278,7 +278,7 @@ services:
 15:7: addresses[0].address: 203.0.113.0/24 is the network address of its subnet, not a host's
 16:31: addresses[1].dev: there is no interface `lna0`; did you mean `lan0`?
 17:7: addresses[2].address: 198.18.0.1 is there twice
-18:5: addresses[3].address: 2001:db8::1: IPv6 is not supported by this version
+18:5: addresses[3].address: ff02::1 is a multicast address, not a host's
 21:20: routes[0].via: 198.18.0.1 is an address of ours
 22:7: routes[1].to: there is a route to default with this metric already
 22:20: routes[1].via: 224.0.0.1 is a multicast address, not a host's

@@ -79,7 +79,7 @@ fn services_come_change_and_go() {
     );
     refused(
         ErrorKind::Invalid,
-        "services.x.vips[0]: 2001:db8::1: IPv6 is not supported by this version",
+        "services.x.vips[0]: 2001:db8::1: IPv6 is not supported here by this version",
         |m| m.add_service("x", Service::new(vec![endpoint("[2001:db8::1]:80")], Protocol::Tcp)),
     );
     refused(ErrorKind::NotFound, "services: there is no service `x`", |m| m.delete_service("x"));
@@ -220,6 +220,79 @@ fn addresses_routes_and_neighbours_come_and_go() {
         "neighbours: there is no static neighbour 192.0.2.9 on `lan0`",
         |m| m.delete_neighbour("192.0.2.9".parse().unwrap(), Some("lan0")),
     );
+}
+
+#[test]
+fn addresses_routes_and_neighbours_of_ipv6() {
+    let mut model = base();
+    model.add_address(parse("{ address: '2001:db8::1/64', dev: wan0 }")).unwrap();
+    for dev in ["wan0", "lan0"] {
+        model.add_address(parse(&format!("{{ address: 'fe80::53/64', dev: {dev} }}"))).unwrap();
+    }
+    let route: Route = parse("{ to: default, via: 'fe80::1', dev: wan0 }");
+    assert_eq!(route.to.to_string(), "::/0", "beside an IPv6 router");
+    assert_eq!(model.add_route(route.clone()).unwrap(), [], "beside that of IPv4");
+    model.delete_route(route.to, None).unwrap();
+    model
+        .add_neighbour(parse("{ address: 'fe80::9', mac: '02:00:00:00:00:09', dev: lan0 }"))
+        .unwrap();
+    model.delete_neighbour("fe80::9".parse().unwrap(), None).unwrap();
+    let errors = model.delete_address("fe80::53".parse().unwrap(), None).unwrap_err();
+    assert_eq!(errors[0].to_string(), "addresses: fe80::53 is on several interfaces; name one");
+    for dev in ["wan0", "lan0"] {
+        model.delete_address("fe80::53".parse().unwrap(), Some(dev)).unwrap();
+    }
+    model.delete_address("2001:db8::1/64".parse().unwrap(), None).unwrap();
+    assert_eq!(model, base());
+
+    let address = |text: &'static str| move |m: &mut Model| m.add_address(parse(text));
+    let route = |text: &'static str| move |m: &mut Model| m.add_route(parse(text));
+    refused(
+        ErrorKind::Invalid,
+        "addresses[2].address: ::1 is a loopback address, not a host's",
+        address("{ address: '::1/128', dev: lan0 }"),
+    );
+    refused(
+        ErrorKind::Invalid,
+        "addresses[2].address: ::ffff:10.0.0.1 is an IPv4 address in IPv6 form, not a host's",
+        address("{ address: '::ffff:10.0.0.1/128', dev: lan0 }"),
+    );
+    refused(
+        ErrorKind::Invalid,
+        "routes[1].via: 198.18.0.254 is not of IPv6, as 2001:db8:9::/48 is",
+        route("{ to: '2001:db8:9::/48', via: 198.18.0.254, dev: lan0 }"),
+    );
+    refused(
+        ErrorKind::Invalid,
+        "routes[1].to: fe80::/64 is link-local: it is on every link by itself",
+        route("{ to: 'fe80::/64', dev: lan0 }"),
+    );
+    refused(
+        ErrorKind::Invalid,
+        "routes[1].mtu: 1279 is not from 1280 to 9600",
+        route("{ to: '2001:db8:9::/48', via: 'fe80::1', dev: lan0, mtu: 1279 }"),
+    );
+}
+
+#[test]
+fn lips_of_ipv6_are_bounded_and_can_be_answered() {
+    let pool = |range: &str| {
+        let pools = "local_address_pools: { lan: { addresses: [ 198.18.0.10-198.18.0.12 ]";
+        let wanted = format!("local_address_pools: {{ lan: {{ addresses: [ 198.18.0.10, {range} ]");
+        let loaded = load(&BASE.replace(pools, &wanted), "base");
+        loaded.map(|_| ()).map_err(|errors| format!("{errors:?}"))
+    };
+    assert_eq!(pool("'fd00::10-fd00::41', 'fd00:1::/113'"), Ok(()));
+    for (range, why) in [
+        ("'fd00::/64'", "18446744073709551617 addresses are more than the 65536 of a pool"),
+        ("'fd00::9-fd00::1'", "ends before it begins"),
+        ("'198.18.0.13-fd00::1'", "in another family"),
+        ("'fe80::10'", "fe80::10 is link-local: real servers cannot answer to it"),
+        ("'fd00::10', 'fd00::f-fd00::11'", "fd00::10 is there twice"),
+    ] {
+        let error = pool(range).unwrap_err();
+        assert!(error.contains(why), "{range}: {error}");
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {

@@ -136,14 +136,12 @@ fn route() -> impl Strategy<Value = Route> {
     let route_type = prop_oneof![Just(RouteType::Unicast), Just(RouteType::Local)];
     (net(), option::of(ip()), name(), any::<u32>(), option::of(ip()), option::of(any::<u16>()))
         .prop_flat_map(move |route| (Just(route), route_type.clone()))
-        .prop_map(|((to, via, dev, metric, src, mtu), route_type)| Route {
-            to: Prefix::new(to),
-            via,
-            dev,
-            metric,
-            src,
-            mtu,
-            route_type,
+        .prop_map(|((to, via, dev, metric, src, mtu), route_type)| {
+            let to = Prefix::new(to);
+            // A default route by IPv6 is read as IPv6's.
+            let is_v6 = [via, src].iter().flatten().any(IpAddr::is_ipv6);
+            let to = if is_v6 { to.or_default_v6() } else { to };
+            Route { to, via, dev, metric, src, mtu, route_type }
         })
 }
 

@@ -6,7 +6,7 @@ use api::{
 };
 use config::RouteType;
 
-use crate::cli::{AddressVerb, LinkVerb, NeighbourVerb, Options, RouteVerb};
+use crate::cli::{AddressVerb, LinkVerb, NeighbourVerb, Options, RouteArgs, RouteVerb};
 use crate::output::{Table, details, name, optional};
 use crate::session::{Outcome, Session};
 use crate::units;
@@ -62,10 +62,16 @@ pub(super) fn route(session: &mut Session<'_>, verb: &RouteVerb) -> Outcome {
             });
             session.print(&list, |list, options| routes(list, options))
         }
-        RouteVerb::Add(new) => session.change(Request::new(Operation::RouteAdd).json(new)),
-        RouteVerb::Set(new) => session.change(Request::new(Operation::RouteSet).json(new)),
+        RouteVerb::Add(new) => {
+            let new = RouteArgs { to: session.destination(new.to), ..new.clone() };
+            session.change(Request::new(Operation::RouteAdd).json(&new))
+        }
+        RouteVerb::Set(new) => {
+            let new = RouteArgs { to: session.destination(new.to), ..new.clone() };
+            session.change(Request::new(Operation::RouteSet).json(&new))
+        }
         RouteVerb::Del(old) => {
-            let key = RouteKey { to: old.to, metric: old.metric };
+            let key = RouteKey { to: session.destination(old.to), metric: old.metric };
             session.change(Request::new(Operation::RouteDelete).query(&key))
         }
     }
