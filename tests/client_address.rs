@@ -366,7 +366,7 @@ fn what_it_cannot_do_it_says() {
     let items: Vec<serde_json::Value> = serde_json::from_str(&checked.stdout).unwrap();
     let ok: HashMap<_, _> =
         items.iter().map(|item| (item["name"].as_str().unwrap(), item["ok"] == true)).collect();
-    assert_eq!(ok.len(), 7);
+    assert_eq!(ok.len(), 8);
     assert!(ok.values().all(|ok| *ok), "this kernel has it all: {ok:?}");
     agent.stop();
 
@@ -382,7 +382,7 @@ fn what_it_cannot_do_it_says() {
 fn three_capabilities_suffice() {
     let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
     let mut agent = Agent::new(&lab);
-    let plain = agent.run_command(&["--balancer", SENDER, "--getsockopt"]);
+    let plain = agent.run_command(&["--balancer", SENDER, "--getsockopt", "--udp"]);
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-all,+bpf,+net_admin,+perfmon", "--no-new-privs", "--"]);
     command.arg(plain.get_program()).args(plain.get_args());

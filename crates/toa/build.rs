@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-const SOURCES: [&str; 2] = ["csrc/dptoa.bpf.c", "csrc/options.h"];
+const SOURCES: [&str; 3] = ["csrc/dptoa.bpf.c", "csrc/options.h", "csrc/udp.h"];
 
 fn main() {
     SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));

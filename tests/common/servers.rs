@@ -78,6 +78,12 @@ impl Who {
         Self::start(lab, server, "python3", "who.py", listeners)
     }
 
+    /// Python for datagrams, on pairs of a family (`v4`, `v6` for both) and a port.
+    #[track_caller]
+    pub fn udp(lab: &Lab, server: &Namespace, sockets: &[&str]) -> Self {
+        Self::start(lab, server, "python3", "who_udp.py", sockets)
+    }
+
     /// Node, by HTTP.
     #[track_caller]
     pub fn node(lab: &Lab, server: &Namespace, port: &str) -> Self {

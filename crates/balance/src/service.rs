@@ -142,6 +142,8 @@ pub enum ClientAddress {
     /// By TCP option 254.
     #[default]
     Toa,
+    /// By IP option 31, on datagrams.
+    Option,
     /// Not at all.
     None,
 }

@@ -121,7 +121,7 @@ keys! {
     "services.*.mode", Some("fullnat"), "by `-b`, `-g`, `-i`, `-m`", NewConnections,
         "How packets are rewritten: `fullnat`, or `nat` (the destination only; DPVS has it as `-m`).";
     "services.*.client_address", None, "TOA", NewConnections,
-        "How real servers learn the client's address: `toa` (TCP if not given) or `none`.";
+        "How real servers learn the client's address: `toa` (TCP if not given), `option` (UDP, for servers with `dptoa run --udp`) or `none`.";
     "services.*.servers", Some("[]"), "", NewConnections,
         "Real servers: the name of a group, or a list of the same keys.";
     "services.*.servers[].address", None, "", NewConnections, "Address and port of a real server.";

@@ -30,7 +30,7 @@ pub struct Service {
     /// How packets are rewritten.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
-    /// How a real server learns the client's address: `toa` for TCP and `none` for UDP if not given.
+    /// How a real server learns the client's address: `toa` for TCP and `none` for UDP if not given; `option` is for UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_address: Option<ClientAddress>,
     /// The real servers: the name of a group, or a list.
@@ -243,6 +243,8 @@ pub enum Mode {
 pub enum ClientAddress {
     /// By TCP option 254.
     Toa,
+    /// By IP option 31, on datagrams.
+    Option,
     /// Not at all.
     None,
 }

@@ -299,18 +299,31 @@ impl Checker<'_> {
             let message = "one_packet chooses a server each time, persistence does not";
             self.invalid(path.key("one_packet"), true, message);
         }
-        if service.mode == Mode::Nat && service.client_address == Some(ClientAddress::Toa) {
+        let shown = match service.client_address {
+            Some(ClientAddress::Toa) => Some("toa"),
+            Some(ClientAddress::Option) => Some("option"),
+            Some(ClientAddress::None) | None => None,
+        };
+        if let (Mode::Nat, Some(how)) = (service.mode, shown) {
             let message = "mode nat keeps the client's address: real servers see it as source";
-            self.invalid(path.key("client_address"), "toa", message);
+            self.invalid(path.key("client_address"), how, message);
         }
         if service.protocol == Protocol::Tcp {
+            if service.client_address == Some(ClientAddress::Option) {
+                let message = "option is for UDP only; of TCP, toa shows the client";
+                self.invalid(path.key("client_address"), "option", message);
+            }
             if service.one_packet {
                 self.invalid(path.key("one_packet"), true, "one_packet is for UDP only");
             }
             return;
         }
         if service.client_address == Some(ClientAddress::Toa) {
-            self.invalid(path.key("client_address"), "toa", "toa is for TCP only");
+            self.invalid(
+                path.key("client_address"),
+                "toa",
+                "toa is for TCP only; of UDP, option shows the client",
+            );
         }
         for (key, refusal) in
             [("on_no_server", service.on_no_server), ("on_limit", service.on_limit)]

@@ -296,7 +296,7 @@ services:
 45:33: services.b.persistence.prefix: 33 is not from 1 to 32
 47:5: services.c.vips: 0 VIPs: a service has from 1 to 4096
 49:5: services.c.on_limit: UDP has no reset; `unreachable` is like it
-50:5: services.c.client_address: toa is for TCP only";
+50:5: services.c.client_address: toa is for TCP only; of UDP, option shows the client";
     let expected: Vec<_> = expected.lines().map(|line| format!("dpnat.yaml:{line}")).collect();
     assert_eq!(errors(text), expected);
 }

@@ -92,7 +92,7 @@ names! {
         Redirected = "packet.redirected",
         /// Ports that rest because the server may still remember their last conn.
         LeaseRested = "lease.rested",
-        /// Packets that got the client's address as a TCP option.
+        /// Packets that got the client's address as an option of TCP or IP.
         ToaInserted = "toa.inserted",
         /// Packets that had no room for the client's address.
         ToaLeftOut = "toa.left-out",

@@ -24,6 +24,8 @@ pub enum ClientAddress {
     /// The TCP option of DPVS's `toa`.
     #[default]
     Toa,
+    /// The IP option of DPVS's `uoa`, on datagrams.
+    Option,
     /// Not at all.
     None,
 }
@@ -68,6 +70,8 @@ pub fn flows<A: Family>(
             forward.flags |= flags::TOA;
             reverse.flags |= flags::TOA;
         }
+    } else if key.proto == Proto::Udp.number() && client_address == ClientAddress::Option {
+        forward.flags |= flags::TOA;
     }
     (forward, reverse)
 }
@@ -116,5 +120,7 @@ mod tests {
             flows(&opening, pair, ClientAddress::Toa, &SECRETS, Now::default());
         assert_eq!(forward.flags, 0);
         assert_eq!(reverse.flags, flags::REVERSE);
+        let (forward, _) = flows(&opening, pair, ClientAddress::Option, &SECRETS, Now::default());
+        assert_eq!(forward.flags, flags::TOA);
     }
 }

@@ -1,7 +1,7 @@
 //! What to rewrite, and how.
 //!
 //! `fullnat` decides once, when a conn opens, and writes its two flows; `rewrite` replays a flow on
-//! each packet, `wide` one that has an IPv6 side. `toa` shows the real server its client, `icmp` carries errors back through the
+//! each packet, `wide` one that has an IPv6 side. `toa` and `uoa` show the real server its client, `icmp` carries errors back through the
 //! translation, `reuse` says when a LIP's port may serve the same real server again.
 //!
 //! `nat64` translates between the families.
@@ -30,6 +30,7 @@ pub mod subscribers;
 mod table;
 pub mod toa;
 pub mod translate;
+pub mod uoa;
 pub mod wide;
 
 pub use family::Family;

@@ -295,3 +295,86 @@ proptest::proptest! {
         }
     }
 }
+
+/// A flow of UDP that shows its client to the real server.
+fn shown(client: &str) -> Flow {
+    let opening =
+        Opening { key: key(Proto::Udp, client, "10.0.0.100:53"), sequence: 0, timestamp: None };
+    let pair = Pair { rport: 53, ..pair() };
+    flows(&opening, pair, ClientAddress::Option, &SECRETS, Now::default()).0
+}
+
+/// Translates a client's datagram and shows its client; the frame, and what became of the option.
+fn with_option(builder: PacketBuilder, mtu: usize) -> (Vec<u8>, toa::Inserted) {
+    let flow = shown("10.0.0.2:51673");
+    let mut packet = builder.build();
+    // By hand: the parser takes no fragment, and not every option.
+    let frame = packet.frame();
+    let ip_len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    let at = Layout { l3: 14, l4: 14 + usize::from(frame[14] & 15) * 4, ip_len };
+    assert_eq!(apply(&mut packet, at, &flow, true, mtu).unwrap().toa, None);
+    let inserted = nat::uoa::insert(&mut packet, at, (flow.src, flow.sport), mtu).unwrap();
+    (packet.frame().to_vec(), inserted)
+}
+
+fn datagram() -> PacketBuilder {
+    from_client().udp(51_673, 53)
+}
+
+/// The first and third datagram of `reference/pcaps/rs-v4-udp-uoa-ipo.pcap`, from the IPv4 header on as DPVS
+/// sent it; DPVS leaves the TTL as it was.
+#[test]
+fn a_datagrams_client_stands_where_dpvs_puts_it() {
+    for (ident, ip_sum, udp_sum, payload) in
+        [(0xdcc1_u16, 0x1f03_u16, 0xa2af_u16, b"ping0"), (0xdcc3, 0x1f01, 0xa0af, b"ping2")]
+    {
+        let builder = datagram().ttl(65).ident(ident).payload(payload);
+        let (frame, inserted) = with_option(builder, 1500);
+        assert_eq!(inserted, toa::Inserted::Yes);
+        let mut expected = vec![0x47, 0, 0, 0x29];
+        expected.extend(ident.to_be_bytes());
+        expected.extend([0x40, 0, 0x40, 0x11]);
+        expected.extend(ip_sum.to_be_bytes());
+        expected.extend([192, 168, 100, 200, 192, 168, 100, 2]);
+        expected.extend([0x1f, 0x08, 0xc9, 0xd9, 0x0a, 0x00, 0x00, 0x02]);
+        expected.extend([0x04, 0x03, 0x00, 0x35, 0x00, 0x0d]);
+        expected.extend(udp_sum.to_be_bytes());
+        expected.extend(payload);
+        assert_eq!(frame[14..], expected);
+        assert!(Decoded::check(&frame).udp().checksum_ok);
+    }
+}
+
+#[test]
+fn a_datagrams_client_stays_out_without_room() {
+    let options = |frame: &[u8]| frame[34..14 + usize::from(frame[14] & 15) * 4].to_vec();
+    for (builder, mtu) in [
+        (datagram().payload_len(100), 135),
+        (datagram().ip_options(&[1; 36]), 1500),
+        // Option 31 is not for fragments: it is not copied, and only whole datagrams have ports.
+        (datagram().payload_len(64).fragment(0, true), 1500),
+    ] {
+        let (frame, inserted) = with_option(builder, mtu);
+        assert_eq!(inserted, toa::Inserted::NoRoom);
+        assert!(!options(&frame).contains(&31));
+    }
+    assert_eq!(with_option(datagram().payload_len(100), 136).1, toa::Inserted::Yes);
+}
+
+#[test]
+fn a_clients_own_option_31_is_blanked() {
+    let own = [1, 31, 8, 2, 154, 6, 6, 6, 6, 148, 4, 0, 0];
+    for (builder, mtu, ours) in
+        [(datagram(), 1500, &[31, 8, 0xc9, 0xd9, 10, 0, 0, 2][..]), (datagram(), 28, &[])]
+    {
+        let (frame, _) = with_option(builder.ip_options(&own), mtu);
+        let options = &frame[34..14 + usize::from(frame[14] & 15) * 4];
+        assert_eq!(options[..ours.len()], *ours);
+        assert_eq!(options[ours.len()..], [1, 1, 1, 1, 1, 1, 1, 1, 1, 148, 4, 0, 0, 0, 0, 0]);
+        // The checksum of the header is right still, though the option began at an odd place.
+        Decoded::check(&frame);
+    }
+    for malformed in [&[31][..], &[31, 0, 0, 0], &[31, 1, 0, 0], &[31, 9, 0, 0], &[7, 1, 31, 4]] {
+        with_option(datagram().ip_options(malformed), 1500);
+    }
+}

@@ -56,6 +56,10 @@ enum counter {
 	ANSWERED,
 	UNSPEAKABLE,
 	ANSWERED_SOCKOPT,
+	LEARNED_UDP,
+	ANSWERED_UDP,
+	REPLIED_UDP,
+	MOVED_UDP,
 	COUNTERS,
 };
 
@@ -73,6 +77,11 @@ static __always_inline void count(__u32 counter)
 	/* Atomic, since a program that asks for a name may be interrupted here by one that learns. */
 	if (value)
 		__sync_fetch_and_add(value, 1);
+}
+
+static __always_inline int believed(const struct prefix *peer)
+{
+	return bpf_map_lookup_elem(&balancers, peer) != NULL;
 }
 
 static __always_inline int is_balancer(struct bpf_sock_ops *ops)
@@ -93,7 +102,7 @@ static __always_inline int is_balancer(struct bpf_sock_ops *ops)
 		peer.address[2] = ops->remote_ip6[2];
 		peer.address[3] = ops->remote_ip6[3];
 	}
-	return bpf_map_lookup_elem(&balancers, &peer) != NULL;
+	return believed(&peer);
 }
 
 /* From the packet that completed the handshake. The kernel shows its TCP header and no byte of its data.
@@ -246,6 +255,8 @@ int sockopt(struct bpf_sockopt *ctx)
 	count(ANSWERED_SOCKOPT);
 	return 1;
 }
+
+#include "udp.h"
 
 /* None of the helpers above asks for more than this. */
 char _license[] SEC("license") = "Apache-2.0";

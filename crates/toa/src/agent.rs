@@ -83,27 +83,30 @@ pub(crate) fn run(pins: &Path, run: &Run, output: &mut Output<'_>) -> Result<(),
 /// Loads, fills, attaches, in this order: nothing is attached by halves.
 fn attach(pins: &Pins, run: &Run, balancers: Vec<IpNet>) -> Result<(Attached, Links), ToaError> {
     let cgroup = Cgroup::open(run.cgroup.as_deref())?;
-    let (mut kernel, mptcp) = load(pins, run.getsockopt)?;
+    let hooks = hooks(run);
+    let (mut kernel, mptcp) = load(pins, run.udp, &hooks)?;
     kernel.believe(&balancers)?;
     let mut links = Vec::new();
-    for hook in hooks(run.getsockopt) {
-        links.push((*hook, kernel.attach(*hook, &cgroup)?));
+    for hook in hooks {
+        links.push((hook, kernel.attach(hook, &cgroup)?));
     }
     pins.take_over(&kernel, &links)?;
     let hooks = links.iter().map(|(hook, _)| hook.name()).collect();
     Ok((Attached { cgroup: cgroup.path.display().to_string(), hooks, balancers, mptcp }, links))
 }
 
-const fn hooks(getsockopt: bool) -> &'static [Hook] {
-    if getsockopt { &Hook::ALL } else { &Hook::NEEDED }
+fn hooks(run: &Run) -> Vec<Hook> {
+    let sockopt = run.getsockopt.then_some(Hook::Sockopt);
+    let udp = Hook::UDP.into_iter().filter(|_| run.udp);
+    Hook::NEEDED.into_iter().chain(sockopt).chain(udp).collect()
 }
 
 /// With MPTCP if the kernel can, without if not.
-fn load(pins: &Pins, getsockopt: bool) -> Result<(Kernel, bool), ToaError> {
-    let (clients, counters) = pins.maps();
+fn load(pins: &Pins, udp: bool, hooks: &[Hook]) -> Result<(Kernel, bool), ToaError> {
+    let maps = pins.maps(udp);
     let load = |multipath| {
-        let mut kernel = Kernel::open(multipath, Some((&clients, &counters)))?;
-        hooks(getsockopt).iter().try_for_each(|hook| kernel.load(*hook))?;
+        let mut kernel = Kernel::open(multipath, &maps)?;
+        hooks.iter().try_for_each(|hook| kernel.load(*hook))?;
         Ok((kernel, multipath))
     };
     load(true).or_else(|error| match error {
@@ -194,8 +197,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("balancers");
         fs::write(&path, text).unwrap();
-        let run =
-            Run { balancers: vec![], balancer_file: Some(path), cgroup: None, getsockopt: false };
+        let run = Run {
+            balancers: vec![],
+            balancer_file: Some(path),
+            cgroup: None,
+            getsockopt: false,
+            udp: false,
+        };
         let all = all_balancers(&run).map_err(|error| error.to_string())?;
         Ok(all.iter().map(ToString::to_string).collect())
     }

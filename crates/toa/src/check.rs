@@ -63,8 +63,9 @@ pub(crate) fn check(
 }
 
 fn items(pins: &Path, cgroup: Option<&Path>) -> Vec<Item> {
-    let tried = |multipath, hook| Kernel::open(multipath, None)?.load(hook);
+    let tried = |multipath, hook| Kernel::open(multipath, &[])?.load(hook);
     let cgroup = Cgroup::open(cgroup).map(|_| ());
+    let udp = Hook::UDP.into_iter().try_for_each(|hook| tried(false, hook));
     vec![
         Item::of("cgroup2", "which programs see their clients", true, cgroup),
         Item::of(
@@ -78,5 +79,6 @@ fn items(pins: &Path, cgroup: Option<&Path>) -> Vec<Item> {
         Item::of("getpeername6", "IPv6 sockets: Linux 5.8", true, tried(false, Hook::Name6)),
         Item::of("mptcp", "listeners of MPTCP: Linux 5.19", false, tried(true, Hook::Learn)),
         Item::of("getsockopt", "for run --getsockopt", false, tried(false, Hook::Sockopt)),
+        Item::of("udp", "for run --udp", false, udp),
     ]
 }

@@ -21,11 +21,19 @@ pub enum Counter {
     Unspeakable,
     /// Answers to the socket option.
     AnsweredSockopt,
+    /// Datagrams that told their client.
+    LearnedUdp,
+    /// Senders of datagrams named.
+    AnsweredUdp,
+    /// Datagrams sent by a LIP.
+    RepliedUdp,
+    /// Clients that came by another LIP or port than before.
+    MovedUdp,
 }
 
 impl Counter {
     /// All, in the kernel's order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Learned,
         Self::NoOption,
         Self::Untrusted,
@@ -33,6 +41,10 @@ impl Counter {
         Self::Answered,
         Self::Unspeakable,
         Self::AnsweredSockopt,
+        Self::LearnedUdp,
+        Self::AnsweredUdp,
+        Self::RepliedUdp,
+        Self::MovedUdp,
     ];
 
     /// Its name in JSON and text.
@@ -45,6 +57,10 @@ impl Counter {
             Self::Answered => "answered",
             Self::Unspeakable => "ipv6-on-ipv4-socket",
             Self::AnsweredSockopt => "answered-getsockopt",
+            Self::LearnedUdp => "udp-learned",
+            Self::AnsweredUdp => "udp-answered",
+            Self::RepliedUdp => "udp-replied",
+            Self::MovedUdp => "udp-moved",
         }
     }
 
@@ -64,6 +80,12 @@ impl Counter {
                 "times that the peer of an IPv4 socket was asked for whose client has IPv6"
             }
             Self::AnsweredSockopt => "times that the client was told by getsockopt()",
+            Self::LearnedUdp => "datagrams from a balancer that told their client",
+            Self::AnsweredUdp => "times that a program took a datagram and was told the client",
+            Self::RepliedUdp => "datagrams to a client that were sent to the LIP by which it came",
+            Self::MovedUdp => {
+                "clients of a socket that came by another LIP or port than before: answers go the new way"
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{CgroupSockAddr, CgroupSockopt, Program, ProgramError, ProgramFd, SockOps};
+use aya::programs::{
+    CgroupSkb, CgroupSockAddr, CgroupSockopt, Program, ProgramError, ProgramFd, SockOps,
+};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use ipnet::IpNet;
 
@@ -28,6 +30,9 @@ struct Aligned<T: ?Sized> {
 /// How many prefixes the table of balancers holds; the same number stands in `csrc/dptoa.bpf.c`.
 const BALANCERS_MAX: usize = 1024;
 
+/// The maps of UDP.
+pub(crate) const UDP_MAPS: [&str; 2] = ["senders", "routes"];
+
 /// A place in the kernel where a program of ours is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
@@ -39,13 +44,32 @@ pub(crate) enum Hook {
     Name6,
     /// A socket option is asked for.
     Sockopt,
+    /// The sender of a datagram to an IPv4 socket is asked for.
+    From4,
+    /// The sender of a datagram to an IPv6 socket is asked for.
+    From6,
+    /// A datagram goes to an IPv4 address.
+    Answer4,
+    /// A datagram comes to a socket.
+    Datagram,
 }
 
 impl Hook {
     /// Those that are always attached: first who answers, so that nothing is learned in vain.
     pub(crate) const NEEDED: [Self; 3] = [Self::Name4, Self::Name6, Self::Learn];
+    /// Those of UDP, in the same order.
+    pub(crate) const UDP: [Self; 4] = [Self::From4, Self::From6, Self::Answer4, Self::Datagram];
     /// All.
-    pub(crate) const ALL: [Self; 4] = [Self::Name4, Self::Name6, Self::Learn, Self::Sockopt];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Name4,
+        Self::Name6,
+        Self::Learn,
+        Self::Sockopt,
+        Self::From4,
+        Self::From6,
+        Self::Answer4,
+        Self::Datagram,
+    ];
 
     /// The function in `csrc/dptoa.bpf.c`.
     const fn function(self) -> &'static str {
@@ -54,6 +78,10 @@ impl Hook {
             Self::Name4 => "name4",
             Self::Name6 => "name6",
             Self::Sockopt => "sockopt",
+            Self::From4 => "from4",
+            Self::From6 => "from6",
+            Self::Answer4 => "answer4",
+            Self::Datagram => "datagram",
         }
     }
 
@@ -64,13 +92,21 @@ impl Hook {
             Self::Name4 => "getpeername4",
             Self::Name6 => "getpeername6",
             Self::Sockopt => "getsockopt",
+            Self::From4 => "recvmsg4",
+            Self::From6 => "recvmsg6",
+            Self::Answer4 => "sendmsg4",
+            Self::Datagram => "ingress",
         }
     }
 
     /// `enum bpf_attach_type` of linux/bpf.h.
     const fn attach_type(self) -> u32 {
         match self {
+            Self::Datagram => 0,
             Self::Learn => 3,
+            Self::Answer4 => 14,
+            Self::From4 => 19,
+            Self::From6 => 20,
             Self::Sockopt => 21,
             Self::Name4 => 29,
             Self::Name6 => 30,
@@ -82,15 +118,24 @@ impl Hook {
 pub(crate) struct Kernel(Ebpf);
 
 impl Kernel {
-    /// Makes the maps, or takes those that are pinned: `clients` and `counters` under these paths.
+    /// Makes the maps, or takes those that are pinned, by their names and paths.
     ///
     /// `multipath`: whether connections of MPTCP are followed, too.
-    pub(crate) fn open(multipath: bool, pinned: Option<(&Path, &Path)>) -> Result<Self, ToaError> {
+    pub(crate) fn open(
+        multipath: bool,
+        pinned: &[(&'static str, PathBuf)],
+    ) -> Result<Self, ToaError> {
         let multipath = u32::from(multipath);
         let mut loader = EbpfLoader::new();
         loader.override_global("multipath", &multipath, true);
-        if let Some((clients, counters)) = pinned {
-            loader.map_pin_path("clients", clients).map_pin_path("counters", counters);
+        for map in UDP_MAPS {
+            // Where nothing is learned, no memory is wanted.
+            if !pinned.iter().any(|(name, _)| *name == map) {
+                loader.map_max_entries(map, 1);
+            }
+        }
+        for (name, path) in pinned {
+            loader.map_pin_path(name, path.as_path());
         }
         loader.load(&OBJECT.bytes).map(Self).map_err(refused)
     }
@@ -101,6 +146,7 @@ impl Kernel {
             Some(Program::SockOps(program)) => SockOps::load(program),
             Some(Program::CgroupSockAddr(program)) => CgroupSockAddr::load(program),
             Some(Program::CgroupSockopt(program)) => CgroupSockopt::load(program),
+            Some(Program::CgroupSkb(program)) => CgroupSkb::load(program),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
         loaded.map_err(|error| ToaError::program(hook.name(), error))
@@ -120,6 +166,7 @@ impl Kernel {
             Program::SockOps(program) => program.fd(),
             Program::CgroupSockAddr(program) => program.fd(),
             Program::CgroupSockopt(program) => program.fd(),
+            Program::CgroupSkb(program) => program.fd(),
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     }
@@ -238,7 +285,7 @@ mod tests {
             return;
         }
         for multipath in [false, true] {
-            let mut kernel = Kernel::open(multipath, None).unwrap();
+            let mut kernel = Kernel::open(multipath, &[]).unwrap();
             for hook in Hook::ALL {
                 kernel.load(hook).unwrap_or_else(|error| panic!("{multipath} {hook:?}: {error}"));
             }
@@ -251,7 +298,7 @@ mod tests {
             eprintln!("SKIPPED: maps are made as root only");
             return;
         }
-        let mut kernel = Kernel::open(false, None).unwrap();
+        let mut kernel = Kernel::open(false, &[]).unwrap();
         let some: Vec<IpNet> = ["198.18.0.10/31", "198.18.0.12/32", "2001:db8::/64"]
             .map(|net| net.parse().unwrap())
             .into();

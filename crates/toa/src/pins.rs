@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::ToaError;
-use crate::kernel::{Hook, Kernel, file_system};
+use crate::kernel::{Hook, Kernel, UDP_MAPS, file_system};
 use crate::link::Link;
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
@@ -13,7 +13,7 @@ const BPF_FS: u64 = 0xcafe_4a11;
 /// The number goes up when `struct client` changes, so that an old table is not taken for a new one.
 const CLIENTS: &str = "clients-1";
 /// The same for `enum counter`.
-const COUNTERS: &str = "counters-1";
+const COUNTERS: &str = "counters-2";
 const BALANCERS: &str = "balancers";
 
 /// A directory on a bpf file system, held by at most one running dptoa.
@@ -51,9 +51,12 @@ impl Pins {
         }
     }
 
-    /// Where the clients of open connections are, and the counters.
-    pub(crate) fn maps(&self) -> (PathBuf, PathBuf) {
-        (self.dir.join(CLIENTS), self.dir.join(COUNTERS))
+    /// The maps that stay, and where: the clients of open connections, the counters, and what is known of
+    /// datagrams.
+    pub(crate) fn maps(&self, udp: bool) -> Vec<(&'static str, PathBuf)> {
+        let always = [("clients", CLIENTS.to_owned()), ("counters", COUNTERS.to_owned())];
+        let of_udp = UDP_MAPS.iter().filter(|_| udp).map(|name| (*name, format!("{name}-1")));
+        always.into_iter().chain(of_udp).map(|(name, pin)| (name, self.dir.join(pin))).collect()
     }
 
     /// Puts what is attached now in the place of what an earlier dptoa left, and detaches that. Both ran for a

@@ -87,7 +87,7 @@ pub struct ServiceSettings {
     #[arg(long, value_parser = one_of::<HashBy>(&["source", "source-and-port"]))]
     pub hash_by: Option<HashBy>,
     /// How a real server learns the client's address [default: toa for TCP, none for UDP]
-    #[arg(long, value_parser = one_of::<ClientAddress>(&["toa", "none"]))]
+    #[arg(long, value_parser = one_of::<ClientAddress>(&["toa", "option", "none"]))]
     pub client_address: Option<ClientAddress>,
     /// The group whose real servers it has
     #[arg(long, value_name = "GROUP")]

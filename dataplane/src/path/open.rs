@@ -381,6 +381,7 @@ fn reserve<P: Packet>(
         let pair = Pair { lip, lport, rs, rport: server.l4_port };
         let client_address = match spec.client_address {
             balance::ClientAddress::Toa => ClientAddress::Toa,
+            balance::ClientAddress::Option => ClientAddress::Option,
             balance::ClientAddress::None => ClientAddress::None,
         };
         let (forward, reverse) = flows(opening, pair, client_address, secrets, now);

@@ -5,8 +5,8 @@ use fib::{NextHopId, NextHopState};
 use flow::{Flow, FlowId, flags};
 use nat::gateway::MssClamp;
 use nat::rewrite::Layout;
-use nat::{icmp, toa};
-use types::{Now, Packet, Verdict};
+use nat::{icmp, toa, uoa};
+use types::{Now, Packet, Proto, Verdict};
 use wire::icmpv4::{HOST_UNREACHABLE, NET_UNREACHABLE};
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed};
@@ -61,13 +61,23 @@ fn rewrite_one<P: Packet>(
     if meta.parsed.kind == Kind::Fragment {
         return nat::rewrite::apply_to_fragment(packet, layout, flow);
     }
-    let show_client =
-        flow.has(flags::TOA) && !flow.has(flags::REVERSE) && !fragment::is_first(packet, meta);
-    let outcome = nat::rewrite::apply(packet, layout, flow, show_client, usize::from(mtu))?;
+    let shown = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
+    let show_client = shown && !fragment::is_first(packet, meta);
+    let mtu = usize::from(mtu);
+    let outcome = nat::rewrite::apply(packet, layout, flow, show_client, mtu)?;
     if meta.parsed.tcp_flags & wire::tcp::SYN != 0 && core.nat.is_some() {
         clamp_mss(core, packet, id, layout);
     }
-    match outcome.toa {
+    // Also the first of several fragments: it gets none, but may bring one of its own.
+    let inserted = match shown && flow.proto == Proto::Udp.number() {
+        // Of the one that each answer goes to: a conn of one packet has no flow with the client's key.
+        true => match core.table.flow(id.twin()) {
+            Some(back) => Some(uoa::insert(packet, layout, (back.new_dst, back.new_dport), mtu)?),
+            None => None,
+        },
+        false => outcome.toa,
+    };
+    match inserted {
         None => {}
         Some(toa::Inserted::Yes) => core.counters.add(Event::ToaInserted, 1),
         Some(toa::Inserted::NoRoom) => core.counters.add(Event::ToaLeftOut, 1),

@@ -1,7 +1,7 @@
 //! The client's address as a TCP option, and the MSS that makes room for it.
 
 use balance::ClientAddress;
-use testkit::{Buf, PacketBuilder};
+use testkit::{Buf, Decoded, PacketBuilder};
 use types::Packet;
 
 use crate::bed::{Setup, Testbed};
@@ -118,4 +118,40 @@ fn the_mss_is_lowered_never_raised_and_towards_the_client_only() {
     let mut bed = Testbed::usual();
     let syn = bed.by_client().tcp(40_000, 80).syn().mss(1460);
     assert_eq!(bed.through(bed.wan, syn, bed.lan).tcp().mss, Some(1460));
+}
+
+/// What a datagram to the server has behind its IPv4 header's twenty bytes.
+fn ip_options(frame: &[u8]) -> &[u8] {
+    &frame[34..14 + usize::from(frame[14] & 15) * 4]
+}
+
+#[test]
+fn a_datagram_shows_it_as_an_ip_option() {
+    const OPTION: [u8; 8] = [31, 8, 0x9c, 0x40, 198, 51, 100, 7];
+    for one_packet in [false, true] {
+        let setup = Setup::default().dns(|dns| {
+            dns.spec.client_address = ClientAddress::Option;
+            dns.spec.one_packet = one_packet;
+        });
+        let mut bed = setup.build();
+        let sent = |bed: &mut Testbed, payload: usize| {
+            let datagram = bed.by_client().udp(40_000, 53).payload_len(payload);
+            bed.receive(bed.wan, datagram);
+            bed.take(bed.lan).pop().expect("it goes on")
+        };
+        for payload in [0, 5, 1464] {
+            let packet = sent(&mut bed, payload);
+            assert_eq!(ip_options(packet.frame()), OPTION, "{one_packet} {payload}");
+            assert!(Decoded::check(packet.frame()).udp().checksum_ok);
+        }
+        // One that would not fit any more goes without.
+        let packet = sent(&mut bed, 1465);
+        assert!(ip_options(packet.frame()).is_empty());
+        bed.settled();
+    }
+    // Nothing is shown if nobody asked for it.
+    let mut bed = Testbed::usual();
+    let datagram = bed.by_client().udp(40_000, 53).payload_len(5);
+    bed.receive(bed.wan, datagram);
+    assert!(ip_options(bed.take(bed.lan)[0].frame()).is_empty());
 }

@@ -364,6 +364,7 @@ impl Build<'_> {
             on_limit: refusal(service.on_limit),
             client_address: match service.client_address() {
                 config::ClientAddress::Toa => ClientAddress::Toa,
+                config::ClientAddress::Option => ClientAddress::Option,
                 config::ClientAddress::None => ClientAddress::None,
             },
             timeout_class,
