@@ -9,6 +9,7 @@ use dataplane::snapshot::{Interface, Policy, Snapshot};
 use dataplane::worker::clock::{Clock, Epoch};
 use dataplane::worker::handoff::Handoff;
 use dataplane::worker::idle::Idle;
+use dataplane::worker::kernel::kernel_link;
 use dataplane::worker::link::{ControlEnd, link};
 use dataplane::worker::{Worker, WorkerConfig};
 use fib::{Address, Fib, FibConfig, NextHopState, NextHopsWriter, Role, Route, RouteKind};
@@ -139,6 +140,7 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
         cells: cells(&services),
         secrets: ::nat::Secrets { isn: SEED, timestamp: SEED },
         handoff: Handoff::mesh(1).pop().expect("one worker"),
+        kernel: kernel_link(false).0,
         counters,
         link,
         clock,
@@ -189,8 +191,13 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
         };
         (key, Some(Arc::clone(service)))
     });
-    let interface =
-        |(name, mac): (&str, MacAddr)| Interface { name: name.into(), mac, mtu: MTU, up: true };
+    let interface = |(name, mac): (&str, MacAddr)| Interface {
+        name: name.into(),
+        mac,
+        mtu: MTU,
+        up: true,
+        kni: false,
+    };
     Snapshot {
         generation: 1,
         services: Services::default().with(by_key),
@@ -200,6 +207,7 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
         earlier: Arc::default(),
         gateway: nat::gateway(form).map(Arc::new),
         interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).map(interface).collect(),
+        kernel: Arc::default(),
         policy: Policy::default(),
     }
 }

@@ -15,6 +15,7 @@ mod errors;
 mod fragments;
 mod frames;
 mod ipv6;
+mod kni;
 mod lab;
 mod lifecycle;
 mod nat;

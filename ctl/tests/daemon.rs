@@ -171,6 +171,13 @@ fn link(name: &str, up: bool) -> Value {
         "speed_mbps": 10_000, "duplex": "full", "rx_queues": 1, "tx_queues": 2,
         "rx_descriptors": 1024, "tx_descriptors": 1024,
         "steering": "one worker: it owns every conn",
+        "kni": {
+            "name": format!("{name}.kni"), "netns": "edge", "addresses": ["198.18.0.5"],
+            "stats": {
+                "to_kernel_packets": 120, "to_kernel_dropped": 1, "from_kernel_packets": 1,
+                "from_kernel_dropped": 0,
+            },
+        },
         "stats": {
             "rx_packets": 75_423, "rx_bytes": 110_000_000, "rx_missed": 1, "rx_errors": 2,
             "rx_no_buffer": 3, "tx_packets": 80_001, "tx_bytes": 4_321, "tx_errors": 4,

@@ -1,5 +1,6 @@
 //! The immutable configuration that workers read.
 
+mod kernel;
 mod owners;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use nat::Gateway;
 use steer::{Earlier, Steering};
 use types::MacAddr;
 
+pub use kernel::KernelSide;
 pub use owners::{Home, Second, vip_role};
 
 /// What a worker knows of the configuration, swapped whole between bursts.
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub gateway: Option<Arc<Gateway>>,
     /// Interfaces by [`types::EthPortId`].
     pub interfaces: Arc<[Interface]>,
+    /// What the kernel wants of them.
+    pub kernel: Arc<KernelSide>,
     /// What holds for all services.
     pub policy: Policy,
 }
@@ -48,6 +52,8 @@ pub struct Interface {
     pub mtu: u16,
     /// Whether its link carries.
     pub up: bool,
+    /// Whether the kernel has an interface to it (KNI).
+    pub kni: bool,
 }
 
 /// What holds for all services.

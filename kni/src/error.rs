@@ -80,6 +80,17 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The kernel's stack cannot be kept away from an interface.
+    #[error(
+        "the kernel's stack cannot be kept away from `{name}` ({source}): it may answer there for \
+         addresses of the KNI; this needs Linux 6.6 or newer, `CAP_BPF` and `CAP_NET_ADMIN`"
+    )]
+    Ingress {
+        /// The interface.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Somebody deleted the interface while we held it.
     #[error("the kernel interface `{name}` was removed")]
     Removed {

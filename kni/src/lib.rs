@@ -21,6 +21,7 @@
 //! ```
 
 mod error;
+mod ingress;
 pub mod netns;
 mod sys;
 mod tap;
@@ -30,6 +31,7 @@ use std::io;
 use types::MacAddr;
 
 pub use error::Error;
+pub use ingress::IngressDrop;
 pub use tap::{MTU_MAX, MTU_MIN, NAME_MAX, Tap, TapConfig};
 
 /// What became of a frame for the kernel.

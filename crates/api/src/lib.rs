@@ -25,8 +25,8 @@ pub use nat::{
     RulePlace, SnatInfo, SubscriberInfo, SubscriberUsage, WanAddressInfo, WanPortUsage,
 };
 pub use network::{
-    AddressInfo, AddressKey, DevQuery, Duplex, LinkInfo, LinkStats, NeighbourInfo, NeighbourKey,
-    NeighbourState, RouteInfo, RouteKey, RouteOrigin,
+    AddressInfo, AddressKey, DevQuery, Duplex, KniInfo, KniStats, LinkInfo, LinkStats,
+    NeighbourInfo, NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin,
 };
 pub use operation::{Operation, openapi, openapi_json};
 pub use service::{

@@ -39,7 +39,8 @@ pub struct AddressInfo {
     pub dev: String,
     /// When it is ours.
     pub active: Active,
-    /// What it is for: `vip`, `lip` or `local`; `leaving` if it was a VIP and open conns still name it.
+    /// What it is for: `vip`, `lip`, `wan` or `local`; `leaving` if it was a VIP and open conns still name
+    /// it; `absent` if it is not ours now, as the kernel does not hold it.
     pub role: String,
 }
 
@@ -192,8 +193,39 @@ pub struct LinkInfo {
     pub socket: Option<u16>,
     /// How packets find the worker that owns their conn, and why so.
     pub steering: String,
+    /// The kernel's interface to it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kni: Option<KniInfo>,
     /// What passed.
     pub stats: LinkStats,
+}
+
+/// The kernel's interface to one of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KniInfo {
+    /// Its name in the kernel.
+    pub name: String,
+    /// Its network namespace; the daemon's own if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// The addresses that the kernel holds there.
+    #[schema(value_type = Vec<String>, example = json!(["203.0.113.5"]))]
+    pub addresses: Vec<IpAddr>,
+    /// What passed.
+    pub stats: KniStats,
+}
+
+/// What passed a kernel interface since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KniStats {
+    /// Frames that the kernel got.
+    pub to_kernel_packets: u64,
+    /// Frames for the kernel that it did not take, as the interface is down or it had no room.
+    pub to_kernel_dropped: u64,
+    /// Frames of the kernel that a worker got to send.
+    pub from_kernel_packets: u64,
+    /// Frames of the kernel for which there was no room.
+    pub from_kernel_dropped: u64,
 }
 
 /// What passed an interface since the start, as its driver counts.

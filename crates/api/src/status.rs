@@ -140,7 +140,7 @@ pub struct Saved {
 }
 
 /// Every packet and where it went, over all workers:
-/// `received + generated + from_rings = sent + dropped + punted + answered + handed + held`.
+/// `received + generated + from_rings + from_kernel = sent + dropped + punted + answered + handed + held`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ledger {
     /// Packets taken from the NICs.
@@ -149,6 +149,9 @@ pub struct Ledger {
     pub generated: u64,
     /// Packets taken from other workers' rings.
     pub from_rings: u64,
+    /// Packets that the kernel sends by a kernel interface.
+    #[serde(default)]
+    pub from_kernel: u64,
     /// Packets that the NICs took.
     pub sent: u64,
     /// Packets dropped, for whatever reason; the counters name them.

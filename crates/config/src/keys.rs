@@ -86,9 +86,16 @@ keys! {
     "interfaces.*.tx_descriptors", Some("1024"), "512", Restart,
         "Descriptors of each transmit queue, 32 to 32768.";
     "interfaces.*.mtu", Some("1500"), "1500", Restart, "Largest IP packet, 68 to 9600 bytes.";
+    "interfaces.*.kni", None, "`kni_name`", Restart,
+        "The kernel's interface to this one, by its name; or with the keys below.";
+    "interfaces.*.kni.name", None, "`kni_name`", Restart, "Its name, at most 15 bytes.";
+    "interfaces.*.kni.netns", None, "", Restart,
+        "Its network namespace, a name of `ip netns` or a path; the daemon's if not given.";
+    "interfaces.*.kni.persist", None, "", Restart,
+        "Whether it stays, without carrier, when the daemon ends; `false` if not given.";
     "addresses[].address", None, "", Live, "An address of ours with its prefix length.";
     "addresses[].dev", None, "", Live, "The interface that answers for it.";
-    "addresses[].active", Some("always"), "", Live, "When it is ours: `always`; `with-kernel` is not in this version.";
+    "addresses[].active", Some("always"), "", Live, "When it is ours: `always`, or `with-kernel`: exactly while the kernel holds it on the KNI.";
     "routes[].to", None, "", Live, "The destination: a prefix or `default`.";
     "routes[].via", None, "", Live, "The router; without one, destinations are on the link.";
     "routes[].dev", None, "", Live, "The interface.";

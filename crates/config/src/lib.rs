@@ -11,6 +11,7 @@ mod forwarding;
 pub mod import;
 mod index;
 mod keys;
+mod kni;
 mod matching;
 mod merge;
 mod model;
@@ -32,6 +33,7 @@ pub use forwarding::{
     Forwarding, ForwardingAction, ForwardingPolicy, ForwardingRule, NatEvents, NatLog, ReversePath,
 };
 pub use keys::{Effect, KEYS, Key, markdown};
+pub use kni::Kni;
 pub use matching::{AddressMatch, EndpointRange, Except, IpProtocol, Match, PortRange};
 pub use merge::Overlay;
 pub use model::{Model, Place};

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::defaults::{is_default, is_ms, is_u16, is_u32, ms, u16_of, u32_of};
 use crate::dnat::DnatRule;
 use crate::forwarding::{Forwarding, NatLog};
+use crate::kni::Kni;
 use crate::named::{self, Ordered};
 use crate::service::{Server, Service};
 use crate::snat::SnatRule;
@@ -290,6 +291,10 @@ pub struct Interface {
     #[serde(default = "u16_of::<1500>", skip_serializing_if = "is_u16::<1500>")]
     #[schema(default = 1500)]
     pub mtu: u16,
+    /// The kernel's interface to this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::kni::KniForm>)]
+    pub kni: Option<Kni>,
 }
 
 /// How many receive queues an interface has.
@@ -360,7 +365,7 @@ pub enum Active {
     /// As long as it is configured.
     #[default]
     Always,
-    /// While the kernel holds it on the interface's KNI; this version refuses it.
+    /// Exactly while the kernel holds it on the interface's KNI.
     WithKernel,
 }
 

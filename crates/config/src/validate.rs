@@ -9,8 +9,9 @@ use ipnet::IpNet;
 use crate::error::{ConfigError, ErrorKind, Path, Warning};
 use crate::explain::suggest;
 use crate::index::Index;
+use crate::kni::bad_name;
 use crate::named::check_name;
-use crate::schema::{Address, Config, Interface, Neighbour, Route, RouteType, Timeouts};
+use crate::schema::{Active, Address, Config, Interface, Neighbour, Route, RouteType, Timeouts};
 use crate::text::{Duration, Size};
 
 /// The least memory that DPDK starts with.
@@ -55,6 +56,7 @@ impl Config {
             checker.interface(name, interface);
         }
         checker.devices_once();
+        checker.knis_once();
         index.set_addresses(self);
         checker.network(&index);
         for (name, pool) in &self.local_address_pools {
@@ -208,6 +210,12 @@ impl<'a> Checker<'a> {
         self.within(path.key("rx_descriptors"), interface.rx_descriptors, low, high);
         self.within(path.key("tx_descriptors"), interface.tx_descriptors, low, high);
         self.mtu(path.key("mtu"), interface.mtu);
+        if let Some(kni) = &interface.kni
+            && let Some(why) = bad_name(&kni.name)
+        {
+            let error = ConfigError::invalid(path.key("kni"), &kni.name, why);
+            self.errors.push(error.hint("give it another one: `kni: { name: … }`"));
+        }
     }
 
     fn mtu(&mut self, path: Path, mtu: u16) {
@@ -228,6 +236,18 @@ impl<'a> Checker<'a> {
             if let Some(first) = seen.insert(id, name) {
                 let message = format!("`{id}` is the device of interface `{first}` already");
                 self.conflict(Path::of("interfaces").key(name).key(key), device, message);
+            }
+        }
+    }
+
+    /// In a network namespace there is one interface of a name.
+    fn knis_once(&mut self) {
+        let mut seen = HashMap::new();
+        for (name, interface) in &self.config.interfaces {
+            let Some(kni) = &interface.kni else { continue };
+            if let Some(first) = seen.insert((&kni.netns, &kni.name), name) {
+                let message = format!("`{}` is the KNI of interface `{first}` already", kni.name);
+                self.conflict(Path::of("interfaces").key(name).key("kni"), &kni.name, message);
             }
         }
     }
@@ -279,6 +299,14 @@ impl<'a> Checker<'a> {
             self.invalid(at, net, message);
         }
         self.dev(path, &entry.dev);
+        let interface = self.config.interfaces.get(&entry.dev);
+        if entry.active == Active::WithKernel && interface.is_some_and(|on| on.kni.is_none()) {
+            let message =
+                format!("the kernel holds no address on `{}`, which has no KNI", entry.dev);
+            let error = ConfigError::invalid(path.key("active"), "with-kernel", message);
+            let hint = format!("set `interfaces.{0}.kni: {0}.kni`", entry.dev);
+            self.errors.push(error.hint(hint));
+        }
     }
 
     pub fn route(&mut self, path: &Path, route: &Route, links: &Subnets<'_>, index: &Index) {

@@ -120,14 +120,17 @@ fn service() -> impl Strategy<Value = Service> {
 
 fn interface() -> impl Strategy<Value = Interface> {
     let queues = prop_oneof![Just(Queues::Auto), (1..=u16::MAX).prop_map(Queues::Count)];
-    (option::of(text()), option::of(text()), queues, any::<[u16; 3]>()).prop_map(
-        |(pci, device, queues, [rx_descriptors, tx_descriptors, mtu])| Interface {
+    let kni = (text(), option::of(text()), any::<bool>());
+    let kni = option::of(kni.prop_map(|(name, netns, persist)| Kni { name, netns, persist }));
+    (option::of(text()), option::of(text()), queues, any::<[u16; 3]>(), kni).prop_map(
+        |(pci, device, queues, [rx_descriptors, tx_descriptors, mtu], kni)| Interface {
             pci,
             device,
             queues,
             rx_descriptors,
             tx_descriptors,
             mtu,
+            kni,
         },
     )
 }

@@ -7,8 +7,8 @@ use types::Verdict;
 use crate::names::{Gauge, Source};
 use crate::values::Values;
 
-/// Both sides of *received + generated + from rings = sent + dropped + punted + answered + handed +
-/// held*. A request that becomes its own reply counts as answered, and the reply as generated.
+/// Both sides of *received + generated + from rings + from kernel = sent + dropped + punted + answered +
+/// handed + held*. A request that becomes its own reply counts as answered, and the reply as generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// From NICs.
@@ -17,6 +17,8 @@ pub struct Ledger {
     pub generated: u64,
     /// From other workers.
     pub from_rings: u64,
+    /// From the kernel.
+    pub from_kernel: u64,
     /// Taken by NICs.
     pub sent: u64,
     /// Dropped, for all reasons together.
@@ -39,6 +41,7 @@ impl Ledger {
             received: values.source(Source::Received),
             generated: values.source(Source::Generated),
             from_rings: values.source(Source::FromRing),
+            from_kernel: values.source(Source::FromKernel),
             sent: values.verdict(Verdict::Sent),
             dropped: values.dropped(),
             punted: values.verdict(Verdict::Punted),
@@ -50,7 +53,10 @@ impl Ledger {
 
     /// Packets that came in and did not end (above 0), or ended more than once (below): 0.
     pub const fn difference(&self) -> i128 {
-        let began = self.received as i128 + self.generated as i128 + self.from_rings as i128;
+        let began = self.received as i128
+            + self.generated as i128
+            + self.from_rings as i128
+            + self.from_kernel as i128;
         let ended = self.sent as i128
             + self.dropped as i128
             + self.punted as i128
@@ -73,9 +79,10 @@ impl Ledger {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, generated, from_rings, .. } = self;
+        let Self { received, generated, from_rings, from_kernel, .. } = self;
         let Self { sent, dropped, punted, answered, handed, held, .. } = self;
-        write!(f, "received {received} + generated {generated} + from rings {from_rings} = ")?;
+        write!(f, "received {received} + generated {generated} + from rings {from_rings}")?;
+        write!(f, " + from kernel {from_kernel} = ")?;
         write!(f, "sent {sent} + dropped {dropped} + punted {punted} + answered {answered}")?;
         write!(f, " + handed {handed} + held {held}")?;
         match self.difference() {

@@ -50,6 +50,8 @@ names! {
         Generated = "generated",
         /// Packets that another worker handed over.
         FromRing = "from-ring",
+        /// Packets that the kernel sends by a kernel interface.
+        FromKernel = "from-kernel",
     }
 }
 

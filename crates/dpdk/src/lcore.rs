@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 
 use types::LcoreId;
 
@@ -60,11 +61,29 @@ impl Eal {
 
     /// Makes the calling thread one of DPDK's, with an lcore id and so with a cache of each mempool.
     pub fn register_thread(&self) -> Result<RegisteredThread, Error> {
-        // SAFETY: EAL runs.
-        match unsafe { dpdk_sys::rte_thread_register() } {
-            0 => Ok(RegisteredThread { _core: Arc::clone(&self.core), thread: PhantomData }),
-            _ => Err(Error::Register(last_error())),
-        }
+        register(Arc::clone(&self.core))
+    }
+
+    /// Runs `work` on a new thread of that name, which is one of DPDK's; an error is what the thread
+    /// ends with if it cannot become one.
+    pub fn spawn<F>(&self, name: &str, work: F) -> std::io::Result<JoinHandle<Result<(), Error>>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let core = Arc::clone(&self.core);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _registered = register(core)?;
+            work();
+            Ok(())
+        })
+    }
+}
+
+fn register(core: Arc<Core>) -> Result<RegisteredThread, Error> {
+    // SAFETY: EAL runs, which the core keeps.
+    match unsafe { dpdk_sys::rte_thread_register() } {
+        0 => Ok(RegisteredThread { _core: core, thread: PhantomData }),
+        _ => Err(Error::Register(last_error())),
     }
 }
 

@@ -140,8 +140,10 @@ verdicts! {
     TxFull = "drop.tx-full",
     /// The ring to the worker that owns the key is full.
     HandoffFull = "drop.handoff-full",
-    /// The ring to the control thread is full.
+    /// The ring to the control thread or to the kernel interface is full.
     PuntFull = "drop.punt-full",
+    /// For the kernel, but more of its kind than the kernel interface is given.
+    PuntLimit = "drop.punt-limit",
     /// No packet buffer left for a reply or a copy.
     NoBuffer = "drop.no-buffer",
     /// No room in the packet for what had to be inserted.

@@ -1,8 +1,8 @@
 //! Addresses, routes, neighbours and links.
 
 use api::{
-    AddressInfo, AddressKey, DevQuery, LinkInfo, NeighbourInfo, NeighbourKey, Operation, Request,
-    RouteInfo, RouteKey, RouteOrigin,
+    AddressInfo, AddressKey, DevQuery, KniInfo, LinkInfo, NeighbourInfo, NeighbourKey, Operation,
+    Request, RouteInfo, RouteKey, RouteOrigin,
 };
 use config::RouteType;
 
@@ -223,7 +223,7 @@ fn one_link(info: &LinkInfo) -> String {
         units::bytes(stats.tx_bytes),
         stats.tx_errors,
     );
-    details(&[
+    let mut rows = vec![
         ("name", info.name.clone()),
         ("state", up_or_down(info)),
         ("speed", speed.trim_start_matches(", ").to_owned()),
@@ -237,5 +237,23 @@ fn one_link(info: &LinkInfo) -> String {
         ("steering", info.steering.clone()),
         ("received", received),
         ("sent", sent),
-    ])
+    ];
+    rows.extend(info.kni.iter().flat_map(kni));
+    details(&rows)
+}
+
+/// The kernel's interface to one of ours, and what passed it.
+fn kni(kni: &KniInfo) -> [(&'static str, String); 3] {
+    let netns = kni.netns.as_ref().map(|netns| format!(" in {netns}")).unwrap_or_default();
+    let held: Vec<_> = kni.addresses.iter().map(ToString::to_string).collect();
+    let held = if held.is_empty() { "no address".to_owned() } else { held.join(", ") };
+    let passed = |packets: u64, dropped: u64| {
+        format!("{}; {dropped} dropped", units::count(packets, "packet"))
+    };
+    let stats = &kni.stats;
+    [
+        ("kni", format!("{}{netns}: {held}", kni.name)),
+        ("to kernel", passed(stats.to_kernel_packets, stats.to_kernel_dropped)),
+        ("from kernel", passed(stats.from_kernel_packets, stats.from_kernel_dropped)),
+    ]
 }

@@ -90,8 +90,8 @@ fn totals(stats: &Stats) -> String {
         (
             "packets in",
             format!(
-                "{} received, {} generated, {} from rings",
-                ledger.received, ledger.generated, ledger.from_rings,
+                "{} received, {} generated, {} from rings, {} from the kernel",
+                ledger.received, ledger.generated, ledger.from_rings, ledger.from_kernel,
             ),
         ),
         (

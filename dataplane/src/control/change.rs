@@ -97,13 +97,13 @@ impl Control {
     ) -> Reply<Changed> {
         self.await_stall().await?;
         let before = Arc::clone(compiler.config());
-        let (interfaces, policy) = {
+        let (interfaces, kernel, policy) = {
             let state = self.state();
-            (Arc::clone(&state.interfaces), state.policy)
+            (Arc::clone(&state.interfaces), Arc::clone(&state.kernel), state.policy)
         };
         let now = self.shared.clock.now();
         let plan = move |mut compiler: OwnedMutexGuard<Compiler>| {
-            let request = |config| Request { config, interfaces, policy, renew_fib, now };
+            let request = |config| Request { config, interfaces, kernel, policy, renew_fib, now };
             let planned = planned(&mut compiler, next, request);
             (compiler, planned)
         };
@@ -282,7 +282,9 @@ fn planned(
     let request = request(config);
     let running = compiler.snapshot();
     let policy = policy(&request.config, request.policy);
-    let same = running.interfaces == request.interfaces && running.policy == policy;
+    let same = running.interfaces == request.interfaces
+        && running.kernel == request.kernel
+        && running.policy == policy;
     let nothing = same && !request.renew_fib && !compiler.forgets();
     if nothing && running.generation > 0 && request.config == before {
         return Ok((None, warnings));

@@ -31,6 +31,19 @@ pub struct InterfaceInfo {
     pub numa_node: Option<u16>,
     /// How packets find the worker that owns their conn, and why so.
     pub steering: String,
+    /// The kernel's interface to it, if there is one.
+    pub kni: Option<Kni>,
+}
+
+/// A kernel interface, as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kni {
+    /// Its name.
+    pub name: String,
+    /// Its network namespace; the daemon's own if not given.
+    pub netns: Option<String>,
+    /// The kernel's number of it in that namespace.
+    pub index: u32,
 }
 
 /// The state of a link.
@@ -69,6 +82,12 @@ pub trait Engine: fmt::Debug + Send {
 
     /// What an interface's driver has counted since the start.
     fn statistics(&self, interface: EthPortId) -> api::LinkStats;
+
+    /// Tells the kernel whether an interface of ours with a KNI has a link.
+    fn set_carrier(&self, interface: EthPortId, carrier: bool);
+
+    /// What passed the KNI of an interface; nothing where there is none.
+    fn kni_statistics(&self, interface: EthPortId) -> api::KniStats;
 
     /// The packet buffers.
     fn buffers(&self) -> Buffers;

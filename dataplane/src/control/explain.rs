@@ -193,6 +193,10 @@ impl State {
                 stage("admit", "answered here".to_owned());
                 (Verdict::Answered, None)
             }
+            Outcome::Punted => {
+                stage("admit", "the kernel has it, by the interface's KNI".to_owned());
+                (Verdict::Punted, None)
+            }
             Outcome::Refused { verdict, refusal } => {
                 let told = match refusal {
                     Refusal::Silent => "the sender is not told",

@@ -108,7 +108,8 @@ fn workers_on(
     clock: Clock,
 ) -> (Vec<ControlEnd>, Vec<FakeWorker>) {
     let secrets = NodeSecrets::random().unwrap();
-    let (configs, ends) = worker_configs(model, groundwork.snapshot(), &secrets, clock).unwrap();
+    let (configs, ends, _pumps) =
+        worker_configs(model, groundwork.snapshot(), &secrets, clock).unwrap();
     let interfaces = model.interfaces.len();
     let worker = |config| FakeWorker {
         worker: Worker::new(config, FakePorts::new(interfaces), interfaces),
@@ -122,6 +123,7 @@ fn workers_on(
 struct FakeEngine {
     interfaces: Vec<InterfaceInfo>,
     links: Arc<parking_lot::Mutex<Vec<bool>>>,
+    carriers: Arc<parking_lot::Mutex<Vec<bool>>>,
 }
 
 impl Engine for FakeEngine {
@@ -145,6 +147,14 @@ impl Engine for FakeEngine {
         api::LinkStats::default()
     }
 
+    fn set_carrier(&self, interface: EthPortId, carrier: bool) {
+        self.carriers.lock()[usize::from(interface.0)] = carrier;
+    }
+
+    fn kni_statistics(&self, _: EthPortId) -> api::KniStats {
+        api::KniStats::default()
+    }
+
     fn buffers(&self) -> Buffers {
         Buffers { total: 100, in_use: 1 }
     }
@@ -158,6 +168,8 @@ pub struct Bench {
     pub workers: Vec<FakeWorker>,
     /// Which links carry.
     pub links: Arc<parking_lot::Mutex<Vec<bool>>>,
+    /// What the kernel is told of them.
+    pub carriers: Arc<parking_lot::Mutex<Vec<bool>>>,
 }
 
 impl Bench {
@@ -177,7 +189,9 @@ impl Bench {
         let names = model.interfaces.keys().zip(0..);
         let interfaces: Vec<_> = names.map(|(name, id)| interface(name, EthPortId(id))).collect();
         let links = Arc::new(parking_lot::Mutex::new(vec![true; interfaces.len()]));
-        let engine = FakeEngine { interfaces, links: Arc::clone(&links) };
+        let carriers = Arc::new(parking_lot::Mutex::new(vec![true; interfaces.len()]));
+        let engine =
+            FakeEngine { interfaces, links: Arc::clone(&links), carriers: Arc::clone(&carriers) };
         let file = std::env::temp_dir().join(format!("dpnat-{}.yaml", std::process::id()));
         let control = Control::new(ControlConfig {
             commit: "",
@@ -189,7 +203,7 @@ impl Bench {
             clock,
             log: LogHandle::detached(LogLevel::Info),
         });
-        Self { control, workers, links }
+        Self { control, workers, links, carriers }
     }
 
     /// Turns the workers and control until something is done.
@@ -242,5 +256,6 @@ fn interface(name: &str, id: EthPortId) -> InterfaceInfo {
         tx_descriptors: 64,
         numa_node: None,
         steering: "none".to_owned(),
+        kni: None,
     }
 }

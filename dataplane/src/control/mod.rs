@@ -13,6 +13,8 @@ mod connections;
 pub mod engine;
 mod explain;
 mod gateway;
+#[cfg(feature = "dpdk")]
+mod kernel;
 mod limited;
 mod lingering;
 mod nat;
@@ -45,7 +47,7 @@ use types::Now;
 
 use self::nat::WanWatch;
 use self::nat::log::NatLog;
-use crate::snapshot::{Interface, Policy, Snapshot};
+use crate::snapshot::{Interface, KernelSide, Policy, Snapshot};
 use crate::worker::clock::Clock;
 use crate::worker::link::ControlEnd;
 use compile::{Compiler, Facts, GatewayNames};
@@ -90,6 +92,7 @@ impl Groundwork {
         let request = compile::Request {
             config,
             interfaces: Arc::clone(&before.interfaces),
+            kernel: Arc::clone(&before.kernel),
             policy: before.policy,
             renew_fib: false,
             now: Now::default(),
@@ -160,6 +163,8 @@ struct State {
     gateway_names: Arc<GatewayNames>,
     /// The interfaces with their links as they are now: what shall run.
     interfaces: Arc<[Interface]>,
+    /// What the kernel has on their KNIs now: what shall run.
+    kernel: Arc<KernelSide>,
     /// What holds for all services from now on: what shall run.
     policy: Policy,
     /// The most conns that each worker takes.
@@ -207,6 +212,7 @@ impl Control {
             config: Arc::clone(compiler.config()),
             gateway_names: Arc::clone(compiler.gateway_names()),
             interfaces: Arc::clone(&snapshot.interfaces),
+            kernel: Arc::clone(&snapshot.kernel),
             // As a host does, so that a mistyped port is told from a dead balancer.
             policy: Policy { reject_unserved: true, ..Policy::default() },
             snapshot,

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use api::{
-    AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, LinkInfo, NeighbourInfo,
-    NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
+    AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, KniInfo, LinkInfo,
+    NeighbourInfo, NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
 };
 use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route, RouteType};
 use ipnet::{IpNet, Ipv6Net};
 use types::EthPortId;
 
-use super::engine::InterfaceInfo;
+use super::engine::{InterfaceInfo, Kni};
 use super::{Control, Reply, State, not_found};
 
 impl Control {
@@ -27,12 +27,12 @@ impl Control {
         for entry in &state.config.addresses {
             let iface = state.interface(&entry.dev).unwrap_or(EthPortId(u16::MAX));
             let owner = fib.owner_of(iface, entry.address.address());
-            let role = owner.map_or(fib::Role::Local, |owner| owner.role);
+            let role = owner.map_or("absent", |owner| role_name(owner.role));
             all.push(AddressInfo {
                 address: entry.address,
                 dev: entry.dev.clone(),
                 active: entry.active,
-                role: role_name(role).to_owned(),
+                role: role.to_owned(),
             });
         }
         let configured: HashSet<(IpAddr, &str)> =
@@ -311,6 +311,16 @@ impl State {
         })
     }
 
+    fn kni_info(&self, interface: EthPortId, kni: &Kni) -> KniInfo {
+        let held = self.kernel.addresses().filter(|(on, _)| *on == interface);
+        KniInfo {
+            name: kni.name.clone(),
+            netns: kni.netns.clone(),
+            addresses: held.map(|(_, address)| address).collect(),
+            stats: self.engine.kni_statistics(interface),
+        }
+    }
+
     fn link_info(&self, info: &InterfaceInfo) -> LinkInfo {
         let link = self.engine.link(info.id);
         LinkInfo {
@@ -328,6 +338,7 @@ impl State {
             tx_descriptors: info.tx_descriptors,
             socket: info.numa_node,
             steering: info.steering.clone(),
+            kni: info.kni.as_ref().map(|kni| self.kni_info(info.id, kni)),
             stats: self.engine.statistics(info.id),
         }
     }

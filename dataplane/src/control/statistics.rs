@@ -262,6 +262,7 @@ impl State {
             received: counted.received,
             generated: counted.generated,
             from_rings: counted.from_rings,
+            from_kernel: counted.from_kernel,
             sent: counted.sent,
             dropped: counted.dropped,
             punted: counted.punted,

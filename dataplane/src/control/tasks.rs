@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
+use types::EthPortId;
 
 use super::limited::Limited;
 use super::statistics::LOOK;
@@ -266,6 +267,11 @@ impl State {
                 tracing::info!(dev, "link is up");
             } else {
                 tracing::warn!(dev, "link is down");
+            }
+        }
+        for (place, (interface, up)) in (0..).zip(now.clone()) {
+            if interface.up != *up {
+                self.engine.set_carrier(EthPortId(place), *up);
             }
         }
         self.interfaces = now

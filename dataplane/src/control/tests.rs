@@ -172,6 +172,7 @@ async fn a_link_that_goes_down_is_told_to_the_workers() {
     let control = bench.control.clone();
     bench.run(async move { control.refresh(false).await }).await.unwrap();
     assert!(!bench.control.state().snapshot.interfaces[1].up);
+    assert_eq!(*bench.carriers.lock(), [true, false], "and to the kernel");
     assert!(!bench.control.link("wan0").unwrap().up);
     assert!(bench.control.link("lan0").unwrap().up);
     assert_eq!(bench.control.link("nowhere").unwrap_err().error.code, ErrorCode::NotFound);

@@ -8,6 +8,7 @@ use super::EngineError;
 use crate::path::transmit::GATHERED_MAX;
 use crate::worker::handoff::RING;
 use crate::worker::held::HELD_MAX;
+use crate::worker::kernel::{BULK, DOWN, URGENT};
 
 /// Buffers that each lcore may have in its cache; DPDK takes up to one and a half times that.
 const CACHE: u32 = 256;
@@ -36,8 +37,10 @@ impl BufferPlan {
         // Any packet may be of the largest kind.
         let most = interfaces().map(|interface| segments(interface)).max().unwrap_or(1);
         let others = workers - workers.min(1);
-        let packets =
-            HELD_MAX as u64 + WAITING_MAX as u64 + types::BURST_MAX as u64 + others * RING as u64;
+        let has_kni = interfaces().any(|interface| interface.kni.is_some());
+        let kernel = if has_kni { (URGENT + BULK + DOWN) as u64 } else { 0 };
+        let held = HELD_MAX as u64 + WAITING_MAX as u64;
+        let packets = held + types::BURST_MAX as u64 + others * RING as u64 + kernel;
         let mut buffers = workers * (most * packets + u64::from(CACHE) * 3 / 2);
         for interface in interfaces() {
             let rx_queues = match interface.queues {
@@ -49,8 +52,8 @@ impl BufferPlan {
                     + workers * u64::from(interface.tx_descriptors));
             buffers += most * workers * GATHERED_MAX as u64;
         }
-        // The main lcore makes packets too.
-        buffers += u64::from(CACHE) * 3 / 2;
+        // The main lcore makes packets too, and so does the thread of the kernel's interfaces.
+        buffers += u64::from(CACHE) * 3 / 2 * (1 + u64::from(has_kni));
         Self { buffers: u32::try_from(buffers.next_power_of_two() - 1).unwrap_or(u32::MAX) }
     }
 

@@ -57,6 +57,17 @@ pub enum EngineError {
         /// How many buffers.
         buffers: u32,
     },
+    /// The kernel's interface cannot be made.
+    #[error("interfaces.{interface}.kni: {source}")]
+    Kni {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        source: kni::Error,
+    },
+    /// The thread that serves the kernel's interfaces cannot be started.
+    #[error("no thread for the kernel's interfaces: {0}")]
+    Pump(std::io::Error),
     /// The engine was stopped before its workers were launched.
     #[error("the engine has been stopped")]
     Stopped,

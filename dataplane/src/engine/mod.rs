@@ -2,6 +2,7 @@
 
 mod buffers;
 mod error;
+mod kni;
 mod queues;
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use types::EthPortId;
 
 use crate::control::engine::{Buffers, Engine, InterfaceInfo, Link};
 use crate::privileges;
+use crate::worker::kernel::PumpEnd;
 use crate::worker::{Worker, WorkerConfig};
 
+use self::kni::Knis;
 pub use buffers::BufferPlan;
 pub use error::EngineError;
 use queues::DpdkIo;
@@ -28,8 +31,9 @@ const END_LOOK: Duration = Duration::from_millis(5);
 /// The interfaces and workers of this process on DPDK.
 #[derive(Debug)]
 pub struct DpdkEngine {
-    // In the order in which they are let go: workers, interfaces, buffers, EAL.
+    // In the order in which they are let go: workers, kernel interfaces, interfaces, buffers, EAL.
     workers: Vec<LcoreHandle<Result<(), dpdk::Error>>>,
+    knis: Knis,
     ports: Vec<EthPort>,
     pool: Option<Mempool>,
     eal: Option<Eal>,
@@ -54,6 +58,7 @@ impl DpdkEngine {
         let pool = Mempool::new(&eal, &plan.mempool())?;
         let mut engine = Self {
             workers: Vec::new(),
+            knis: Knis::default(),
             ports: Vec::new(),
             pool: None,
             eal: None,
@@ -95,25 +100,33 @@ impl DpdkEngine {
                 tx_descriptors: interface.tx_descriptors,
                 mtu: Some(interface.mtu),
                 promiscuous: false,
-                // Neighbours ask for IPv6 addresses at groups that come and go with them.
+                // Neighbours ask for IPv6 addresses at groups that come and go with them, and the kernel
+                // listens to others.
                 all_multicast: true,
                 rss: rx_queues > 1,
             },
             pool,
         )?;
         port.start()?;
+        let id = EthPortId(self.interfaces.len() as u16);
+        let (mac, mtu) = (port.mac()?, port.mtu()?);
+        let kni = match &interface.kni {
+            Some(kni) => Some(self.knis.add(id, (name, &device), kni, (mac, mtu))?),
+            None => None,
+        };
         self.interfaces.push(InterfaceInfo {
-            id: EthPortId(self.interfaces.len() as u16),
+            id,
             name: name.to_owned(),
             driver: info.driver,
-            mac: port.mac()?,
-            mtu: port.mtu()?,
+            mac,
+            mtu,
             rx_queues,
             tx_queues: workers,
             rx_descriptors: interface.rx_descriptors,
             tx_descriptors: interface.tx_descriptors,
             numa_node: info.numa_node,
             steering: steering(workers, rx_queues),
+            kni,
             device,
         });
         let mut rx = queues.rx.into_iter();
@@ -124,14 +137,24 @@ impl DpdkEngine {
         Ok(())
     }
 
-    /// Runs a worker on each lcore, in the order of the configured CPUs.
+    /// Runs a worker on each lcore, in the order of the configured CPUs, and the pump of the kernel's
+    /// interfaces if there are any.
     ///
     /// # Errors
-    /// If an lcore cannot be started.
-    pub fn launch(&mut self, workers: Vec<WorkerConfig<Mbuf>>) -> Result<(), EngineError> {
+    /// If an lcore or the pump cannot be started.
+    pub fn launch(
+        &mut self,
+        workers: Vec<WorkerConfig<Mbuf>>,
+        pumps: Vec<PumpEnd<Mbuf>>,
+    ) -> Result<(), EngineError> {
         let (Some(eal), Some(pool)) = (&self.eal, &self.pool) else {
             return Err(EngineError::Stopped);
         };
+        for info in &self.interfaces {
+            let up = self.port(info.id).is_some_and(|port| port.link().is_ok_and(|link| link.up));
+            self.knis.set_carrier(info.id, up);
+        }
+        self.knis.run(eal, pool, pumps)?;
         let lcores: Vec<_> = eal.lcores().filter(|lcore| lcore.0 > 0).collect();
         for ((config, tickets), lcore) in
             workers.into_iter().zip(self.tickets.drain(..)).zip(lcores)
@@ -284,6 +307,14 @@ impl Engine for DpdkEngine {
         }
     }
 
+    fn set_carrier(&self, interface: EthPortId, carrier: bool) {
+        self.knis.set_carrier(interface, carrier);
+    }
+
+    fn kni_statistics(&self, interface: EthPortId) -> api::KniStats {
+        self.knis.statistics(interface)
+    }
+
     fn buffers(&self) -> Buffers {
         self.pool.as_ref().map_or_else(Buffers::default, |pool| Buffers {
             total: u64::from(pool.size()),
@@ -301,6 +332,7 @@ impl Engine for DpdkEngine {
                 Err(_) => tracing::error!("a worker panicked; its conns are lost"),
             }
         }
+        self.knis.stop();
         self.tickets.clear();
         for port in self.ports.drain(..) {
             if let Err(error) = port.close() {

@@ -1,13 +1,14 @@
-//! Stage `admit`: is it for an address of ours? ARP and echo are answered here.
+//! Stage `admit`: is it for an address of ours, or of the kernel's? ARP and echo are answered here.
 
 use fib::{Heard, Role};
 use types::{Address as _, EthPortId, Now, Packet, Proto, Verdict};
 use wire::{Arp, Ethernet, Kind, arp, icmpv4};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::{gateway, reply};
+use crate::path::{gateway, punt, reply};
 use crate::snapshot::ReversePath;
 use crate::worker::Core;
+use crate::worker::kernel::PuntClass;
 use crate::worker::link::Event;
 
 /// Lets through what is for a VIP or a LIP, answers what we answer, ends the rest.
@@ -22,9 +23,27 @@ pub fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
                     burst.meta_mut(at).role = Some(owner.role);
                 }
             }
-            None if forwards && meta.parsed.kind != Kind::Arp => transit(core, burst, at),
+            None if meta.parsed.kind != Kind::Arp => others(core, burst, at, forwards, now),
             owner => unusual(core, burst, at, owner.map(|owner| owner.role), now),
         }
+    }
+}
+
+/// What is for nobody of ours: the kernel's, or to be forwarded.
+#[inline]
+fn others<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    forwards: bool,
+    now: Now,
+) {
+    if let Some(class) = punt::of_kernel(&core.snapshot, burst.meta(at)) {
+        punt::punt(core, burst, at, class, now);
+    } else if forwards {
+        transit(core, burst, at);
+    } else {
+        burst.end(at, Verdict::NotOurs);
     }
 }
 
@@ -82,7 +101,7 @@ fn unusual<P: Packet>(
     now: Now,
 ) {
     match (burst.meta(at).parsed.kind, role) {
-        (Kind::Arp, _) => answer_arp(core, burst, at),
+        (Kind::Arp, _) => answer_arp(core, burst, at, now),
         (_, Some(Role::WanIp)) if is_forged(core, burst, at) => {}
         (_, None) => burst.end(at, Verdict::NotOurs),
         (Kind::IcmpError, Some(role)) => {
@@ -99,13 +118,34 @@ fn unusual<P: Packet>(
         (Kind::IcmpQuery, _) => reply::echo(core, burst, at, now),
         (Kind::IcmpReply, Some(Role::WanIp)) => burst.meta_mut(at).role = role,
         (Kind::OtherIp, Some(Role::WanIp))
-            if burst.meta(at).parsed.key.proto != Proto::Icmp.number() =>
+            if punt::of_ours(&core.snapshot, burst.meta(at), Role::WanIp).is_none()
+                && burst.meta(at).parsed.key.proto != Proto::Icmp.number() =>
         {
             burst.meta_mut(at).role = role;
         }
-        (Kind::IcmpReply, _) => burst.end(at, Verdict::NoConn),
         (Kind::Fragment, Some(role)) => piece(core, burst, at, role, now),
-        _ => burst.end(at, Verdict::UnknownProtocol),
+        (Kind::IcmpReply, Some(role)) => {
+            let class = punt::of_ours(&core.snapshot, burst.meta(at), role);
+            punt_or_end(core, burst, at, class, (Verdict::NoConn, now));
+        }
+        (_, Some(role)) => {
+            let class = punt::of_ours(&core.snapshot, burst.meta(at), role);
+            punt_or_end(core, burst, at, class, (Verdict::UnknownProtocol, now));
+        }
+    }
+}
+
+/// Gives a packet to the kernel if that is for it, ends it otherwise.
+fn punt_or_end<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P>,
+    at: usize,
+    class: Option<PuntClass>,
+    (otherwise, now): (Verdict, Now),
+) {
+    match class {
+        Some(class) => punt::punt(core, burst, at, class, now),
+        None => burst.end(at, otherwise),
     }
 }
 
@@ -128,8 +168,9 @@ fn is_to_one_station<P: Packet>(packet: &P) -> bool {
     Ethernet::new_checked(packet.bytes()).is_some_and(|header| !header.destination().is_multicast())
 }
 
-/// Answers a request for an address of this interface; tells control who spoke.
-fn answer_arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
+/// Answers a request for an address of this interface; tells control, and the kernel if it has to know,
+/// who spoke.
+fn answer_arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, now: Now) {
     let meta = burst.meta(at);
     let interface = EthPortId(meta.interface);
     let ours = core.snapshot.interfaces.get(usize::from(meta.interface)).map(|ours| ours.mac);
@@ -161,6 +202,9 @@ fn answer_arp<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) {
         sender == 0 || core.told(Event::Learned { interface, address: sender.to_ip(), mac, how });
     match how {
         Heard::Request => reply::arp(core, burst, at, ours),
+        _ if punt::wants_arp(core, burst, at) => {
+            punt::punt(core, burst, at, PuntClass::Neighbour, now);
+        }
         _ if told => burst.end(at, Verdict::Punted),
         _ => burst.end(at, Verdict::PuntFull),
     }

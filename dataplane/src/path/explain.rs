@@ -10,7 +10,7 @@ use crate::path::gateway::{Opening, may_hairpin_query, passes_reverse_path};
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
 use crate::path::steer::Asked;
-use crate::path::{parse, steer};
+use crate::path::{parse, punt, steer};
 use crate::worker::Core;
 use crate::worker::link::Explain;
 
@@ -54,6 +54,8 @@ pub enum Outcome {
     },
     /// It is answered by us.
     Answered,
+    /// It goes up to the kernel.
+    Punted,
     /// It ends, or its sender is told so.
     Refused {
         /// Why.
@@ -129,6 +131,10 @@ fn explain_packet<P: Packet>(
             }
             return explanation;
         }
+        (_, None) if punt::of_kernel(&core.snapshot, &meta).is_some() => {
+            explanation.outcome = Outcome::Punted;
+            return explanation;
+        }
         (_, None) if core.snapshot.gateway.is_none() => {
             explanation.outcome = refused(Verdict::NotOurs);
             return explanation;
@@ -144,6 +150,12 @@ fn explain_packet<P: Packet>(
         }
         (Kind::IcmpQuery, _) if may_hairpin_query(&core.snapshot, &meta) => {}
         (Kind::IcmpQuery, _) => return explanation,
+        (Kind::IcmpReply | Kind::OtherIp, Some(owner))
+            if punt::of_ours(&core.snapshot, &meta, owner.role).is_some() =>
+        {
+            explanation.outcome = Outcome::Punted;
+            return explanation;
+        }
         (_, Some(owner)) if owner.role == fib::Role::WanIp => {}
         (Kind::IcmpReply, _) => {
             explanation.outcome = refused(Verdict::NoConn);
@@ -173,6 +185,7 @@ fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, no
         Decision::HoldSyn { verdict } => {
             return Outcome::Refused { verdict, refusal: Refusal::Silent };
         }
+        Decision::Punt(_) => return Outcome::Punted,
         Decision::Forward { by } => return Outcome::Forwarded { by },
         Decision::OpenNat(opening) => return Outcome::OpensNat(opening),
         Decision::Echo => return Outcome::Answered,

@@ -28,6 +28,7 @@ pub mod lookup;
 mod nat_log;
 pub mod open;
 pub mod parse;
+mod punt;
 pub mod receive;
 mod reply;
 pub mod rewrite;
@@ -41,6 +42,7 @@ use crate::worker::Core;
 use burst::Burst;
 
 pub(crate) use forward::answer_syns;
+pub(crate) use punt::send_for_kernel;
 pub(crate) use reply::ReplyLimit;
 pub(crate) use track::{close, fold_counts};
 

@@ -24,8 +24,9 @@ use crate::path::gather::Gathered;
 use crate::path::lips::lease;
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{forward, gateway, gather, steer};
+use crate::path::{forward, gateway, gather, punt, steer};
 use crate::snapshot::Snapshot;
+use crate::worker::kernel::PuntClass;
 use crate::worker::{Core, LIP_CURSORS};
 
 /// What is to become of a packet that is of no conn.
@@ -38,6 +39,8 @@ pub enum Decision {
     },
     /// It opens a conn of a rule of `snat`, or of a port forward.
     OpenNat(gateway::Opening),
+    /// It is the kernel's.
+    Punt(PuntClass),
     /// It is routed on as it is; there is no conn.
     Forward {
         /// The rule of `snat` that says so, if one does.
@@ -189,6 +192,7 @@ fn settle<P: Packet>(
             gateway::count_refused(core, burst.meta(at), verdict);
             forward::hold_syn(core, burst, at, verdict, now);
         }
+        Decision::Punt(class) => punt::punt(core, burst, at, class, now),
         Decision::Refuse { verdict, refusal } => {
             gateway::count_refused(core, burst.meta(at), verdict);
             reply::refuse(core, burst, at, verdict, refusal, now);
@@ -250,6 +254,9 @@ fn reserve_packet<I: Io>(
 /// What is to become of a packet without a flow; changes nothing.
 #[inline]
 pub fn decide<P: Packet>(core: &Core<P>, meta: &Meta) -> Decision {
+    if let Some(class) = punt::unclaimed(&core.snapshot, meta) {
+        return Decision::Punt(class);
+    }
     match (&core.snapshot.gateway, &core.nat) {
         (Some(gateway), Some(nat)) if gateway::is_gateways(&core.snapshot, meta) => {
             decide_nat(&core.snapshot, gateway, nat, meta)

@@ -4,7 +4,7 @@ use types::{Now, Packet, Verdict};
 use wire::{Ethernet, ParseError};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::path::{fragment, local6};
+use crate::path::{fragment, local6, punt};
 use crate::snapshot::Interface;
 use crate::worker::Core;
 
@@ -15,6 +15,7 @@ const AHEAD: usize = 6;
 #[inline]
 pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     let mut pieces: Mask = 0;
+    let mut refused: Mask = 0;
     let snapshot = &core.snapshot;
     let mut ipv6: Mask = 0;
     for at in 0..AHEAD {
@@ -41,6 +42,10 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
                 core.counters.add(counters::Event::ChecksumFinished, 1);
             }
             Ok(()) => {}
+            Err(ParseError::Drop(_)) if interface.is_some_and(|ours| ours.kni) => {
+                refused |= 1 << at;
+            }
+            Err(ParseError::Fragment) if punt::of_kernel_only(snapshot, meta) => refused |= 1 << at,
             Err(ParseError::Drop(verdict)) => burst.end(at, verdict),
             Err(ParseError::Pull(_)) => burst.end(at, Verdict::Malformed),
             Err(ParseError::Fragment) => pieces |= 1 << at,
@@ -52,6 +57,9 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     }
     for at in ones(ipv6) {
         local6::receive(core, burst, at, now);
+    }
+    for at in ones(refused) {
+        punt::refused(core, burst, at, now);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::path::egress::{gather, send_routed};
 use crate::path::forward;
 use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
+use crate::worker::bucket::Bucket;
 
 /// What the sender of a refused packet is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,27 +43,6 @@ impl ReplyLimit {
     /// Takes the right to send one reset or ICMP error.
     pub(super) fn may_tell(&mut self, now: Now) -> bool {
         self.errors.take(ERRORS_A_MS, now)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    left: u32,
-    filled_ms: u32,
-}
-
-impl Bucket {
-    /// Takes one; the bucket holds what comes in over 100 ms.
-    fn take(&mut self, a_ms: u32, now: Now) -> bool {
-        // Not `since`: whatever the tick at the start, the bucket fills.
-        let elapsed = now.tick_ms.wrapping_sub(self.filled_ms).min(100);
-        if elapsed > 0 {
-            self.left = (self.left + elapsed * a_ms).min(100 * a_ms);
-            self.filled_ms = now.tick_ms;
-        }
-        let taken = self.left > 0;
-        self.left -= u32::from(taken);
-        taken
     }
 }
 

@@ -1,11 +1,13 @@
 //! A worker: the loop on one lcore, and all that it owns.
 
+pub(crate) mod bucket;
 pub mod clock;
 mod commands;
 mod gateway;
 pub mod handoff;
 pub mod held;
 pub mod idle;
+pub mod kernel;
 pub mod link;
 pub mod nat;
 pub mod nat_log;
@@ -32,6 +34,7 @@ use clock::Clock;
 use handoff::Handoff;
 use held::Held;
 use idle::{Idle, Idler};
+use kernel::KernelEnd;
 use link::{Event, WorkerEnd};
 use nat_log::NatRecord;
 
@@ -51,6 +54,8 @@ pub struct WorkerConfig<P> {
     pub secrets: Secrets,
     /// Its ends of the rings between workers.
     pub handoff: Handoff<P>,
+    /// Its ends of the rings to and from the kernel.
+    pub kernel: KernelEnd<P>,
     /// Its counters, whose published side control has.
     pub counters: WorkerCounters,
     /// Its end of the link to control.
@@ -91,6 +96,8 @@ pub struct Core<P> {
     pub fragments: Fragments<(P, Meta)>,
     /// Rings to and from the other workers.
     pub handoff: Handoff<P>,
+    /// Rings to and from the kernel.
+    pub kernel: KernelEnd<P>,
     /// Bounds what we answer by ourselves.
     pub replies: ReplyLimit,
     events: Producer<Event>,
@@ -168,6 +175,7 @@ impl<I: Io> Worker<I> {
             held: Held::default(),
             fragments: Fragments::new([config.secrets.isn[1], config.secrets.timestamp[0]]),
             handoff: config.handoff,
+            kernel: config.kernel,
             replies: ReplyLimit::default(),
             events,
             nat_log,
@@ -216,6 +224,7 @@ impl<I: Io> Worker<I> {
             }
         }
         packets += self.waited_fragments(now);
+        packets += path::send_for_kernel::<I>(&mut self.core);
         if !self.core.held.is_empty() && self.sweep.held_due(now, HELD_MS) {
             egress::retry_held(&mut self.core, &mut self.io, now);
         }

@@ -14,6 +14,7 @@ mod gateway_records;
 mod gateway_workers;
 mod icmp;
 mod ipv6;
+mod kernel;
 mod limits;
 mod malformed;
 mod nat_log;

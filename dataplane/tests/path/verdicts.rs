@@ -1,7 +1,9 @@
 //! Every verdict has a case that ends a packet so, or a reason why there is none.
 
+use std::sync::Arc;
+
 use balance::Limits;
-use dataplane::snapshot::{Policy, ReversePath};
+use dataplane::snapshot::{KernelSide, Policy, ReversePath};
 use dataplane::worker::handoff::RING;
 use dataplane::worker::link::{Command, Outgoing};
 use nat::gateway::{Filtering, Forwarding};
@@ -9,7 +11,7 @@ use nat::rules::Action;
 use testkit::{Buf, PacketBuilder, mac, pkt};
 use types::{EthPortId, Verdict};
 
-use crate::bed::{CLIENT, GatewayPlan, RS1, Setup, Testbed, VIP, WANS};
+use crate::bed::{CLIENT, GatewayPlan, RS1, Setup, Testbed, VIP, WAN_IP, WANS};
 use crate::conn::Conn;
 
 enum Case {
@@ -56,6 +58,20 @@ fn overheard(packets: usize) -> Testbed {
     for _ in 0..packets {
         let announcement = pkt().eth(mac(9), types::MacAddr::BROADCAST).arp_request(RS1, RS1);
         bed.arrive(bed.lan, announcement);
+        bed.workers[0].turn(now);
+    }
+    bed.turn();
+    bed
+}
+
+/// Datagrams to an address that the kernel holds.
+fn for_kernel(packets: u16) -> Testbed {
+    let kernel = KernelSide::new([(EthPortId(0), testkit::ip(WAN_IP))], []);
+    let mut bed = Setup { kni: true, kernel: Arc::new(kernel), ..Setup::default() }.build();
+    let now = bed.now();
+    for sport in 10_000..10_000 + packets {
+        let packet = bed.by_client().ipv4(CLIENT, WAN_IP).udp(sport, 9).build();
+        bed.arrive_raw(0, bed.wan, packet);
         bed.workers[0].turn(now);
     }
     bed.turn();
@@ -216,6 +232,7 @@ fn case(verdict: Verdict) -> Case {
         }),
         Verdict::HandoffFull => Made(|| on_two_workers(3 * RING)),
         Verdict::PuntFull => Made(|| overheard(5000)),
+        Verdict::PuntLimit => Made(|| for_kernel(6000)),
         Verdict::NoBuffer => Made(|| transmitted(&[0; 60], 0)),
         Verdict::NoRoom => Made(|| transmitted(&[0; 5000], 1)),
         Verdict::NoMapping => Made(|| {

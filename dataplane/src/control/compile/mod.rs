@@ -21,7 +21,7 @@ use flow::TimeoutSet;
 use steer::{Destination, Earlier, Steering};
 use types::{Endpoint, EthPortId, MacAddr, Now, Slot, SlotAllocator};
 
-use crate::snapshot::{Interface, Policy, Snapshot};
+use crate::snapshot::{Interface, KernelSide, Policy, Snapshot};
 use classes::Classes;
 use lingering::Lingering;
 
@@ -42,6 +42,8 @@ pub struct Facts {
     pub steering: Arc<Steering>,
     /// Secret of the workers' NAT states.
     pub nat_seed: [u64; 2],
+    /// What the kernel has on their KNIs.
+    pub kernel: Arc<KernelSide>,
 }
 
 impl Facts {
@@ -53,8 +55,10 @@ impl Facts {
             mac: MacAddr::default(),
             mtu: interface.mtu,
             up: true,
+            kni: interface.kni.is_some(),
         });
-        Self { interfaces: interfaces.collect(), steering, nat_seed: [0; 2] }
+        let kernel = Arc::default();
+        Self { interfaces: interfaces.collect(), steering, nat_seed: [0; 2], kernel }
     }
 
     fn interface(&self, name: &str, path: impl FnOnce() -> Path) -> Result<EthPortId, ConfigError> {
@@ -74,6 +78,8 @@ pub struct Request {
     pub config: Arc<Model>,
     /// The interfaces with the state of their links.
     pub interfaces: Arc<[Interface]>,
+    /// What the kernel has on their KNIs.
+    pub kernel: Arc<KernelSide>,
     /// What holds for all services.
     pub policy: Policy,
     /// Gives the fib another generation, even if nothing of it has changed.
@@ -220,6 +226,7 @@ impl Compiler {
             earlier: Arc::default(),
             gateway: None,
             interfaces: facts.interfaces,
+            kernel: facts.kernel,
             policy: Policy::default(),
         };
         Ok(Self {
@@ -270,10 +277,10 @@ impl Compiler {
     }
 
     fn try_plan(&mut self, request: Request, taken: &mut Taken) -> Result<Plan, ConfigError> {
-        let Request { config, interfaces, policy, renew_fib, now } = request;
+        let Request { config, interfaces, kernel, policy, renew_fib, now } = request;
         let mut changes = services::compile(self, &config, now, taken)?;
-        let facts =
-            Facts { interfaces, steering: Arc::clone(&self.steering), nat_seed: self.sizes.seed };
+        let (steering, nat_seed) = (Arc::clone(&self.steering), self.sizes.seed);
+        let facts = Facts { interfaces, steering, nat_seed, kernel };
         let gateway = gateway::compile(self, &config, &facts, &mut changes, &mut taken.rules)?;
         let addresses = changes.addresses || gateway.is_some();
         let (fib_plan, fib) = self.fib(&config, &facts, addresses, renew_fib)?;
@@ -300,6 +307,7 @@ impl Compiler {
             earlier: self.without_idle(earlier),
             gateway: gateway_after,
             interfaces,
+            kernel: facts.kernel,
             policy: gateway::policy(&config, policy),
         };
         let (services, servers) = self.chunks;
@@ -339,6 +347,7 @@ impl Compiler {
             && before.addresses == config.addresses
             && before.routes == config.routes
             && facts.interfaces.len() == self.snapshot.interfaces.len()
+            && facts.kernel == self.snapshot.kernel
             && !running.lingering.has_idle();
         let generation = fib::next_generation(self.snapshot.fib.generation());
         let compile = |config: &FibConfig| Fib::new(config, generation).map(Arc::new);

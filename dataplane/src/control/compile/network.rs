@@ -1,6 +1,6 @@
 //! From the configuration's addresses, routes, VIPs and LIPs to what the fib is compiled from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use config::{Active, Config, ConfigError, ErrorKind, Path, RouteType, Warning};
@@ -14,12 +14,6 @@ use super::{Facts, FibPlan};
 /// A configuration error made here.
 pub fn refuse(kind: ErrorKind, path: Path, value: impl ToString, message: String) -> ConfigError {
     ConfigError { kind, path, value: Some(value.to_string()), message, hint: None, location: None }
-}
-
-/// What the format of the file has and this version does not do.
-fn unsupported(path: Path, value: &str) -> ConfigError {
-    let message = format!("`{value}` is not supported by this version");
-    refuse(ErrorKind::Invalid, path, value, message)
 }
 
 /// An IPv4 address in host order.
@@ -45,6 +39,8 @@ struct Ours<'a> {
     configured: HashMap<IpAddr, (EthPortId, usize)>,
     /// Addresses with a role beside that of an interface's own.
     roles: HashMap<IpAddr, (Role, EthPortId)>,
+    /// Addresses that are ours while the kernel holds them, and it does not: another node's, perhaps.
+    withheld: HashSet<IpAddr>,
 }
 
 /// What the fib is compiled from: what is configured, and of the addresses that linger those that are
@@ -63,6 +59,7 @@ pub fn fib_plan(
         addresses: Vec::new(),
         configured: HashMap::new(),
         roles: HashMap::new(),
+        withheld: HashSet::new(),
     };
     ours.add_configured()?;
     ours.add_lips()?;
@@ -87,11 +84,13 @@ impl Ours<'_> {
         let section = Path::of("addresses");
         for (index, entry) in self.config.addresses.iter().enumerate() {
             let path = || section.index(index);
-            if entry.active != Active::Always {
-                return Err(unsupported(path().key("active"), "with-kernel"));
-            }
             let address = entry.address.address();
             let iface = self.facts.interface(&entry.dev, || path().key("dev"))?;
+            let with_kernel = entry.active == Active::WithKernel;
+            if with_kernel && !self.facts.kernel.holds_ip(iface, address) {
+                self.withheld.insert(address);
+                continue;
+            }
             let prefix_len = entry.address.prefix_len();
             if !is_link_local(address) {
                 self.configured.insert(address, (iface, self.addresses.len()));
@@ -104,6 +103,9 @@ impl Ours<'_> {
     /// An address in a role of its own. One that is configured with no subnet around it is nothing
     /// else then; one with a subnet stays the interface's own as well.
     fn add(&mut self, address: IpAddr, iface: EthPortId, role: Role) {
+        if self.withheld.contains(&address) {
+            return;
+        }
         if self.roles.insert(address, (role, iface)) == Some((role, iface)) {
             return;
         }
@@ -151,6 +153,8 @@ impl Ours<'_> {
                 let is_alone = self.addresses.get(*place).is_none_or(is_alone);
                 role != Role::Lip || *on != iface || is_alone
             }
+            // No conn is worth a second answer.
+            None if self.withheld.contains(&address) => true,
             None => usize::from(iface.0) >= self.facts.interfaces.len(),
         };
         let free = !other && !self.roles.contains_key(&address);

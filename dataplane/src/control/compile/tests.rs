@@ -28,7 +28,16 @@ impl Bench {
     fn request(&self, config: Arc<Model>) -> Request {
         let before = self.compiler.snapshot();
         let interfaces = Arc::clone(&before.interfaces);
-        Request { config, interfaces, policy: before.policy, renew_fib: false, now: self.now }
+        let (kernel, policy) = (Arc::clone(&before.kernel), before.policy);
+        Request { config, interfaces, kernel, policy, renew_fib: false, now: self.now }
+    }
+
+    /// The kernel holds these addresses from now on.
+    fn kernel(&mut self, addresses: &[(EthPortId, u32)]) {
+        let mut request = self.request(Arc::clone(self.compiler.config()));
+        request.kernel = Arc::new(KernelSide::new(addresses.iter().copied(), []));
+        let plan = self.compiler.plan(request).unwrap();
+        self.compiler.commit(plan);
     }
 
     /// What it changes, once it is committed.
@@ -367,13 +376,41 @@ fn a_lip_that_is_gone_lingers_until_it_is_let_go() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_refused_by_its_key() {
-    let mut bench = Bench::new(SHOP);
+fn an_address_with_the_kernel_is_ours_exactly_while_the_kernel_holds_it() {
     let text = SHOP
-        .replace("203.0.113.10/32, dev: wan0", "203.0.113.10/32, dev: wan0, active: with-kernel");
-    let refused = bench.apply(model(&text)).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "addresses[1].active: `with-kernel` is not supported by this version"
-    );
+        .replace("203.0.113.10/32, dev: wan0", "203.0.113.10/32, dev: wan0, active: with-kernel")
+        .replace("\"net_null0\"", "\"net_null0\", kni: wan0.kni");
+    let ip = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+    let role = |bench: &Bench, address: &str| {
+        let owner = bench.compiler.snapshot().fib.owner(ip(address));
+        owner.map(|owner| (owner.role, owner.iface))
+    };
+    let mut bench = Bench::new(&text);
+    let vip = ip("203.0.113.10");
+    assert_eq!(role(&bench, "203.0.113.10"), None);
+    bench.kernel(&[(LAN, vip)]);
+    assert_eq!(role(&bench, "203.0.113.10"), None, "on another interface");
+    let generation = bench.compiler.snapshot().fib.generation();
+    bench.kernel(&[(WAN, vip)]);
+    assert_eq!(role(&bench, "203.0.113.10"), Some((fib::Role::Vip, WAN)));
+    assert_ne!(bench.compiler.snapshot().fib.generation(), generation);
+    assert!(bench.compiler.snapshot().kernel.holds(WAN, vip));
+    // Gone at once, whatever conns there are: another node has it now.
+    bench.kernel(&[]);
+    assert_eq!(role(&bench, "203.0.113.10"), None);
+    assert!(bench.compiler.lingering().is_empty());
+    // As a LIP, too.
+    bench.edit(|model| {
+        let mut entry = config::Address {
+            address: "198.18.0.11/32".parse().unwrap(),
+            dev: "wan0".into(),
+            active: config::Active::WithKernel,
+        };
+        model.add_address(entry.clone()).unwrap();
+        entry.address = "198.18.0.99/32".parse().unwrap();
+        entry.dev = "lan0".into();
+        let refused = model.add_address(entry).unwrap_err();
+        assert!(refused[0].to_string().contains("which has no KNI"), "{}", refused[0]);
+    });
+    assert_eq!(role(&bench, "198.18.0.11"), None);
 }

@@ -211,7 +211,11 @@ async fn daemon(
         // Dropped or sent: both are the end.
         let _ = stopped.await;
     }));
-    let started = control.start(Arc::clone(&model)).await;
+    let started = control.start(Arc::clone(&model)).await.map_err(text);
+    let started = started.and_then(|()| {
+        let followed = control.follow_kernel(&args.state_dir);
+        followed.map_err(|error| format!("the kernel's interfaces cannot be watched: {error}"))
+    });
     if started.is_ok() {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -235,7 +239,7 @@ async fn daemon(
     }
     control.stop();
     tracing::info!("dpnatd has stopped");
-    started.map_err(text)
+    started
 }
 
 /// Starts interfaces and workers.
@@ -254,15 +258,16 @@ fn launch(
         mac: info.mac,
         mtu: info.mtu,
         up: engine.link(info.id).up,
+        kni: info.kni.is_some(),
     };
     let interfaces = interfaces.map(interface).collect();
     let steering = steering(model, secrets.steering())?;
-    let facts = Facts { interfaces, steering, nat_seed: secrets.nat() };
+    let facts = Facts { interfaces, steering, nat_seed: secrets.nat(), kernel: Arc::default() };
     let groundwork = Groundwork::new(model, facts).map_err(text)?;
     let clock = Clock::new(Epoch::now());
-    let (configs, workers) =
+    let (configs, workers, pumps) =
         worker_configs(model, groundwork.snapshot(), secrets, clock).map_err(text)?;
-    engine.launch(configs).map_err(text)?;
+    engine.launch(configs, pumps).map_err(text)?;
     Ok(Control::new(ControlConfig {
         groundwork,
         file: args.config.clone(),

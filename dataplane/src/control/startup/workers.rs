@@ -16,6 +16,7 @@ use crate::worker::WorkerConfig;
 use crate::worker::clock::Clock;
 use crate::worker::handoff::Handoff;
 use crate::worker::idle::Idle;
+use crate::worker::kernel::{PumpEnd, kernel_link};
 use crate::worker::link::{ControlEnd, link};
 
 /// Why the workers cannot begin.
@@ -32,8 +33,8 @@ pub enum StartError {
     Random(#[from] std::io::Error),
 }
 
-/// The workers of a configuration, and control's ends of the links to them. Their tables are
-/// reserved here.
+/// The workers of a configuration, and control's and the pump's ends of the links to them. Their tables
+/// are reserved here.
 ///
 /// # Errors
 /// If there is no memory for a table.
@@ -42,15 +43,18 @@ pub fn worker_configs<P>(
     snapshot: &Arc<Snapshot>,
     secrets: &NodeSecrets,
     clock: Clock,
-) -> Result<(Vec<WorkerConfig<P>>, Vec<ControlEnd>), StartError> {
+) -> Result<(Vec<WorkerConfig<P>>, Vec<ControlEnd>, Vec<PumpEnd<P>>), StartError> {
     let workers = snapshot.steering.workers();
     let max_connections = config.conntrack.max_connections;
     let timeouts = Timeouts::new(timeout_set(&config.conntrack.timeouts));
-    let (mut configs, mut ends) = (Vec::new(), Vec::new());
+    let (mut configs, mut ends, mut pumps) = (Vec::new(), Vec::new(), Vec::new());
+    let has_kni = snapshot.interfaces.iter().any(|interface| interface.kni);
     for (id, handoff) in (0..workers).zip(Handoff::mesh(usize::from(workers))) {
         let counters = WorkerCounters::new(snapshot.interfaces.len());
         let (control_end, worker_end) = link(counters.published());
         ends.push(control_end);
+        let (kernel, pump) = kernel_link(has_kni);
+        pumps.push(pump);
         configs.push(WorkerConfig {
             id: WorkerId(id),
             snapshot: Arc::clone(snapshot),
@@ -64,6 +68,7 @@ pub fn worker_configs<P>(
             cells: Cells::new(id, workers),
             secrets: secrets.of_workers(),
             handoff,
+            kernel,
             counters,
             link: worker_end,
             clock,
@@ -73,7 +78,7 @@ pub fn worker_configs<P>(
             },
         });
     }
-    Ok((configs, ends))
+    Ok((configs, ends, pumps))
 }
 
 const fn pages(configured: HugePages) -> PageRequest {

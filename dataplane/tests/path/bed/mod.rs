@@ -12,6 +12,7 @@ use balance::{Service, ServiceCell};
 use counters::{Event, Source, Values};
 use dataplane::snapshot::Snapshot;
 use dataplane::worker::Worker;
+use dataplane::worker::kernel::PumpEnd;
 use dataplane::worker::link::{
     self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
 };
@@ -27,6 +28,8 @@ pub use setup::*;
 pub struct Testbed {
     pub workers: Vec<Worker<FakePorts>>,
     pub control: Vec<ControlEnd>,
+    /// The kernel's side of the rings of the workers.
+    pub pumps: Vec<PumpEnd<Buf>>,
     pub clock: FakeClock,
     pub neighbours: Neighbours,
     pub snapshot: Arc<Snapshot>,
@@ -51,7 +54,7 @@ const COMPARED_MAX: u32 = 64;
 
 impl Testbed {
     pub(self) fn new(
-        (workers, control): (Vec<Worker<FakePorts>>, Vec<ControlEnd>),
+        (workers, control, pumps): (Vec<Worker<FakePorts>>, Vec<ControlEnd>, Vec<PumpEnd<Buf>>),
         neighbours: Neighbours,
         snapshot: Arc<Snapshot>,
         fib_config: FibConfig,
@@ -62,6 +65,7 @@ impl Testbed {
         let mut bed = Self {
             workers,
             control,
+            pumps,
             clock: FakeClock::new(),
             neighbours,
             snapshot,

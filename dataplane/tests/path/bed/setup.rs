@@ -7,10 +7,11 @@ use balance::{
     Cells, Persistence, Remembered, Scheduler, Server, Service, ServiceCell, ServiceKey,
     ServiceSpec, Services, TableCache,
 };
-use dataplane::snapshot::{Interface, Policy, Snapshot};
+use dataplane::snapshot::{Interface, KernelSide, Policy, Snapshot};
 use dataplane::worker::clock::{Clock, Epoch};
 use dataplane::worker::handoff::Handoff;
 use dataplane::worker::idle::Idle;
+use dataplane::worker::kernel::{PumpEnd, kernel_link};
 use dataplane::worker::link::{ControlEnd, link};
 use dataplane::worker::{Worker, WorkerConfig};
 use fib::{Address, Fib, FibConfig, NeighbourConfig, Neighbours, Role, Route, RouteKind};
@@ -107,6 +108,10 @@ pub struct Setup {
     /// Neighbours are known from the start.
     pub resolved: bool,
     pub default_route: bool,
+    /// Both interfaces have a KNI.
+    pub kni: bool,
+    /// What the kernel has on them.
+    pub kernel: Arc<KernelSide>,
     /// With the WAN IPs of a NAT gateway, see [`Setup::gateway`].
     pub wan_ips: bool,
 }
@@ -131,6 +136,8 @@ impl Default for Setup {
             dns: Plan::new(DNS, "dns", Proto::Udp, 53, 53),
             resolved: true,
             default_route: true,
+            kni: false,
+            kernel: Arc::default(),
             wan_ips: false,
         }
     }
@@ -153,6 +160,7 @@ impl Setup {
             mac: station(address),
             mtu,
             up,
+            kni: self.kni,
         };
         let wan0 = interface("wan0", WAN_IP, self.wan_mtu, true);
         let lan0 = interface("lan0", LAN_IP, self.lan_mtu, self.lan_up);
@@ -229,16 +237,20 @@ impl Setup {
             earlier: Arc::default(),
             gateway: None,
             interfaces: self.interfaces().into(),
+            kernel: Arc::clone(&self.kernel),
             policy: self.policy,
         });
         let compiled: Vec<_> = services.into_iter().filter_map(|(_, service)| service).collect();
         let rings = Handoff::mesh(usize::from(self.workers));
-        let (workers, control) = (0..self.workers)
-            .zip(rings)
-            .map(|(id, handoff)| self.worker(id, &snapshot, &compiled, handoff))
-            .unzip();
+        let (mut workers, mut control, mut pumps) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, handoff) in (0..self.workers).zip(rings) {
+            let (worker, end, pump) = self.worker(id, &snapshot, &compiled, handoff);
+            workers.push(worker);
+            control.push(end);
+            pumps.push(pump);
+        }
         let plans = (self.shop.clone(), self.dns.clone());
-        let ends = (workers, control);
+        let ends = (workers, control, pumps);
         let mut bed = Testbed::new(ends, neighbours, snapshot, fib_config, (wan, lan), plans);
         bed.clock = testkit::FakeClock::at_ms(self.start_ms);
         if self.resolved {
@@ -257,7 +269,7 @@ impl Setup {
         snapshot: &Arc<Snapshot>,
         services: &[Arc<Service>],
         handoff: Handoff<Buf>,
-    ) -> (Worker<FakePorts>, ControlEnd) {
+    ) -> (Worker<FakePorts>, ControlEnd, PumpEnd<Buf>) {
         let interfaces = snapshot.interfaces.len();
         let counters = counters::WorkerCounters::new(interfaces);
         let (control, end) = link(counters.published());
@@ -277,6 +289,7 @@ impl Setup {
             l4_ports: self.l4_ports.clone(),
             ..LeaseConfig::new(self.max_connections, seed)
         };
+        let (kernel, pump) = kernel_link(self.kni);
         let config = WorkerConfig {
             id: WorkerId(id),
             snapshot: Arc::clone(snapshot),
@@ -285,11 +298,12 @@ impl Setup {
             cells,
             secrets: SECRETS,
             handoff,
+            kernel,
             counters,
             link: end,
             clock: Clock::new(Epoch::now()),
             idle: Idle::Poll,
         };
-        (Worker::new(config, FakePorts::new(interfaces), interfaces), control)
+        (Worker::new(config, FakePorts::new(interfaces), interfaces), control, pump)
     }
 }
