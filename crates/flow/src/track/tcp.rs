@@ -241,6 +241,7 @@ impl<A: FlowAddress> Segment<'_, A> {
             State::SynSent => self.in_syn_sent()?,
             State::SynReceived => self.in_syn_received(),
             _ if self.kind == Kind::Rst => self.reset(state),
+            State::Closed | State::Reset if self.begins_again() => State::SynReceived,
             State::Reset => self.in_reset(),
             State::Established | State::ForwardFin | State::ReverseFin => self.in_open(state),
             State::BothFin | State::ForwardLastAck | State::ReverseLastAck => {
@@ -248,6 +249,15 @@ impl<A: FlowAddress> Segment<'_, A> {
             }
             _ => state,
         })
+    }
+
+    /// True if the opener of a closed conn accepts the SYN that the other end has sent since (RFC 5382 REQ-5: what
+    /// then is open lives as long as any). Before that the SYN, which anybody may forge, moves nothing but the number
+    /// that acknowledges it.
+    fn begins_again(&self) -> bool {
+        self.gateway
+            && (self.dir, self.kind) == (Dir::Forward, Kind::SynAck)
+            && self.view.ack == self.own.last_ack
     }
 
     fn in_syn_sent(&self) -> Option<State> {
@@ -321,6 +331,10 @@ impl<A: FlowAddress> Segment<'_, A> {
         match (self.kind, self.dir) {
             // The number before the one that acknowledges it: `acks_syn` tells how much more.
             (Kind::Syn, Dir::Forward) if from == State::SynSent => Some(seq),
+            (Kind::SynAck, Dir::Forward) if from != to => Some(seq),
+            (Kind::Syn, Dir::Reverse) if self.gateway && from.list() == Some(List::Closed) => {
+                Some(seq.wrapping_add(1))
+            }
             // A SYN cookie may be another one each time; the last is the one that counts.
             (Kind::Syn | Kind::SynAck, Dir::Reverse) if half_open && to != State::SynSent => {
                 Some(seq.wrapping_add(1))

@@ -368,6 +368,44 @@ fn rfc5382_req2a_simultaneous_open_behind_a_gateway() {
     talk.expect(F, ACK, CLIENT + 1, SERVER.wrapping_add(1), State::Established);
 }
 
+/// RFC 5382 REQ-5: a session that the other end opens between the same endpoints lives as long as any other; who
+/// forges its SYN prolongs nothing.
+#[test]
+fn rfc5382_req5_the_other_end_may_open_anew_behind_a_gateway() {
+    let (c, s) = (CLIENT + 1, SERVER.wrapping_add(1));
+    let ended = |gateway: bool, last: State| {
+        let mut talk = Talk::established();
+        if gateway {
+            talk.table.set_timeouts(0, crate::TimeoutSet::GATEWAY);
+        }
+        if last == State::Reset {
+            talk.expect(R, RST, s, 0, last);
+        } else {
+            talk.expect(F, FA, c, s, State::ForwardFin);
+            talk.expect(R, FA, s, c + 1 + OFFSET, State::ForwardLastAck);
+            talk.expect(F, ACK, c + 1, s.wrapping_add(1), State::Closed);
+        }
+        talk
+    };
+    let (theirs, ours) = (0x1234_5678, 0x9abc_def0_u32);
+    for last in [State::Closed, State::Reset] {
+        let mut talk = ended(true, last);
+        talk.expect(F, SA, ours, 1, last);
+        talk.expect(R, SYN, theirs + 99, 0, last);
+        talk.expect_data(R, ACK, theirs + 100, ours, 10, last);
+        talk.expect(R, SYN, theirs, 0, last);
+        talk.expect(F, SA, ours, theirs + 1, State::SynReceived);
+        talk.expect(F, SA, ours, theirs + 1, State::SynReceived);
+        talk.expect(R, ACK, theirs + 1, (ours + 1).wrapping_add(OFFSET), State::Established);
+        assert_eq!(talk.table.timeout_ms(talk.conn), 7_440_000);
+        talk.expect_data(F, ACK, ours + 1, theirs + 1, 10, State::Established);
+        talk.expect(R, FA, theirs + 1, (ours + 11).wrapping_add(OFFSET), State::ReverseFin);
+    }
+    let mut talk = ended(false, State::Closed);
+    talk.expect(R, SYN, theirs, 0, State::Closed);
+    talk.expect(F, SA, ours, theirs + 1, State::Closed);
+}
+
 #[test]
 fn data_passes_after_a_reset() {
     let mut talk = Talk::established();
