@@ -144,6 +144,13 @@ fn explain_packet<P: Packet>(
             return explanation;
         }
         (_, None) => {}
+        (_, Some(owner))
+            if owner.role == fib::Role::WanIp
+                && !passes_reverse_path(&core.snapshot, meta.parsed.key.src, interface) =>
+        {
+            explanation.outcome = refused(Verdict::ReversePath);
+            return explanation;
+        }
         (Kind::IcmpQuery, Some(owner)) if owner.role == fib::Role::Leaving => {
             explanation.outcome = refused(Verdict::NotOurs);
             return explanation;

@@ -11,7 +11,7 @@ use flow::State;
 use testkit::{PacketBuilder, ip, mac, pkt};
 use types::{Address, EthPortId, MacAddr, Proto, Slot, Verdict};
 
-use crate::bed::{CLIENT, DNS, LIP, RS1, RS2, SHOP, Setup, Testbed, WAN_IP};
+use crate::bed::{CLIENT, DNS, GatewayPlan, LIP, RS1, RS2, SHOP, Setup, Testbed, WAN_IP, WANS};
 use crate::conn::Conn;
 
 #[test]
@@ -183,6 +183,27 @@ fn explain_says_what_would_happen_and_changes_nothing() {
     assert_eq!(explained(&mut bed, wan, by_client.echo_request(1, 1)), Outcome::Answered);
     let to_lip = bed.by_server(RS1).tcp(8080, 1).ack(1);
     assert!(matches!(explained(&mut bed, lan, to_lip), Outcome::Refused { .. }));
+}
+
+/// Also what the reverse path refuses, to whomever it is.
+#[test]
+fn explain_knows_the_reverse_path() {
+    use dataplane::snapshot::ReversePath;
+    let mut bed = Setup::default().gateway(&GatewayPlan::default());
+    bed.update(|snapshot| snapshot.policy.reverse_path = ReversePath::Strict);
+    let wan = bed.wan;
+    for to in [CLIENT, WANS[0]] {
+        let forged = bed.by_outside(RS1, to);
+        for packet in
+            [forged.clone().udp(1, 2), forged.clone().echo_request(1, 1), forged.protocol(47)]
+        {
+            let outcome = explained(&mut bed, wan, packet.clone());
+            let Outcome::Refused { verdict, .. } = outcome else { panic!("{outcome:?}") };
+            assert_eq!(verdict, Verdict::ReversePath);
+            bed.receive(wan, packet);
+            bed.expect("received+1 drop.reverse-path+1");
+        }
+    }
 }
 
 #[test]
