@@ -4,6 +4,7 @@ mod adopt;
 mod counts;
 mod held;
 mod inbound;
+mod kept;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use pool::wan::{WanConfig, WanPorts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
 use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
 
-use crate::gateway::{Forward, Gateway, Terms};
+use crate::gateway::{Filtering, Forward, Gateway, Terms};
 use crate::mapping::{Endpoint32, Mapping, MappingId, Mappings};
 use crate::subscribers::Subscribers;
 pub use adopt::AdoptError;
@@ -22,6 +23,7 @@ pub use counts::{RuleCounts, Traffic};
 use held::HeldSyns;
 pub use held::{HeldSyn, QUOTE_MAX};
 pub use inbound::UNANSWERED_MAX;
+pub use kept::Kept;
 
 /// The size of one worker's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,15 +187,16 @@ impl NatState {
     }
 
     /// Opens a conn from inside: its source gets a WAN IP. To the outside endpoint of a mapping that
-    /// is here it goes straight to its inside endpoint, in the same conn (RFC 4787 REQ-9); to a port
-    /// of another worker's it goes as if to the outside.
+    /// is here and takes packets from anybody it goes straight to its inside endpoint, in the same
+    /// conn (RFC 4787 REQ-9). To one that filters, and to a port of another worker's, it goes as if to
+    /// the outside: what is kept from coming in there has still gone out, and lets the answer in.
     ///
     /// `is_taken` tells whether the flow table has a key; protocols without ports need it.
     ///
     /// # Errors
     /// Nothing has changed then but the rule's counts: [`Verdict::WanExhausted`],
-    /// [`Verdict::SubscriberLimit`], [`Verdict::NoMapping`], [`Verdict::Filtered`] and
-    /// [`Verdict::TableFull`].
+    /// [`Verdict::SubscriberLimit`], [`Verdict::NoMapping`], [`Verdict::TableFull`], and
+    /// [`Verdict::Filtered`] without hairpinning.
     pub fn open_out(
         &mut self,
         gateway: &Gateway,
@@ -204,7 +207,7 @@ impl NatState {
         let terms = gateway.terms(out.rule).ok_or(Verdict::Internal)?;
         let key = out.key;
         let Some(proto) = Proto::from_number(key.proto) else {
-            let opened = self.open_portless(terms, out, is_taken, now);
+            let opened = self.open_portless(gateway, terms, out, is_taken, now);
             return self.counted(terms.slot(), opened);
         };
         let target = self.hairpin_target(gateway, terms, key);
@@ -216,7 +219,7 @@ impl NatState {
         self.counted(terms.slot(), opened)
     }
 
-    /// The mapping that a packet from inside to a WAN IP leads to.
+    /// The mapping that a packet from inside to a WAN IP leads to in one conn.
     fn hairpin_target(
         &self,
         gateway: &Gateway,
@@ -230,9 +233,10 @@ impl NatState {
             return Err(Verdict::Filtered);
         }
         let found = self.mappings.find_outside(Endpoint32::new(key.dst, key.dport), key.proto);
-        let lives = |id: &MappingId| self.mappings.get(*id).is_some_and(|found| found.conns != 0);
-        match found.filter(lives) {
-            Some(id) => Ok(Some(id)),
+        let mapping = found.and_then(|id| self.mappings.get(id)).filter(|found| found.conns != 0);
+        match mapping.map(|mapping| mapping.filtering) {
+            Some(Filtering::EndpointIndependent) => Ok(found),
+            Some(Filtering::AddressDependent | Filtering::AddressAndPortDependent) => Ok(None),
             None if self.wan.classes().contains_port(key.dport) => Err(Verdict::NoMapping),
             None => Ok(None),
         }
@@ -269,7 +273,7 @@ impl NatState {
         Ok(held)
     }
 
-    /// A conn towards a mapping, from another inside host: filtered, limited and held.
+    /// A conn towards a mapping that filters nobody, from another inside host: limited and held.
     fn enter_mapping(
         &mut self,
         gateway: &Gateway,
@@ -278,7 +282,6 @@ impl NatState {
         now: Now,
     ) -> Result<(), Verdict> {
         let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
-        self.passes(id, &mapping, remote)?;
         let limits = gateway.terms_of(mapping.rule).map(|terms| terms.settings().limits);
         self.subscribers.admit(mapping.subscriber, &limits.unwrap_or_default(), false, now)?;
         if !self.mappings.hold(id, remote) {

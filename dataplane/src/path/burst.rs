@@ -27,7 +27,7 @@ pub struct Meta {
     pub role: Option<fib::Role>,
     /// Which other workers have been asked for its conn, from `steer` on if there are several.
     pub asked: Asked,
-    /// It was translated here already and comes from a WAN IP of another worker's.
+    /// It was translated by one of our workers already and comes from a port of a WAN IP.
     pub looped: bool,
 }
 

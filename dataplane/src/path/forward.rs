@@ -1,4 +1,4 @@
-//! Packets that are only forwarded, and those that go from one worker's WAN ports to another's.
+//! Packets that are only forwarded, and those that go from one port of our WAN IPs to another.
 
 use counters::{Event, Source};
 use fib::{Role, RouteKind};
@@ -47,12 +47,12 @@ pub(super) fn forward<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: u
     send_routed(core, packet, parsed.key.dst, now);
 }
 
-/// A translated packet goes to a WAN IP of ours whose port is another worker's: it enters there as if it had
+/// A translated packet goes to a WAN IP of ours: it enters at the worker of that port, be it this one, as if it had
 /// come in. True if it was one.
 #[cold]
 pub(super) fn loop_back<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize) -> bool {
     let Some((packet, meta)) = burst.both(at) else { return false };
-    // It is still on its way through us: both workers are one hop. Once only, so that its life is bounded.
+    // It is still on its way through us: both passes are one hop. Once only, so that its life is bounded.
     if !meta.looped
         && let Some(mut header) = Ipv4::at_mut(packet.bytes_mut(), usize::from(meta.parsed.l3))
     {
@@ -68,20 +68,19 @@ pub(super) fn loop_back<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at:
     true
 }
 
-/// The other worker that a packet for a port of a WAN IP of ours enters at, and what is known of it there.
+/// The worker that a packet for a port of a WAN IP of ours enters at, and what is known of it there.
 fn entrance<P: Packet>(core: &Core<P>, packet: &P, interface: u16) -> Option<(WorkerId, Meta)> {
     let mut parsed = Parsed::default();
     wire::parse(packet.bytes(), packet.total_len(), &mut parsed).ok()?;
     let role = core.snapshot.fib.owner(parsed.key.dst).map(|owner| owner.role);
     let owner = core.snapshot.steering.owner(::steer::Role::Wan, &parsed.lookup_key());
-    let another = role == Some(Role::WanIp) && owner != core.id;
     let asked = Asked::EVERYBODY;
-    another
+    (role == Some(Role::WanIp))
         .then(|| (owner, Meta { parsed, interface, role, asked, looped: true, ..Meta::default() }))
 }
 
-/// An answer of ours to a packet that has come from another worker's WAN port: it goes back by that worker, which
-/// knows who has sent it.
+/// An answer of ours to a packet that has come from another port of our WAN IPs: it goes back by the worker of that
+/// one, which knows who has sent it.
 #[cold]
 pub(super) fn answer_looped<P: Packet>(core: &mut Core<P>, packet: P, interface: EthPortId) {
     let verdict = match entrance(core, &packet, interface.0) {
@@ -98,7 +97,6 @@ pub(super) fn answer_looped<P: Packet>(core: &mut Core<P>, packet: P, interface:
 /// Whether what goes to an address comes back to us: see [`loop_back`].
 pub(super) fn loops_back<P: Packet>(core: &Core<P>, destination: u32) -> bool {
     core.snapshot.gateway.is_some()
-        && core.snapshot.steering.workers() > 1
         && core.snapshot.fib.owner(destination).is_some_and(|owner| owner.role == Role::WanIp)
 }
 

@@ -9,7 +9,7 @@ use flow::{ConnId, Flow, FlowId, InsertError, LeaseKind, NewCold, Prepared, Remo
 use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
 use nat::mapping::Endpoint32;
 use nat::rules::{Query, RuleMatch};
-use nat::state::{Held, Out, Traffic};
+use nat::state::{Held, Kept, Out, Traffic};
 use nat::{Gateway, NatState, translate};
 use types::{EthPortId, FlowKey, Now, Packet, Slot, Verdict};
 use wire::icmpv4::{NET_UNREACHABLE, PROHIBITED};
@@ -87,11 +87,30 @@ pub(super) fn decide_transit(snapshot: &Snapshot, gateway: &Gateway, meta: &Meta
         Verdicts::Forward(by) => Decision::Forward { by },
         Verdicts::Drop(verdict) => drop(verdict),
         Verdicts::Reject(verdict) => prohibit(verdict),
+        // In the name of an inside host: it would take what that one may have.
+        Verdicts::Translate(_)
+            if !comes_from_inside(snapshot, gateway, key.src, in_dev, out_dev) =>
+        {
+            drop(Verdict::BadSource)
+        }
         Verdicts::Translate(found) => {
             let opening = Opening::Out { rule: found.index, slot: found.slot, out_dev };
             opens(snapshot, meta, opening)
         }
     }
+}
+
+/// Whether a packet that is to be translated comes from inside: as the rules tell, or by the way that leads back to its
+/// source, as with a rule that names no source and one arm.
+fn comes_from_inside(
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+    src: u32,
+    in_dev: EthPortId,
+    out_dev: Option<EthPortId>,
+) -> bool {
+    gateway.is_inside(src, in_dev, out_dev)
+        || snapshot.fib.route(src).is_some_and(|route| route.iface == in_dev)
 }
 
 /// Addresses that stay on their link or host (RFC 1812 §4.2.2.11, §5.3.4, RFC 3927 §2.6.2).
@@ -367,6 +386,25 @@ pub(super) fn release<P: Packet>(core: &mut Core<P>, removed: &Removed, now: Now
     let mappings = nat_log::before_release(core, &held);
     if let Some(nat) = &mut core.nat {
         nat.release(&held, now);
+    }
+    nat_log::released(core, &held, mappings, now);
+}
+
+/// Keeps the mappings of a conn of the gateway that another one follows at once, see [`let_go`].
+pub(super) fn keep<P: Packet>(core: &mut Core<P>, conn: ConnId) -> Option<(Held, Kept)> {
+    let Core { table, nat, .. } = core;
+    let (forward, cold) = table.flow(conn.forward()).zip(table.cold(conn))?;
+    let held = Held::of(forward, cold);
+    let kept = nat.as_mut().filter(|_| cold.rs().is_none())?.keep(&held);
+    (!kept.is_empty()).then_some((held, kept))
+}
+
+/// Lets the mappings of a conn go that is gone; the one that follows it has them if it came to be.
+pub(super) fn let_go<P: Packet>(core: &mut Core<P>, kept: Option<(Held, Kept)>, now: Now) {
+    let Some((held, kept)) = kept else { return };
+    let mappings = nat_log::before_release(core, &held);
+    if let Some(nat) = &mut core.nat {
+        nat.let_go(&kept, now);
     }
     nat_log::released(core, &held, mappings, now);
 }

@@ -137,7 +137,7 @@ fn reachable_anew<P: Packet>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdi
 #[cold]
 fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
     if forward::loops_back(core, destination) {
-        // The other worker knows the way.
+        // Whoever has that port knows the way.
         return u16::MAX;
     }
     core.snapshot.fib.route(destination).map_or(u16::MAX, |route| route.mtu)

@@ -173,9 +173,11 @@ fn reopen<I: Io>(
 ) {
     core.counters.add(Event::Reopened, 1);
     burst.meta_mut(at).flow = None;
+    let kept = gateway::keep(core, id.conn());
     close(core, io, id.conn(), false, now);
     burst.end_of(id.conn(), Verdict::BadState);
     open::open_one(core, io, burst, at, now);
+    gateway::let_go(core, kept, now);
     let meta = burst.meta(at);
     if let Some(id) = meta.flow {
         let parsed = meta.parsed;

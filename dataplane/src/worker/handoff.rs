@@ -1,4 +1,5 @@
-//! Rings from worker to worker, for packets whose key another one owns.
+//! Rings from worker to worker, for packets whose key another one owns; and from each to itself, for those of a NAT
+//! gateway that go out by one of its ports and come in by another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -51,7 +52,7 @@ struct Inbound<P> {
 }
 
 impl<P> Handoff<P> {
-    /// The ends of `workers` workers, each connected with every other.
+    /// The ends of `workers` workers, each connected with all, itself among them.
     pub fn mesh(workers: usize) -> Vec<Self> {
         let bells: Vec<Arc<[AtomicU8]>> =
             (0..workers).map(|_| (0..workers).map(|_| AtomicU8::new(0)).collect()).collect();
@@ -66,7 +67,7 @@ impl<P> Handoff<P> {
             })
             .collect();
         for sender in 0..workers {
-            for receiver in (0..workers).filter(|receiver| *receiver != sender) {
+            for receiver in 0..workers {
                 let (producer, consumer) = RingBuffer::new(RING);
                 let theirs = bells.get(receiver).map(Arc::clone).unwrap_or_else(|| Arc::new([]));
                 if let Some(to) = ends.get_mut(sender).and_then(|end| end.to.get_mut(receiver)) {

@@ -216,7 +216,7 @@ impl<I: Io> Worker<I> {
                 packets += count;
             }
         }
-        if self.core.snapshot.steering.workers() > 1 {
+        if self.core.snapshot.steering.workers() > 1 || self.core.nat.is_some() {
             let count = receive::receive_handed(&mut self.core, &mut self.burst);
             if count > 0 {
                 path::process_steered(&mut self.core, &mut self.io, &mut self.burst, now);

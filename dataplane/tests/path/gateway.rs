@@ -141,6 +141,57 @@ fn a_tcp_conn_from_syn_to_fin() {
     assert_eq!(bed.values().verdict(Verdict::NotSyn), 1);
 }
 
+/// Opens a TCP conn from inside and closes it by both sides; its port outside.
+fn talk(bed: &mut Testbed, sport: u16, isn: u32) -> u16 {
+    let by_host = |bed: &Testbed| bed.by_inside(RS1, REMOTE).tcp(sport, 443);
+    let syn = by_host(bed).syn().seq(isn);
+    let wan_port = bed.through(bed.lan, syn, bed.wan).key().sport;
+    let by_remote = |bed: &Testbed| bed.by_outside(REMOTE, WANS[0]).tcp(443, wan_port);
+    let syn_ack = by_remote(bed).syn().seq(900).ack(isn + 1);
+    bed.through(bed.wan, syn_ack, bed.lan);
+    let fin = by_host(bed).fin().seq(isn + 1).ack(901);
+    bed.through(bed.lan, fin, bed.wan);
+    let fin = by_remote(bed).fin().seq(901).ack(isn + 2);
+    bed.through(bed.wan, fin, bed.lan);
+    let last = by_host(bed).seq(isn + 2).ack(902);
+    bed.through(bed.lan, last, bed.wan);
+    wan_port
+}
+
+/// RFC 5382 REQ-1: also if its only conn ends as the next one begins.
+#[test]
+fn rfc5382_req1_a_mapping_outlives_the_conn_that_is_opened_anew() {
+    let mut bed = gateway();
+    let first = talk(&mut bed, 40_000, 100);
+    for isn in [1_000_000, 7] {
+        bed.after_ms(10_000);
+        assert_eq!(talk(&mut bed, 40_000, isn), first);
+        assert_eq!((bed.mappings(), bed.wan_ports(), bed.rule_counts().sessions), (1, 1, 1));
+    }
+    assert_eq!(bed.rule_counts().opened, 3);
+    bed.live_ms(300_000, 10_000);
+    assert_eq!((bed.mappings(), bed.rule_counts().sessions), (0, 0));
+    assert_eq!(bed.wan_ports(), 1, "the port rests");
+}
+
+/// RFC 5382 REQ-5: the remote opens the next session by the same ports, and it lives as long as any.
+#[test]
+fn rfc5382_req5_a_session_that_the_remote_opens_anew_is_no_closed_one() {
+    let mut bed = gateway();
+    let wan_port = talk(&mut bed, 40_000, 100);
+    let by_remote = |bed: &Testbed| bed.by_outside(REMOTE, WANS[0]).tcp(443, wan_port);
+    let by_host = |bed: &Testbed| bed.by_inside(RS1, REMOTE).tcp(40_000, 443);
+    let syn = by_remote(&bed).syn().seq(5_000);
+    bed.through(bed.wan, syn, bed.lan);
+    let syn_ack = by_host(&bed).syn().seq(77).ack(5_001);
+    bed.through(bed.lan, syn_ack, bed.wan);
+    let ack = by_remote(&bed).seq(5_001).ack(78);
+    bed.through(bed.wan, ack, bed.lan);
+    (0..7_400).for_each(|_| bed.after_ms(1_000));
+    let data = by_host(&bed).seq(78).ack(5_001).payload("late");
+    assert_eq!(bed.through(bed.lan, data, bed.wan).key().sport, wan_port);
+}
+
 /// RFC 5508 REQ-1: queries get another identifier, and their replies the old one.
 #[test]
 fn rfc5508_req1_a_ping_goes_out_and_comes_back() {
@@ -261,6 +312,10 @@ fn protocols_without_ports_go_by_their_addresses() {
         // Nothing would tell the answers of two hosts apart.
         bed.receive(bed.lan, bed.by_inside(RS2, REMOTE).protocol(47).payload("gre"));
         assert_eq!(bed.values().verdict(Verdict::WanExhausted), 1);
+        // No inside host is meant by a WAN IP alone.
+        bed.receive(bed.lan, bed.by_inside(RS2, WANS[0]).protocol(47).payload("gre"));
+        assert_eq!(bed.values().verdict(Verdict::NoMapping), 1);
+        assert_eq!(bed.rule_counts().sessions, 1);
     }
 }
 
@@ -406,6 +461,30 @@ fn the_mss_is_clamped_both_ways() {
     assert_eq!(sent.tcp().mss, Some(1_360));
     let answer = bed.by_outside(REMOTE, WANS[0]).tcp(443, sent.key().sport).syn().seq(5).ack(2);
     assert_eq!(bed.through(bed.wan, answer.mss(1_460), bed.lan).tcp().mss, Some(1_360));
+}
+
+/// Who sends from outside in the name of an inside host gets no port of that one's, also where the reverse path is
+/// not looked at.
+#[test]
+fn nobody_outside_is_translated_in_the_name_of_an_inside_host() {
+    let lan = (ip("198.18.0.0")..=ip("198.18.0.255"), EthPortId(1));
+    for sources in [vec![], vec![lan.0.clone()]] {
+        let mut bed = with(|plan| {
+            plan.topology.networks.push(lan.clone());
+            plan.matching.sources = sources;
+        });
+        bed.settled();
+        for packet in [
+            bed.by_outside(RS1, REMOTE).udp(5_000, 53),
+            bed.by_outside(RS1, REMOTE).protocol(47).payload("gre"),
+            bed.by_outside(RS1, REMOTE).echo_request(77, 1),
+        ] {
+            bed.receive(bed.wan, packet);
+            bed.expect("received+1 drop.bad-source+1");
+        }
+        assert_eq!((bed.mappings(), bed.rule_counts().opened), (0, 0));
+        out(&mut bed, RS1, 5_000, REMOTE, 53);
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use nat::mapping::Endpoint32;
 use nat::rules::Match;
 use proptest::prelude::*;
 use testkit::{Buf, Decoded, PacketBuilder, ip, mac, pkt};
-use types::{EthPortId, FlowKey, Proto};
+use types::{EthPortId, FlowKey, Proto, Verdict};
 
 use crate::bed::{GatewayPlan, LAN_IP, RS1, RS2, Setup, Testbed, WANS, inside_endpoint, station};
 
@@ -172,6 +172,18 @@ impl Model {
         self.outside.insert((proto, inside), outside);
     }
 
+    /// Whether an inside endpoint takes packets from another one, whose outside endpoint is `from` if it has one.
+    fn may_be_met(&self, filtering: Filtering, inside: End, from: Option<End>) -> bool {
+        let address = (ip(WANS[0]), 0);
+        match (filtering, from) {
+            (Filtering::EndpointIndependent, _) => true,
+            (Filtering::AddressDependent, _) => self.may_enter(filtering, inside, address),
+            (Filtering::AddressAndPortDependent, from) => {
+                from.is_some_and(|from| self.may_enter(filtering, inside, from))
+            }
+        }
+    }
+
     fn may_enter(&self, filtering: Filtering, inside: End, from: End) -> bool {
         match filtering {
             Filtering::EndpointIndependent => true,
@@ -240,7 +252,19 @@ fn play(site: &mut Site, model: &mut Model, filtering: Filtering, step: Step, re
         Step::Meet(n, sport, other, dport) => {
             let (inside, other) = ((host(n), sport), (host(other), dport));
             let Some(&to) = model.outside.get(&(UDP, other)) else { return };
-            if filtering != Filtering::EndpointIndependent || inside.0 == other.0 {
+            if inside.0 == other.0 {
+                return;
+            }
+            // What is kept from coming in has gone out, and lets the other one's packets in.
+            model.spoken.insert((UDP, inside, to));
+            let own = model.outside.get(&(UDP, inside)).copied();
+            if !model.may_be_met(filtering, other, own) {
+                let before = site.mappings();
+                let packet = site.by_host(inside.0, to.0).udp(inside.1, to.1);
+                site.is_dropped((site.bed.lan, packet));
+                let after = site.mappings();
+                assert_eq!(after.len(), before.len() + usize::from(own.is_none()));
+                model.seen(UDP, inside, after[&(UDP, inside)]);
                 return;
             }
             let got = site.udp(inside, to);
@@ -349,6 +373,40 @@ fn answers_come_home_whoever_sends_them() {
                 let told = site.passes((site.bed.wan, error));
                 assert_eq!(ends(&told.quoted().key), (inside, to));
             }
+        }
+    }
+}
+
+/// RFC 4787 REQ-9 with REQ-8: who filters is met by those that it has sent to, also if both are inside; and REQ-11:
+/// whoever has which worker.
+#[test]
+fn rfc4787_req9_inside_hosts_punch_holes_whatever_the_filtering() {
+    for (workers, filtering) in WORKERS.into_iter().flat_map(|workers| {
+        [Filtering::AddressDependent, Filtering::AddressAndPortDependent]
+            .map(|filtering| (workers, filtering))
+    }) {
+        let plan = GatewayPlan::default().settings(|settings| settings.filtering = filtering);
+        for other in 1..HOSTS {
+            let mut site = Site::of(workers, &plan);
+            let (one, other) = ((host(0), 7_000), (host(other), 8_000));
+            let (own, _) = ends(&site.udp(one, (remote(0), 53)).key());
+            let (others, _) = ends(&site.udp(other, (remote(0), 53)).key());
+            site.bed.settled();
+            let first = site.by_host(one.0, others.0).udp(one.1, others.1);
+            site.is_dropped((site.bed.lan, first));
+            assert_eq!(site.bed.values().verdict(Verdict::Filtered), 1, "{workers} workers");
+            for _ in 0..2 {
+                let got = site.udp(other, own);
+                assert_eq!(ends(&got.key()), (others, one), "{workers} workers");
+                let sent =
+                    FlowKey { src: other.0, sport: other.1, dst: own.0, dport: own.1, ..got.key() };
+                site.refuses(&got, &sent);
+                let got = site.udp(one, others);
+                assert_eq!(ends(&got.key()), (own, other), "{workers} workers");
+            }
+            assert_eq!(site.bed.mappings(), 2);
+            site.bed.live_ms(430_000, 10_000);
+            assert_eq!((site.bed.mappings(), site.bed.rule_counts().sessions), (0, 0));
         }
     }
 }

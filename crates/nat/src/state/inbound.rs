@@ -56,12 +56,7 @@ impl NatState {
 
     /// Whether a mapping is for this remote.
     #[inline]
-    pub(super) fn passes(
-        &self,
-        id: MappingId,
-        mapping: &Mapping,
-        remote: u32,
-    ) -> Result<(), Verdict> {
+    fn passes(&self, id: MappingId, mapping: &Mapping, remote: u32) -> Result<(), Verdict> {
         match mapping.filtering {
             Filtering::EndpointIndependent => Ok(()),
             Filtering::AddressDependent if self.mappings.has_peer(id, remote) => Ok(()),

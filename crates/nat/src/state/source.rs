@@ -6,12 +6,9 @@ use pool::{GroupKey, LeaseError, Leases, Within};
 use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Verdict};
 
 use super::{Held, NatState, Out};
-use crate::gateway::{MappingKind, Pooling, Settings, Terms, Wan};
+use crate::gateway::{Gateway, MappingKind, Pooling, Settings, Terms, Wan};
 use crate::mapping::{Endpoint32, Mapping, MappingId};
 use crate::subscribers::SubscriberId;
-
-/// WAN IPs that are tried for one mapping before it is refused.
-const WANS_TRIED: usize = 16;
 
 impl NatState {
     /// Asks what opening a conn of this key reads first into the cache, and where its port may come from if
@@ -234,22 +231,27 @@ impl NatState {
         self.wan.give_back(mapping.place, proto, mapping.outside.l4_port, rest);
     }
 
-    /// A protocol without ports: a WAN IP towards one remote can serve one inside address only.
+    /// A protocol without ports: a WAN IP towards one remote can serve one inside address only. To a
+    /// WAN IP of ours it leads nowhere.
     pub(super) fn open_portless(
         &mut self,
+        gateway: &Gateway,
         terms: &Terms,
         out: &Out<'_>,
         is_taken: impl Fn(&FlowKey) -> bool,
         now: Now,
     ) -> Result<Held, Verdict> {
         let key = out.key;
+        if gateway.place_of(key.dst).is_some() {
+            return Err(Verdict::NoMapping);
+        }
         let paired = terms.settings().pooling == Pooling::Paired;
         let slot = terms.slot();
         let drawn = self.subscribers.draw(key.src, key.zone, slot);
-        let tried = if paired { 1 } else { WANS_TRIED };
         let known = self.subscribers.find(key.src, key.zone, slot);
         let has_ports = known.and_then(|id| self.subscribers.get(id)).filter(|s| s.ports > 0);
         let own = has_ports.filter(|_| paired).and_then(|s| terms.paired(s.place, out.out_dev));
+        let tried = if own.is_some() { 1 } else { usize::MAX };
         let keys = own
             .into_iter()
             .chain(terms.candidates(drawn, out.out_dev))
@@ -308,7 +310,7 @@ pub(super) fn lease_group(new_key: &FlowKey) -> GroupKey {
     GroupKey { lip: new_key.src, rs: new_key.dst, rport, proto: new_key.proto }
 }
 
-/// The first WAN IP that has a port, and the port. With paired pooling a subscriber that has others
+/// The first of a rule's WAN IPs that has a port, and the port: nobody is refused while one of them has. With paired pooling a subscriber that has others
 /// keeps its WAN IP, as long as that one is there and not draining.
 fn first_open(
     terms: &Terms,
@@ -329,7 +331,7 @@ fn first_open(
     }
     let own = subscribers.draw(entry.address, entry.zone, terms.slot());
     let drawn = if paired { own } else { own ^ drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
-    for wan in terms.candidates(drawn, out_dev).take(WANS_TRIED) {
+    for wan in terms.candidates(drawn, out_dev) {
         if let Some(taken) = take(&wan) {
             return taken.map(|l4_port| (wan, l4_port));
         }

@@ -517,24 +517,76 @@ fn all_unanswered_conns_together_have_a_share() {
 /// Refused is refused: no port rests, no conn of this second is used up.
 #[test]
 fn what_is_refused_takes_nothing() {
+    let limits = Limits { sessions: 1, new_sessions_per_second: 2, ..Limits::default() };
+    let mut bed = Bed::new(Settings { limits, l4_ports: 2_000..=2_001, ..settings(1) });
+    let b = bed.open(udp(B, 6_000, REMOTE, 53)).unwrap().outside_source();
+    for n in 0..5 {
+        let refused = bed.open(udp(A, 5_000 + n, b.address, b.l4_port));
+        assert_eq!(refused, Err(Verdict::SubscriberLimit), "it is the other host's");
+    }
+    assert_eq!(bed.state.wan.resting(), 0);
+    let held = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
+    bed.state.abandon(&held, bed.now);
+    assert_eq!(bed.state.wan.resting(), 0);
+    assert_eq!(bed.state.counts(RULE).opened, 1);
+    assert!(bed.open(udp(A, 5_001, REMOTE, 53)).is_ok());
+}
+
+/// RFC 4787 REQ-9 with REQ-8: who sends to a mapping that filters has sent, and so may be answered.
+#[test]
+fn rfc4787_req9_to_a_mapping_that_filters_it_goes_as_to_the_outside() {
     use Filtering::{AddressAndPortDependent, AddressDependent};
     for filtering in [AddressDependent, AddressAndPortDependent] {
-        let limits = Limits { new_sessions_per_second: 2, ..Limits::default() };
-        let l4_ports = 2_000..=2_001;
-        let with = Settings { filtering, limits, l4_ports, ..settings(1) };
-        let mut bed = Bed::new(with);
-        let b = bed.open(udp(B, 6_000, REMOTE, 53)).unwrap().outside_source();
-        for n in 0..5 {
-            let refused = bed.open(udp(A, 5_000 + n, b.address, b.l4_port));
-            assert_eq!(refused, Err(Verdict::Filtered));
+        let mut bed = Bed::new(Settings { filtering, ..settings(1) });
+        let b = bed.open(udp(B, 6_000, REMOTE, 53)).unwrap();
+        let to = b.outside_source();
+        let a = bed.open(udp(A, 5_000, to.address, to.l4_port)).unwrap();
+        assert_eq!((a.new_key.dst, a.new_key.dport), (to.address, to.l4_port));
+        assert_eq!(bed.accept(a.new_key), Err(Verdict::Filtered), "its packet comes in no further");
+        let own = a.outside_source();
+        let back = bed.open(udp(B, 6_000, own.address, own.l4_port)).unwrap();
+        assert_eq!(back.new_key, a.new_key.reversed(), "which is what the first conn's reply is");
+        for held in [a, b, back] {
+            bed.close(&held);
         }
-        assert_eq!(bed.state.wan.resting(), 0);
-        let held = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
-        bed.state.abandon(&held, bed.now);
-        assert_eq!(bed.state.wan.resting(), 0);
-        assert_eq!(bed.state.counts(RULE).opened, 1);
-        assert!(bed.open(udp(A, 5_001, REMOTE, 53)).is_ok());
+        bed.assert_empty();
     }
+}
+
+/// For one host, and of another protocol than TCP and UDP: any WAN IP of the rule will do, but none of ours is a remote.
+#[test]
+fn protocols_without_ports_try_all_addresses_and_lead_to_none_of_ours() {
+    let mut bed = Bed::new(settings(4));
+    let gre = |src, dst| FlowKey { proto: 47, ..udp(src, 0, dst, 0) };
+    let mut taken: Vec<FlowKey> = Vec::new();
+    for host in 0..5 {
+        let key = gre(A + host, REMOTE);
+        let out = Out { key: &key, rule: 0, out_dev: None };
+        let is_taken = |reply: &FlowKey| taken.contains(reply);
+        match bed.state.open_out(&bed.gateway, &out, is_taken, bed.now) {
+            Ok(held) => taken.push(held.new_key.reversed()),
+            Err(verdict) => assert_eq!((host, verdict), (4, Verdict::WanExhausted)),
+        }
+    }
+    assert_eq!(taken.len(), 4);
+    assert_eq!(bed.open(gre(A, WAN)), Err(Verdict::NoMapping));
+}
+
+#[test]
+fn nobody_is_refused_while_a_wan_ip_has_ports() {
+    let mut wans = settings(40);
+    wans.l4_ports = 2_000..=2_000;
+    let mut state =
+        NatState::new(&NatConfig { max_addresses: 40, ..config(ClassSet::ALL) }).unwrap();
+    for place in 0..40 {
+        let ports = Box::new(AddressPorts::new(ClassSet::ALL));
+        assert!(state.wan_mut().add(place, ports).is_ok());
+    }
+    let mut bed = Bed { gateway: gateway(wans), state, now: Now::from_ms(1_000) };
+    for host in 0..40 {
+        assert!(bed.open(udp(A + host, 1, REMOTE, 53)).is_ok(), "{host}");
+    }
+    assert_eq!(bed.open(udp(A + 40, 1, REMOTE, 53)), Err(Verdict::WanExhausted));
 }
 
 /// A port that a forward is on is no port of a conn's, for any remote.
