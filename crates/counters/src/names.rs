@@ -102,6 +102,8 @@ names! {
         IcmpTranslated = "icmp.translated",
         /// Packets whose headers had to be copied together or moved.
         Copied = "packet.copied",
+        /// Packets that were larger than their way out takes, and were cut into fragments.
+        Fragmented = "packet.fragmented",
         /// Packets whose transport checksum the sender had left to an interface, and that got it here.
         ChecksumFinished = "packet.checksum-finished",
         /// Packets that waited for a neighbour.

@@ -127,7 +127,7 @@ verdicts! {
 
     /// TTL used up.
     TtlExceeded = "drop.ttl-exceeded",
-    /// Larger than the way out takes, and not to be fragmented.
+    /// Larger than the way out takes, and not to be fragmented, or into too many.
     TooBig = "drop.too-big",
     /// No route to the destination.
     NoRoute = "drop.no-route",

@@ -20,6 +20,7 @@ mod view;
 
 pub mod arp;
 pub mod checksum;
+mod cut;
 pub mod ethernet;
 pub mod extension;
 pub mod icmpv4;
@@ -36,6 +37,7 @@ pub mod udp;
 mod unfinished;
 
 pub use arp::Arp;
+pub use cut::Cut;
 pub use ethernet::Ethernet;
 pub use extension::Piece;
 pub use icmpv4::Icmpv4;

@@ -41,6 +41,7 @@ pub struct Burst<P> {
     verdicts: [Verdict; BURST_MAX],
     live: Mask,
     ended: Mask,
+    oversized: Mask,
 }
 
 impl<P> Default for Burst<P> {
@@ -51,6 +52,7 @@ impl<P> Default for Burst<P> {
             verdicts: [Verdict::Internal; BURST_MAX],
             live: 0,
             ended: 0,
+            oversized: 0,
         }
     }
 }
@@ -137,6 +139,18 @@ impl<P> Burst<P> {
         self.verdicts[at] = verdict;
         self.live &= !(1 << at);
         self.ended |= 1 << at;
+    }
+
+    /// Marks a packet that `egress` is to cut into fragments.
+    #[cold]
+    pub fn mark_oversized(&mut self, at: usize) {
+        self.oversized |= 1 << (at & WITHIN);
+    }
+
+    /// The packets that are marked so; none is any more.
+    #[inline]
+    pub fn take_oversized(&mut self) -> Mask {
+        std::mem::take(&mut self.oversized)
     }
 
     /// Takes a packet away; who takes it answers for its verdict.

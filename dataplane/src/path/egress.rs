@@ -6,6 +6,7 @@ use wire::{Ethernet, ethernet};
 
 use crate::path::burst::{Burst, ones};
 use crate::path::forward;
+use crate::path::oversized;
 use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
 use crate::worker::held::Waiting;
@@ -13,7 +14,13 @@ use crate::worker::link::Event;
 
 /// Sends each live packet on its flow's way, or holds it until its next hop is resolved.
 #[inline]
-pub fn egress<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+pub fn egress<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    now: Now,
+) {
+    let oversized = burst.take_oversized();
     for at in ones(burst.live()) {
         let Some(id) = burst.meta(at).flow else {
             burst.end(at, Verdict::Internal);
@@ -24,6 +31,11 @@ pub fn egress<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
             burst.end(at, Verdict::Internal);
             continue;
         };
+        if oversized >> at & 1 != 0 {
+            let destination = flow.new_dst;
+            oversized::send(core, io, burst, at, destination, now);
+            continue;
+        }
         let mut next_hop = NextHopId(flow.next_hop);
         if flow.fib_generation != generation || next_hop.is_none() {
             let destination = flow.new_dst;

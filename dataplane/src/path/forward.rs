@@ -9,12 +9,19 @@ use wire::{Ipv4, Parsed, checksum, ethernet};
 
 use crate::path::burst::{Burst, Meta};
 use crate::path::egress::send_routed;
+use crate::path::oversized;
 use crate::path::reply::{self, Refusal};
 use crate::path::steer::{self, Asked};
 use crate::worker::Core;
 
 /// Sends a live packet on as it is, but for its TTL (RFC 1812 §5.3.1).
-pub(super) fn forward<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, now: Now) {
+pub(super) fn forward<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    at: usize,
+    now: Now,
+) {
     let parsed = burst.meta(at).parsed;
     let mtu = core.snapshot.fib.route(parsed.key.dst).map_or(0, |route| route.mtu);
     if parsed.ttl <= 1 {
@@ -22,7 +29,10 @@ pub(super) fn forward<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: u
         reply::refuse(core, burst, at, Verdict::TtlExceeded, refusal, now);
         return;
     }
-    if parsed.ip_total_len > mtu {
+    let is_oversized = parsed.ip_total_len > mtu;
+    let passes = !is_oversized
+        || burst.packet(at).is_some_and(|packet| oversized::can_be_cut(packet, &parsed, mtu));
+    if !passes {
         let refusal = if parsed.dont_fragment {
             Refusal::Error(ErrorMessage::fragmentation_needed(mtu))
         } else {
@@ -31,20 +41,21 @@ pub(super) fn forward<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: u
         reply::refuse(core, burst, at, Verdict::TooBig, refusal, now);
         return;
     }
-    let Some(mut packet) = burst.take(at) else { return };
-    match Ipv4::at_mut(packet.bytes_mut(), usize::from(parsed.l3)) {
-        Some(mut header) => {
-            let sum = checksum::apply(header.checksum(), checksum::delta_u16(0x0100, 0));
-            header.set_ttl(parsed.ttl - 1);
-            header.set_checksum(sum);
-        }
-        None => {
-            core.counters.ended(Verdict::Internal, 1);
-            return;
-        }
-    }
+    let header = burst
+        .both(at)
+        .and_then(|(packet, _)| Ipv4::at_mut(packet.bytes_mut(), usize::from(parsed.l3)));
+    let Some(mut header) = header else {
+        burst.end(at, Verdict::Internal);
+        return;
+    };
+    header.set_ttl(parsed.ttl - 1);
+    header.adjust_checksum(checksum::delta_u16(0x0100, 0));
     core.counters.add(Event::Forwarded, 1);
-    send_routed(core, packet, parsed.key.dst, now);
+    if is_oversized {
+        oversized::send(core, io, burst, at, parsed.key.dst, now);
+    } else if let Some(packet) = burst.take(at) {
+        send_routed(core, packet, parsed.key.dst, now);
+    }
 }
 
 /// A translated packet goes to a WAN IP of ours: it enters at the worker of that port, be it this one, as if it had

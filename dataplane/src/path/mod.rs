@@ -27,6 +27,7 @@ mod local6;
 pub mod lookup;
 mod nat_log;
 pub mod open;
+mod oversized;
 pub mod parse;
 mod punt;
 pub mod receive;
@@ -101,7 +102,7 @@ pub fn process_steered<I: Io>(
     open::open(core, io, burst, now);
     track::track(core, io, burst, now);
     rewrite::rewrite(core, burst, now);
-    egress::egress(core, burst, now);
+    egress::egress(core, io, burst, now);
     transmit::transmit(core, io);
     finish::finish(core, burst);
 }

@@ -149,7 +149,7 @@ fn open_missed<I: Io>(
         match decide(core, burst.meta(at)) {
             Decision::Open { .. } => opening |= 1 << at,
             Decision::OpenNat(nat) => gathered.add(core, burst, at, nat, now),
-            other => settle(core, burst, at, other, now),
+            other => settle(core, io, burst, at, other, now),
         }
     }
     gathered.commit(core, burst, now);
@@ -175,9 +175,10 @@ fn open_missed<I: Io>(
 }
 
 /// Does what was decided about a packet that opens nothing.
-fn settle<P: Packet>(
-    core: &mut Core<P>,
-    burst: &mut Burst<P>,
+fn settle<I: Io>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
     at: usize,
     decision: Decision,
     now: Now,
@@ -185,7 +186,7 @@ fn settle<P: Packet>(
     match decision {
         Decision::Forward { by } => {
             gateway::count_forwarded(core, burst.meta(at), by);
-            forward::forward(core, burst, at, now);
+            forward::forward(core, io, burst, at, now);
         }
         Decision::Echo => reply::echo(core, burst, at, now),
         Decision::HoldSyn { verdict } => {
@@ -219,7 +220,7 @@ pub(super) fn open_one<I: Io>(
             }
         }
         Decision::OpenNat(opening) => gather::open(core, burst, at, opening, now),
-        other => settle(core, burst, at, other, now),
+        other => settle(core, io, burst, at, other, now),
     }
 }
 

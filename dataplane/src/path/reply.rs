@@ -5,14 +5,14 @@
 
 use counters::{Event, Source};
 use flow::{Flow, Removed, State};
-use types::{BURST_MAX, EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
+use types::{EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
 use wire::reply::{ErrorMessage, Reset, write_reset};
 use wire::{Parsed, Parsed6};
 
 use crate::path::burst::Burst;
 use crate::path::egress::{gather, send_routed};
 use crate::path::forward;
-use crate::path::transmit::{GATHERED_MAX, transmit};
+use crate::path::transmit::keep_room;
 use crate::worker::Core;
 use crate::worker::bucket::Bucket;
 
@@ -195,10 +195,8 @@ fn reset_sender<I: Io>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow, now:
         core.counters.ended(Verdict::NoBuffer, 1);
         return;
     };
-    if core.tx.iter().any(|gathered| gathered.len() >= GATHERED_MAX - BURST_MAX) {
-        // Many conns may end in one round; what a burst sends besides still finds room.
-        transmit(core, io);
-    }
+    // Many conns may end in one round; what a burst sends besides still finds room.
+    keep_room(core, io);
     let key: FlowKey = flow.key().reversed();
     let reset = Reset {
         eth_destination: MacAddr::default(),

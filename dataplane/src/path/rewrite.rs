@@ -15,6 +15,7 @@ use crate::path::burst::{Burst, Meta, ones};
 use crate::path::egress::{self, Way};
 use crate::path::forward;
 use crate::path::fragment;
+use crate::path::oversized;
 use crate::path::reply::{self, Refusal};
 use crate::worker::Core;
 
@@ -34,7 +35,7 @@ fn rewrite_one<P: Packet>(
     burst: &mut Burst<P>,
     at: usize,
 ) -> Result<(), Verdict> {
-    let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
+    let (mut packet, mut meta) = burst.both(at).ok_or(Verdict::Internal)?;
     let id = meta.flow.ok_or(Verdict::Internal)?;
     let mut flow = core.table.flow(id).ok_or(Verdict::Internal)?;
     let next_hop = NextHopId(flow.next_hop);
@@ -48,7 +49,12 @@ fn rewrite_one<P: Packet>(
     if meta.parsed.ip_total_len > mtu {
         mtu = mtu_towards(core, flow.new_dst);
         if meta.parsed.ip_total_len > mtu {
-            return Err(Verdict::TooBig);
+            // It is translated as any other, and `egress` cuts it (RFC 4787 REQ-13 a).
+            if !oversized::can_be_cut(packet, &meta.parsed, mtu) {
+                return Err(Verdict::TooBig);
+            }
+            burst.mark_oversized(at);
+            (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
         }
     }
     let layout = layout(&meta.parsed);
@@ -135,7 +141,7 @@ fn reachable_anew<P: Packet>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdi
 
 /// What may be sent towards `destination`: the route's MTU, or its interface's.
 #[cold]
-fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
+pub(super) fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
     if forward::loops_back(core, destination) {
         // Whoever has that port knows the way.
         return u16::MAX;

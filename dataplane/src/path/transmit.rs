@@ -1,6 +1,6 @@
 //! Stage `transmit`: gives each interface what has been gathered for it.
 
-use types::{EthPortId, Io, Packet, Verdict};
+use types::{BURST_MAX, EthPortId, Io, Packet, Verdict};
 
 use crate::worker::Core;
 
@@ -42,6 +42,14 @@ impl<P: Packet> TxBuffer<P> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+/// Flushes early if what one burst sends might find no room: for senders of many packets at a time.
+#[cold]
+pub(super) fn keep_room<I: Io>(core: &mut Core<I::Packet>, io: &mut I) {
+    if core.tx.iter().any(|gathered| gathered.len() >= GATHERED_MAX - BURST_MAX) {
+        transmit(core, io);
     }
 }
 

@@ -54,13 +54,13 @@ pub fn whole(mut pieces: Vec<Buf>) -> Decoded {
 
 /// The side that the clients are on, and the servers'.
 #[derive(Clone, Copy)]
-enum Side {
+pub enum Side {
     Wan,
     Lan,
 }
 
 #[track_caller]
-fn arrive(bed: &mut Testbed, side: Side, pieces: impl IntoIterator<Item = Buf>) {
+pub fn arrive(bed: &mut Testbed, side: Side, pieces: impl IntoIterator<Item = Buf>) {
     let interface = match side {
         Wan => bed.wan,
         Lan => bed.lan,
@@ -69,7 +69,7 @@ fn arrive(bed: &mut Testbed, side: Side, pieces: impl IntoIterator<Item = Buf>) 
     bed.turn();
 }
 
-fn taken(bed: &mut Testbed, side: Side) -> Vec<Buf> {
+pub fn taken(bed: &mut Testbed, side: Side) -> Vec<Buf> {
     match side {
         Wan => bed.take(bed.wan),
         Lan => bed.take(bed.lan),

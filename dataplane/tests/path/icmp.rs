@@ -206,8 +206,10 @@ fn what_is_too_big_is_told_with_the_size_that_passes() {
     assert_eq!((told.icmp().seq(), told.ipv4().src), (1392, ip(WAN_IP)));
     assert!(told.ipv4().total_len <= 576);
 
+    // Who may be fragmented is told nothing, and shown to the server later.
     bed.receive(bed.wan, conn.by_client(&bed).payload_len(1361));
-    bed.expect("received+1 drop.too-big+1");
+    assert_eq!(bed.take(bed.lan).len(), 2);
+    bed.expect("received+1 generated+1 sent+2 packet.fragmented+1 toa.left-out+1");
     let fits = conn.by_client(&bed).df().payload_len(1352);
     assert!(conn.to_server(&mut bed, fits).tcp().toa.is_some());
 

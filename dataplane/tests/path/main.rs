@@ -21,6 +21,7 @@ mod nat_log;
 mod neighbours;
 mod numbers;
 mod one_connection;
+mod oversized;
 mod records;
 mod reuse;
 mod scheduling;

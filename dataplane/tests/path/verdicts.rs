@@ -202,8 +202,9 @@ fn case(verdict: Verdict) -> Case {
             bed
         }),
         Verdict::TooBig => Made(|| {
-            let setup = Setup { lan_mtu: 1000, ..Setup::default() };
-            on(setup, |bed| bed.by_client().udp(1, 53).payload_len(1000))
+            // It may be fragmented, but not into so many.
+            let setup = Setup { lan_mtu: 68, ..Setup::default() };
+            on(setup, |bed| bed.by_client().udp(1, 53).payload_len(7000))
         }),
         Verdict::NoRoute => Made(|| {
             // No error is sent about an error.
