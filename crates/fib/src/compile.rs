@@ -13,6 +13,9 @@ use crate::number::{IpNumber, Match};
 use crate::owners::{Owner, Owners};
 use crate::snapshot::{Connected, Fib, Link, LinkPart, Part, RouteEntry};
 
+/// What routes are looked up in, and the entries that it leads to.
+type Built<A> = (<A as Family>::Routes, Box<[RouteEntry<A>]>);
+
 pub(crate) fn compile(config: &FibConfig, generation: u16) -> Result<Fib, FibError> {
     let links = links(config)?;
     for Route { prefix, via, src, .. } in &config.routes {
@@ -447,7 +450,7 @@ impl<A: IpNumber> Routes<A> {
     }
 
     /// Keeps the best route of each prefix.
-    fn build(mut self) -> Result<(A::Routes, Box<[RouteEntry<A>]>), FibError> {
+    fn build(mut self) -> Result<Built<A>, FibError> {
         self.candidates.sort_unstable();
         let mut best: Vec<(u8, A, u32)> = Vec::with_capacity(self.candidates.len());
         let mut last: Option<Candidate<A>> = None;

@@ -51,7 +51,7 @@ pub trait Match<A>: Debug {
 pub mod sealed {
     use super::{Debug, EthPortId, Fib, IpAddr, Match, NextHops, Part};
 
-    pub trait Family: Sized {
+    pub trait Family: Copy {
         /// Smallest MTU in bytes that a link of this family may have.
         const MTU_MIN: u16;
 

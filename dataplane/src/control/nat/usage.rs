@@ -139,7 +139,7 @@ fn takeable(wan: &WanName, config: &Model, proto: Proto) -> Option<u32> {
     let ranges: Vec<PortRange> =
         rules.filter_map(|rule| config.snat.get(&*rule.name)).map(|rule| rule.ports).collect();
     let address = IpAddr::V4(wan.address.into());
-    let forwards = config.dnat.iter().map(|(_, rule)| rule);
+    let forwards = config.dnat.values();
     let forwards: Vec<PortRange> = forwards
         .filter(|rule| rule.on.address == address && Proto::from(rule.protocol) == proto)
         .map(|rule| rule.on.ports)

@@ -80,7 +80,7 @@ impl MemoryPlan {
 fn wan_addresses(config: &Config) -> BTreeSet<IpAddr> {
     let rules = config.snat.iter().flat_map(|(_, rule)| config.wan_ranges(rule));
     let pools = rules.flat_map(|range| range.addresses());
-    pools.chain(config.dnat.iter().map(|(_, rule)| rule.on.address)).collect()
+    pools.chain(config.dnat.values().map(|rule| rule.on.address)).collect()
 }
 
 /// Bytes in MiB, rounded up.
