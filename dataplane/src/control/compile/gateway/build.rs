@@ -6,7 +6,7 @@ use std::sync::Arc;
 use config::{Config, ConfigError, DnatTarget, ErrorKind, Path};
 use flow::TimeoutSet;
 use nat::Gateway;
-use nat::gateway::{ForwardConfig, Forwarding, MappingKind, Settings, Wan, WanSource};
+use nat::gateway::{ForwardConfig, Forwarding, Settings, Wan, WanSource};
 use nat::mapping::Endpoint32;
 use nat::rules::{Action, Rule};
 use pool::Within;
@@ -95,9 +95,8 @@ impl Build<'_> {
                 source: rules::source_address(rule),
                 settings: Settings {
                     wans: WanSource::Addresses(vec![wan]),
-                    mapping: self.mapping_on(address),
                     timeout_class: known.timeout_class.unwrap_or_default(),
-                    ..Settings::default()
+                    ..self.settings_on(address)
                 },
             });
         }
@@ -135,12 +134,18 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// The kind of mapping that the rules have on a WAN IP: both kinds cannot share its ports.
-    fn mapping_on(&self, address: u32) -> MappingKind {
+    /// What holds for sources that a port forward translates to a WAN IP: as the first rule of `snat` that has
+    /// the address says, whose ports they are. Both kinds of mapping cannot share them.
+    fn settings_on(&self, address: u32) -> Settings {
         let rules = self.used.get(&address).into_iter().flatten();
         let snat = rules.filter(|name| name.kind == RuleKind::Snat);
         let mut rules = snat.filter_map(|name| self.config.snat.get(&*name.name));
-        rules.next().map_or_else(MappingKind::default, |rule| rules::mapping(rule.mapping))
+        let of_rule = |rule: &Arc<config::SnatRule>| {
+            let rule = rules::settings(rule, WanSource::Addresses(Vec::new()), 0);
+            let Settings { mapping, l4_ports, keep_range, rest_ms, mss_clamp, .. } = rule;
+            Settings { mapping, l4_ports, keep_range, rest_ms, mss_clamp, ..Settings::default() }
+        };
+        rules.next().map_or_else(Settings::default, of_rule)
     }
 
     pub(super) fn forwarding(&mut self) -> Result<Forwarding, ConfigError> {

@@ -146,6 +146,30 @@ fn a_port_forward_keeps_its_ports() {
     assert_eq!(forward.terms().slot(), slot(&bench, RuleKind::Dnat, "ssh"));
 }
 
+/// The source that a forward translates takes of the same ports as the rule that has the WAN IP.
+#[test]
+fn a_port_forward_goes_by_the_rule_that_has_its_wan_ip() {
+    let with = OFFICE.replace(
+        "mapping: address-and-port-dependent",
+        "ports: 600-50000\n    port_rest: 7s\n    mss_clamp: 1300\n    \
+         mapping: address-and-port-dependent",
+    );
+    let on = |address: &str| {
+        let bench = Bench::new(&format!("{SHOP}{}", with.replace("203.0.113.22:", address)));
+        let key = FlowKey { dport: 6001, proto: 6, ..FlowKey::default() };
+        let key = FlowKey { dst: ip(address.trim_end_matches(':')), ..key };
+        gateway(&bench).forward(&key, WAN).unwrap().terms().settings().clone()
+    };
+    let shared = on("203.0.113.21:");
+    assert_eq!(shared.mapping, MappingKind::AddressAndPortDependent);
+    assert_eq!((shared.l4_ports, shared.keep_range, shared.rest_ms), (600..=50_000, true, 7_000));
+    assert_eq!(shared.mss_clamp, nat::gateway::MssClamp::Bytes(1_300));
+    let own = on("203.0.113.22:");
+    let usual = nat::gateway::Settings::default();
+    assert_eq!((own.l4_ports, own.rest_ms), (usual.l4_ports, usual.rest_ms));
+    assert_eq!((own.mapping, own.mss_clamp), (usual.mapping, usual.mss_clamp));
+}
+
 #[test]
 fn a_rule_keeps_its_slot_while_it_lives() {
     let mut bench = office();
