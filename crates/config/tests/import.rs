@@ -135,8 +135,7 @@ fn a_keepalived_conf_of_dpvs() {
     // Its interfaces are those of the dpvs.conf; the IPv4 part of it is checked over them.
     let v4 = "keepalived-v4.conf";
     let v4 = import::keepalived(v4, None, &read, &Knowledge::default()).unwrap().yaml;
-    let interfaces =
-        "interfaces:\n  bond1: { device: net_null0 }\n  bond2: { device: net_null1 }\n";
+    let interfaces = "interfaces:\n  bond1: { device: net_null0 }\n  bond2: { device: net_null1, kni: bond2.kni }\n";
     is_valid(&format!("{v4}{interfaces}"));
 }
 
