@@ -11,6 +11,7 @@ mod client_address_udp;
 mod closing;
 mod command_line;
 mod control;
+mod drop_in;
 mod errors;
 mod fragments;
 mod frames;
