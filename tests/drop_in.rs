@@ -4,12 +4,14 @@
 //! - `addr show`, `route show`, `-ln` and `-G` then have the lines that it shows;
 //! - what exists is refused with DPVS's text and exit status;
 //! - rates of traffic are not nought;
-//! - `ipvsadm -S | ipvsadm -C && ipvsadm -R` gives back the same configuration.
+//! - `ipvsadm -S | ipvsadm -C && ipvsadm -R` gives back the same configuration, names and pools too.
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
 
 use crate::common::{Arm, Daemon, Lab, Load, Namespace, Nginx, connect, curl, ping};
 
@@ -241,12 +243,36 @@ fn what_is_saved_is_restored_as_it_was() {
     ] {
         setup.does(line);
     }
-    let before = daemon.ctl.run(&["export"]);
-    let saved = setup.does("ipvsadm -Sn");
-    setup.does("ipvsadm -C");
-    assert_eq!(setup.does("ipvsadm -ln").lines().count(), 3);
-    let (code, out, err) = setup.run_with("ipvsadm -R", &saved);
-    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""), "{saved}");
-    assert_eq!(daemon.ctl.run(&["export"]), before, "{saved}");
+    let round_trip = || {
+        let before = daemon.ctl.run(&["export"]);
+        let saved = setup.does("ipvsadm -Sn");
+        setup.does("ipvsadm -C");
+        assert_eq!(setup.does("ipvsadm -ln").lines().count(), 3);
+        let (code, out, err) = setup.run_with("ipvsadm -R", &saved);
+        assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""), "{saved}");
+        assert_eq!(daemon.ctl.run(&["export"]), before, "{saved}");
+        saved
+    };
+    let saved = round_trip();
     assert!(!saved.contains("#dpnat"), "the commands say all of it: {saved}");
+    // What DPVS's commands cannot say: a name, several VIPs, a pool, a rule with exceptions.
+    let more = "local_address_pools: { lan: { addresses: [ 192.168.229.210-192.168.229.219 ], dev: dpdk0 } }\n\
+        services: { shop: { vips: [ '10.0.96.205:80', '10.0.96.206:80' ], protocol: tcp, local_pool: lan, \
+        servers: [ { address: '192.168.229.1:80', admin: drain } ], timeouts: { tcp_syn: 9s } } }\n\
+        snat: { all: { match: { out_dev: dpdk2, except: { destination: [ 100.64.0.0/10 ] } }, \
+        wan_addresses: [ 10.0.96.7 ] } }\n";
+    std::fs::write(setup.lab.path("more.yaml"), more).unwrap();
+    daemon.ctl.run(&["apply", "-f", setup.lab.path("more.yaml").to_str().unwrap()]);
+    let saved = round_trip();
+    assert!(saved.contains("#dpnat "), "{saved}");
+    // A table that is not empty is left alone, and so is all of it if one line is wrong.
+    let before = daemon.ctl.run(&["export"]);
+    let (code, _, err) = setup.run_with("ipvsadm -R", &saved);
+    assert_eq!(code, 253, "{err}");
+    let wrong = "-A -t 10.0.96.209:80 -s rr\n-a -t 10.0.96.209:80 -r 192.168.229.1 -g\n";
+    let (code, _, err) = setup.run_with("ipvsadm -R", wrong);
+    assert_eq!(code, 1);
+    assert!(err.starts_with("not supported: line 2: "), "{err}");
+    assert_eq!(daemon.ctl.run(&["export"]), before);
+    daemon.assert_whole();
 }

@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{ApplyQuery, Changes, ConfigFormat, ConfigQuery, Operation, Request};
-use config::{Config, LocalPool, Pool, Server, Servers, Service, SnatAction, SnatRule};
-use serde_json::{Value, json};
+use config::{
+    Config, LocalPool, Ordered, Pool, Server, ServerGroup, Servers, Service, SnatAction, SnatRule,
+};
+use serde::Serialize;
+use serde_json::json;
 use types::Endpoint;
 
 use super::super::dpvs::{Code, Message};
@@ -58,42 +61,45 @@ fn apply(compat: &Compat<'_>, message: Message, request: Request) -> Outcome {
 }
 
 pub(super) fn restore(compat: &mut Compat<'_>, text: &str) -> Outcome {
-    let built = from_lines(text.lines())?;
+    let mut wanted = from_lines(text.lines())?;
     let comment = text.lines().rev().find_map(|line| line.strip_prefix(COMMENT));
-    let body = match comment.map(|comment| exact(comment, &built)) {
-        Some(Some(exact)) => exact,
+    match comment.map(|comment| exact(comment, &wanted)) {
+        Some(Some(exact)) => wanted = exact,
         Some(None) => {
             let note =
                 "note: the commands differ from the #dpnat line behind them, which is left out\n";
             compat.complain(note)?;
-            sections(&built)
         }
-        None => sections(&built),
-    };
+        None => {}
+    }
     let config = running(compat)?;
-    let taken = |section: &str, is: &dyn Fn(&str) -> bool| {
-        let names = body.get(section).and_then(Value::as_object);
-        names.into_iter().flatten().any(|(name, _)| is(name))
-    };
-    if taken("services", &|name| config.services.contains_key(name))
-        || taken("snat", &|name| config.snat.contains_key(name))
+    if wanted.services.keys().any(|name| config.services.contains_key(name))
+        || wanted.snat.keys().any(|name| config.snat.contains_key(name))
     {
         return Err(Failure::Refused(Message::SERVICE_ADD, Code::Exist, None));
     }
     let request = Request::new(Operation::ConfigApply).query(&ApplyQuery::default());
-    apply(compat, Message::SERVICE_ADD, request.yaml(body.to_string()))
+    apply(compat, Message::SERVICE_ADD, request.yaml(sections(&wanted)))
 }
 
 /// What the comment says, if the commands say the same as far as they can.
-fn exact(comment: &str, built: &Config) -> Option<Value> {
-    let exact: Value = serde_json::from_str(comment).ok()?;
-    let config: Config = serde_json::from_value(exact.clone()).ok()?;
+fn exact(comment: &str, built: &Config) -> Option<Config> {
+    let exact: Config = serde_json::from_str(comment).ok()?;
     let style = Style::new(true);
-    (lines(&config, &style) == lines(built, &style)).then_some(exact)
+    (lines(&exact, &style) == lines(built, &style)).then_some(exact)
 }
 
 /// The parts of a configuration that the table is made of.
-fn sections(config: &Config) -> Value {
+#[derive(Serialize)]
+struct Sections<'a> {
+    services: &'a BTreeMap<String, Arc<Service>>,
+    server_groups: BTreeMap<&'a String, &'a Arc<ServerGroup>>,
+    local_address_pools: BTreeMap<&'a String, &'a Arc<LocalPool>>,
+    snat: &'a Ordered<SnatRule>,
+}
+
+/// These parts as JSON. Rules of `snat` stay in their order.
+fn sections(config: &Config) -> String {
     let groups = config.services.values().filter_map(|service| match &service.servers {
         Servers::Group(name) => Some((name, config.server_groups.get(name)?)),
         Servers::Inline(_) => None,
@@ -102,12 +108,13 @@ fn sections(config: &Config) -> Value {
         Some(Pool::Named(name)) => Some((name, config.local_address_pools.get(name)?)),
         _ => None,
     });
-    let groups: BTreeMap<_, _> = groups.collect();
-    let pools: BTreeMap<_, _> = pools.collect();
-    json!({
-        "services": config.services, "server_groups": groups, "local_address_pools": pools,
-        "snat": config.snat,
-    })
+    let sections = Sections {
+        services: &config.services,
+        server_groups: groups.collect(),
+        local_address_pools: pools.collect(),
+        snat: &config.snat,
+    };
+    serde_json::to_string(&sections).unwrap_or_default()
 }
 
 /// The table as commands, in the order of a list.
