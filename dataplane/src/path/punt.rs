@@ -157,7 +157,8 @@ fn refused_class(
     destination: MacAddr,
     to_us: bool,
 ) -> Option<PuntClass> {
-    if !to_us && !(destination.is_multicast() && snapshot.kernel.hears(interface, destination)) {
+    let heard = destination.is_multicast() && snapshot.kernel.hears(interface, destination);
+    if !to_us && !heard {
         return None;
     }
     let header = Ethernet::new_checked(bytes)?;

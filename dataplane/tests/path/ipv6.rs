@@ -195,7 +195,7 @@ fn queries_for_listeners_are_told() {
             .ttl(1)
             .options_header(0, &[5, 2, 0, 0])
             .icmp6(130, 0, 1000 << 16)
-            .payload(&[&group.to_be_bytes()[..], &[2, 125, 0, 0]].concat());
+            .payload([&group.to_be_bytes()[..], &[2, 125, 0, 0]].concat());
         bed.receive(bed.wan, query);
         bed.expect("received+1 punted+1 told+1");
         let interface = EthPortId(bed.wan as u16);

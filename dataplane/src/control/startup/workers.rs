@@ -33,6 +33,9 @@ pub enum StartError {
     Random(#[from] std::io::Error),
 }
 
+/// What workers are made of, and the ends of the links to them: control's and the pump's, one each a worker.
+pub type WorkerParts<P> = (Vec<WorkerConfig<P>>, Vec<ControlEnd>, Vec<PumpEnd<P>>);
+
 /// The workers of a configuration, and control's and the pump's ends of the links to them. Their tables
 /// are reserved here.
 ///
@@ -43,7 +46,7 @@ pub fn worker_configs<P>(
     snapshot: &Arc<Snapshot>,
     secrets: &NodeSecrets,
     clock: Clock,
-) -> Result<(Vec<WorkerConfig<P>>, Vec<ControlEnd>, Vec<PumpEnd<P>>), StartError> {
+) -> Result<WorkerParts<P>, StartError> {
     let workers = snapshot.steering.workers();
     let max_connections = config.conntrack.max_connections;
     let timeouts = Timeouts::new(timeout_set(&config.conntrack.timeouts));
