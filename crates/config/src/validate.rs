@@ -485,8 +485,7 @@ impl<'a> Subnets<'a> {
 
     /// The interface whose link has `address` in its longest prefix; none if there are two.
     pub fn dev_of(&self, address: IpAddr) -> Option<&'a str> {
-        let mut best: Option<(u8, &str)> = None;
-        let mut tie = false;
+        let (mut best, mut tie) = (None::<(u8, &str)>, false);
         for (dev, nets) in &self.0 {
             for net in nets.iter().filter(|net| net.contains(&address)) {
                 match best {

@@ -21,6 +21,7 @@ pub mod finish;
 mod forward;
 mod fragment;
 pub mod gateway;
+mod gateway_counts;
 mod gather;
 mod lips;
 mod local6;

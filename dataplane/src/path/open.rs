@@ -24,7 +24,7 @@ use crate::path::gather::Gathered;
 use crate::path::lips::lease;
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{forward, gateway, gather, punt, steer};
+use crate::path::{forward, gateway, gateway_counts, gather, punt, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::kernel::PuntClass;
 use crate::worker::{Core, LIP_CURSORS};
@@ -185,17 +185,17 @@ fn settle<I: Io>(
 ) {
     match decision {
         Decision::Forward { by } => {
-            gateway::count_forwarded(core, burst.meta(at), by);
+            gateway_counts::count_forwarded(core, burst.meta(at), by);
             forward::forward(core, io, burst, at, now);
         }
         Decision::Echo => reply::echo(core, burst, at, now),
         Decision::HoldSyn { verdict } => {
-            gateway::count_refused(core, burst.meta(at), verdict);
+            gateway_counts::count_refused(core, burst.meta(at), verdict);
             forward::hold_syn(core, burst, at, verdict, now);
         }
         Decision::Punt(class) => punt::punt(core, burst, at, class, now),
         Decision::Refuse { verdict, refusal } => {
-            gateway::count_refused(core, burst.meta(at), verdict);
+            gateway_counts::count_refused(core, burst.meta(at), verdict);
             reply::refuse(core, burst, at, verdict, refusal, now);
         }
         Decision::Open { .. } | Decision::OpenNat(_) => burst.end(at, Verdict::Internal),

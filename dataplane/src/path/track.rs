@@ -9,7 +9,7 @@ use types::{Address, Dir, Io, Now, Packet, Proto, Verdict};
 use wire::{Kind, Parsed, Tcp, tcp_options};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::{gateway, open, reply};
+use crate::path::{gateway, gateway_counts, open, reply};
 use crate::worker::Core;
 
 /// Tracks all live packets.
@@ -252,7 +252,7 @@ pub(crate) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId) {
         return;
     };
     if rs.is_none() {
-        gateway::fold_counts(core, conn, service);
+        gateway_counts::fold_counts(core, conn, service);
         return;
     }
     let mut take = |id| core.table.flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
