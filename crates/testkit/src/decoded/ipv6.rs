@@ -1,7 +1,10 @@
 //! IPv6, from etherparse's slices.
 
 use etherparse::checksum::Sum16BitWords;
-use etherparse::{Ipv6ExtensionSlice, Ipv6HeaderSlice, Ipv6Slice, LaxIpv6Slice, TransportSlice};
+use etherparse::{
+    Icmpv6Slice, Ipv6ExtensionSlice, Ipv6HeaderSlice, Ipv6Slice, LaxIpv6Slice, TcpSlice,
+    TransportSlice, UdpSlice,
+};
 use types::FlowKey6;
 
 use super::{L4, read};
@@ -101,7 +104,9 @@ pub(super) fn read(ip: &Ipv6Slice<'_>, transport: Option<&TransportSlice<'_>>) -
     let sum_ok = transport_sum_ok(&header, protocol, body);
     let (extensions, fragment) = extensions(ip.extensions().clone().into_iter());
     let is_part = fragment.is_some_and(|(_, offset, more)| more || offset != 0);
-    let (l4, payload) = match transport.filter(|_| !is_part) {
+    // Etherparse takes reserved bits of a fragment header for an offset, and then reads no transport.
+    let behind = fragment.and_then(|_| transport_behind(protocol, body));
+    let (l4, payload) = match transport.or(behind.as_ref()).filter(|_| !is_part) {
         Some(TransportSlice::Tcp(slice)) => (L4::Tcp(read::tcp(slice, sum_ok)), slice.payload()),
         Some(TransportSlice::Udp(slice)) => {
             // RFC 8200 §8.1: none is wrong here.
@@ -124,6 +129,15 @@ pub(super) fn read(ip: &Ipv6Slice<'_>, transport: Option<&TransportSlice<'_>>) -
         fragment,
         l4,
         payload: payload.to_vec(),
+    }
+}
+
+fn transport_behind(protocol: u8, body: &[u8]) -> Option<TransportSlice<'_>> {
+    match protocol {
+        TCP => TcpSlice::from_slice(body).ok().map(TransportSlice::Tcp),
+        UDP => UdpSlice::from_slice(body).ok().map(TransportSlice::Udp),
+        ICMPV6 => Icmpv6Slice::from_slice(body).ok().map(TransportSlice::Icmpv6),
+        _ => None,
     }
 }
 
