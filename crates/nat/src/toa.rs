@@ -47,17 +47,7 @@ pub fn insert<P: Packet, A: Address>(
     mtu: usize,
 ) -> Result<Inserted, Verdict> {
     let mut option = [0; LEN_V6 as usize];
-    let len = usize::from(len(address));
-    let [p, q] = l4_port.to_be_bytes();
-    *chunk_at_mut::<4>(&mut option, 0).ok_or(Verdict::Internal)? = [TOA, len as u8, p, q];
-    match address.to_ip() {
-        IpAddr::V4(address) => {
-            *chunk_at_mut(&mut option, 4).ok_or(Verdict::Internal)? = address.octets();
-        }
-        IpAddr::V6(address) => {
-            *chunk_at_mut(&mut option, 4).ok_or(Verdict::Internal)? = address.octets();
-        }
-    }
+    let len = write(&mut option, TOA, address, l4_port)?;
     let option = option.get(..len).ok_or(Verdict::Internal)?;
     let options_at = layout.l4 + TCP_HEADER_MIN;
     let header_len = {
@@ -75,6 +65,28 @@ pub fn insert<P: Packet, A: Address>(
     bytes.get_mut(options_at..options_at + len).ok_or(Verdict::Internal)?.copy_from_slice(option);
     grow_headers(bytes, layout, len as u16, Sum::of(checksum::sum(option)))?;
     Ok(Inserted::Yes)
+}
+
+/// Writes an option of a kind: its length, which is returned, port and address.
+#[inline(always)]
+pub(crate) fn write<A: Address>(
+    option: &mut [u8; LEN_V6 as usize],
+    kind: u8,
+    address: A,
+    l4_port: u16,
+) -> Result<usize, Verdict> {
+    let len = usize::from(len(address));
+    let [p, q] = l4_port.to_be_bytes();
+    *chunk_at_mut::<4>(option, 0).ok_or(Verdict::Internal)? = [kind, len as u8, p, q];
+    match address.to_ip() {
+        IpAddr::V4(address) => {
+            *chunk_at_mut(option, 4).ok_or(Verdict::Internal)? = address.octets();
+        }
+        IpAddr::V6(address) => {
+            *chunk_at_mut(option, 4).ok_or(Verdict::Internal)? = address.octets();
+        }
+    }
+    Ok(len)
 }
 
 /// Adds the option's length to that of the IP packet, to the TCP data offset and to the pseudo-header.

@@ -50,6 +50,8 @@ pub(crate) enum Hook {
     From6,
     /// A datagram goes to an IPv4 address.
     Answer4,
+    /// A datagram goes to an IPv6 address.
+    Answer6,
     /// A datagram comes to a socket.
     Datagram,
 }
@@ -58,9 +60,10 @@ impl Hook {
     /// Those that are always attached: first who answers, so that nothing is learned in vain.
     pub(crate) const NEEDED: [Self; 3] = [Self::Name4, Self::Name6, Self::Learn];
     /// Those of UDP, in the same order.
-    pub(crate) const UDP: [Self; 4] = [Self::From4, Self::From6, Self::Answer4, Self::Datagram];
+    pub(crate) const UDP: [Self; 5] =
+        [Self::From4, Self::From6, Self::Answer4, Self::Answer6, Self::Datagram];
     /// All.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Name4,
         Self::Name6,
         Self::Learn,
@@ -68,6 +71,7 @@ impl Hook {
         Self::From4,
         Self::From6,
         Self::Answer4,
+        Self::Answer6,
         Self::Datagram,
     ];
 
@@ -81,6 +85,7 @@ impl Hook {
             Self::From4 => "from4",
             Self::From6 => "from6",
             Self::Answer4 => "answer4",
+            Self::Answer6 => "answer6",
             Self::Datagram => "datagram",
         }
     }
@@ -95,6 +100,7 @@ impl Hook {
             Self::From4 => "recvmsg4",
             Self::From6 => "recvmsg6",
             Self::Answer4 => "sendmsg4",
+            Self::Answer6 => "sendmsg6",
             Self::Datagram => "ingress",
         }
     }
@@ -105,6 +111,7 @@ impl Hook {
             Self::Datagram => 0,
             Self::Learn => 3,
             Self::Answer4 => 14,
+            Self::Answer6 => 15,
             Self::From4 => 19,
             Self::From6 => 20,
             Self::Sockopt => 21,

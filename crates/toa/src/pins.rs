@@ -55,7 +55,7 @@ impl Pins {
     /// datagrams.
     pub(crate) fn maps(&self, udp: bool) -> Vec<(&'static str, PathBuf)> {
         let always = [("clients", CLIENTS.to_owned()), ("counters", COUNTERS.to_owned())];
-        let of_udp = UDP_MAPS.iter().filter(|_| udp).map(|name| (*name, format!("{name}-1")));
+        let of_udp = UDP_MAPS.iter().filter(|_| udp).map(|name| (*name, format!("{name}-2")));
         always.into_iter().chain(of_udp).map(|(name, pin)| (name, self.dir.join(pin))).collect()
     }
 

@@ -166,7 +166,7 @@ pub const fn is_extension(next_header: u8) -> bool {
 }
 
 /// Length of an extension header in bytes, as its second byte says.
-const fn header_len(kind: u8, head: &[u8; 8]) -> usize {
+pub const fn header_len(kind: u8, head: &[u8; 8]) -> usize {
     let units = head[1] as usize;
     match kind {
         FRAGMENT => FRAGMENT_LEN,
