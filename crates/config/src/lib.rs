@@ -24,6 +24,7 @@ mod text;
 mod validate;
 mod validate_nat;
 mod validate_service;
+mod validate_wan;
 
 pub use diff::{Change, ChangeKind, diff};
 pub use dnat::{DnatRule, DnatTarget, SourceAddress};

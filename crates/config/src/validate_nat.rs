@@ -14,12 +14,9 @@ use crate::index::Index;
 use crate::matching::{AddressMatch, Match};
 use crate::named::Ordered;
 use crate::schema::Config;
-use crate::snat::{
-    Filtering, Mapping, MssClamp, NatTimeouts, SnatAction, SnatRule, WanAddresses, WanRange,
-};
+use crate::snat::{Filtering, Mapping, MssClamp, NatTimeouts, SnatAction, SnatRule, WanAddresses};
 use crate::text::{AddressRange, Duration};
 use crate::validate::Checker;
-use crate::validate_service::POOL_MAX;
 
 /// Names that the API has for something else.
 const RESERVED: [&str; 3] = ["mappings", "pools", "subscribers"];
@@ -65,6 +62,8 @@ impl Checker<'_> {
             }
         }
         self.one_kind_of_mapping(rules, only);
+        let config = self.config;
+        self.ports_left((rules, &config.dnat), only, None);
         let matches = rules.iter().map(|(name, rule)| (name.as_str(), &rule.matches));
         self.never_met(&Path::of("snat"), matches, only);
     }
@@ -87,7 +86,7 @@ impl Checker<'_> {
                 ));
             }
             (SnatAction::Translate, WanAddresses::Pool(ranges)) => {
-                self.wan_pool(&wan, ranges, index);
+                self.wan_pool(&wan, ranges, rule.matches.out_dev.as_deref(), index);
             }
             (SnatAction::Translate, WanAddresses::Interface) => {
                 self.masquerade(&wan, rule, index);
@@ -105,6 +104,9 @@ impl Checker<'_> {
                            remote: filtering has no effect";
             self.warn(&path.key("filtering"), message);
         }
+        if rule.mapping == Mapping::AddressAndPortDependent {
+            self.without_effect(&path, rule);
+        }
         if let MssClamp::Bytes(bytes) = rule.mss_clamp {
             self.within(path.key("mss_clamp"), bytes, *MSS.start(), *MSS.end());
         }
@@ -112,80 +114,6 @@ impl Checker<'_> {
             self.timeout(path.key("port_rest"), rule.port_rest);
         }
         self.nat_timeouts(&path.key("timeouts"), &rule.timeouts);
-    }
-
-    fn wan_pool(&mut self, list: &Path, ranges: &[WanRange], index: &Index) {
-        let count = ranges.iter().fold(0u128, |sum, r| sum.saturating_add(r.address.count()));
-        if count > POOL_MAX {
-            let message = format!("{count} addresses are more than the {POOL_MAX} of a pool");
-            self.invalid(list.clone(), count, message);
-            return;
-        }
-        let mut missing: Option<IpAddr> = None;
-        for (position, range) in ranges.iter().enumerate() {
-            let path = list.index(position);
-            let (first, last) = (range.address.first(), range.address.last());
-            if !self.unicast_v4(&path, first) || (first != last && !self.unicast_v4(&path, last)) {
-                continue;
-            }
-            let mut before = ranges.iter().take(position).map(|range| range.address);
-            if let Some(twice) = before.find(|other| overlap(*other, range.address)) {
-                let address = first.max(twice.first());
-                self.conflict(path.clone(), address, format!("{address} is there twice"));
-            }
-            for address in range.address.addresses() {
-                self.wan_address(&path, address, index);
-                if !index.is_configured(address) {
-                    missing = missing.or(Some(address));
-                }
-            }
-        }
-        if let Some(address) = missing {
-            let message =
-                format!("no interface answers ARP for {address}: it is none of `addresses`");
-            self.warn(list, message);
-        }
-        if ranges.iter().all(|range| range.weight == 0) {
-            self.warn(list, "every weight is 0: there are no new mappings");
-        }
-    }
-
-    /// What a WAN IP must not be besides: whose packet it is would not be known.
-    fn wan_address(&mut self, path: &Path, address: IpAddr, index: &Index) {
-        if index.is_vip(address) {
-            let message = format!("{address} is a VIP: it cannot be a WAN IP too");
-            let error = ConfigError::conflict(path.clone(), address, message);
-            self.errors.push(error.hint("give the service or the rule an address of its own"));
-        }
-        if let Some(lip) = index.lip(address) {
-            let message = format!("{address} is a LIP of {}: it cannot be a WAN IP too", lip.owner);
-            let error = ConfigError::conflict(path.clone(), address, message);
-            self.errors.push(error.hint("take it out of the pool, or take another WAN IP"));
-        }
-    }
-
-    fn masquerade(&mut self, path: &Path, rule: &SnatRule, index: &Index) {
-        for range in self.config.wan_ranges(rule) {
-            self.wan_address(path, range.first(), index);
-        }
-        let config = self.config;
-        let without = |dev: &&String| config.primary_address(dev).is_none();
-        let known = |dev: &&String| config.interfaces.contains_key(*dev);
-        match &rule.matches.out_dev {
-            Some(dev) if known(&dev) && without(&dev) => {
-                let message = format!(
-                    "`{dev}` has no address now: nothing is translated until it gets one, as by \
-                     `dpctl address add`"
-                );
-                self.warn(path, message);
-            }
-            None if config.interfaces.keys().all(|dev| without(&dev)) => {
-                let message = "no interface has an address now: nothing is translated until one \
-                               gets one, as by `dpctl address add`";
-                self.warn(path, message);
-            }
-            _ => {}
-        }
     }
 
     /// An address with mappings of one kind must not have those of the other for the same protocol:
@@ -240,6 +168,10 @@ impl Checker<'_> {
         index: &Index,
         only: Option<&str>,
     ) {
+        if only.is_some() {
+            let config = self.config;
+            self.ports_left((&config.snat, rules), None, only);
+        }
         let mut seen: HashMap<_, Vec<(&str, _)>> = HashMap::new();
         for (name, rule) in rules {
             if only.is_none_or(|only| only == name) {
@@ -294,14 +226,15 @@ impl Checker<'_> {
                     format!("no interface answers ARP for {address}: it is none of `addresses`");
                 self.warn(&on, message);
             }
+            self.no_broadcast(&on, address.into(), None);
         }
-        self.dnat_target(&path.key("to"), rule);
+        self.dnat_target(&path.key("to"), rule, index);
         self.addresses_of_match(&path.key("source"), &rule.source);
         self.interface_of_match(path.key("in_dev"), rule.in_dev.as_deref());
         self.nat_timeouts(&path.key("timeouts"), &rule.timeouts);
     }
 
-    fn dnat_target(&mut self, path: &Path, rule: &DnatRule) {
+    fn dnat_target(&mut self, path: &Path, rule: &DnatRule, index: &Index) {
         let wanted = rule.on.ports.count();
         match &rule.to {
             DnatTarget::One(to) => {
@@ -322,6 +255,8 @@ impl Checker<'_> {
                 }
                 if to.overlaps(rule.on) {
                     self.invalid(path.clone(), to, format!("{} would lead to itself", rule.on));
+                } else {
+                    self.not_ours(path, to.address, index);
                 }
             }
             DnatTarget::Servers(servers) if servers.is_empty() => {
@@ -329,6 +264,10 @@ impl Checker<'_> {
             }
             DnatTarget::Servers(servers) => {
                 self.servers(path, servers);
+                for (position, server) in servers.iter().enumerate() {
+                    let path = path.index(position);
+                    self.not_ours(&path, server.address.address, index);
+                }
                 if wanted != 1 {
                     let message = format!(
                         "{wanted} ports cannot lead to a list of servers, which have one port each"
@@ -460,6 +399,6 @@ impl Checker<'_> {
     }
 }
 
-fn overlap(one: AddressRange, other: AddressRange) -> bool {
+pub(crate) fn overlap(one: AddressRange, other: AddressRange) -> bool {
     one.contains(other.first()) || other.contains(one.first())
 }

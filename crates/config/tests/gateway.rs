@@ -107,6 +107,30 @@ fn what_cannot_be_is_refused_with_key_value_and_way_out() {
             "would lead to itself",
         ),
         (
+            "dnat: { a: { on: \"203.0.113.20:22\", protocol: tcp, to: \"10.0.0.1:22\" } }",
+            "dnat.a.to: 10.0.0.1 is an address of our own, and no server's; name the server itself",
+        ),
+        (
+            "dnat: { a: { on: \"203.0.113.20:22\", protocol: tcp, to: \"10.0.0.101:22\" } }",
+            "10.0.0.101 is a LIP of ours",
+        ),
+        (
+            "dnat: { a: { on: \"203.0.113.20:22\", protocol: tcp, to: [ \"10.0.0.5:22\", \"203.0.113.10:22\" ] } }",
+            "dnat.a.to[1]: 203.0.113.10 is an address of our own",
+        ),
+        (
+            "snat: { a: { wan_addresses: [ 203.0.113.250-203.0.113.255 ] } }",
+            "snat.a.wan_addresses[0]: 203.0.113.255 is the broadcast address of 203.0.113.0/24 on `wan0`, not a host's; take",
+        ),
+        (
+            "snat: { a: { match: { out_dev: wan0 }, wan_addresses: [ 203.0.113.0 ] } }",
+            "203.0.113.0 is the network address of 203.0.113.0/24 on `wan0`",
+        ),
+        (
+            "dnat: { a: { on: \"203.0.113.255:22\", protocol: tcp, to: \"10.0.0.5:22\" } }",
+            "dnat.a.on: 203.0.113.255 is the broadcast address of 203.0.113.0/24 on `wan0`",
+        ),
+        (
             "dnat: { a: { on: \"203.0.113.20:20-29\", protocol: tcp, to: \"10.0.0.5:20-29\" }, b: { on: \"203.0.113.20:22\", protocol: tcp, to: \"10.0.0.5:22\" } }",
             "dnat.b.on: tcp 203.0.113.20:22 leads elsewhere by rule `a` already; take another port",
         ),
@@ -156,6 +180,22 @@ fn what_may_not_be_meant_is_warned_of() {
             "30s is less than the 2m of RFC 4787 REQ-5",
         ),
         (
+            "snat: { a: { wan_addresses: [ interface ], mapping: address-and-port-dependent, port_rest: 1m } }",
+            "snat.a.port_rest: `port_rest: 1m` has no effect with a mapping that is address-and-port-dependent: leave it out",
+        ),
+        (
+            "snat: { a: { wan_addresses: [ interface ], mapping: address-and-port-dependent, port_selection: sequential } }",
+            "snat.a.port_selection: `port_selection: sequential` has no effect",
+        ),
+        (
+            "snat: { a: { wan_addresses: [ interface ], mapping: address-and-port-dependent, preserve_parity: true } }",
+            "snat.a.preserve_parity: `preserve_parity: true` has no effect",
+        ),
+        (
+            "snat: { a: { wan_addresses: [ 203.0.113.20 ], ports: 2000-2999 } }\ndnat: { b: { on: \"203.0.113.20:1024-4095\", protocol: tcp, to: \"10.0.0.5:1024-4095\" } }",
+            "snat.a.ports: `dnat.b` has all tcp ports 2000-2999 of 203.0.113.20: nothing is translated to it; give",
+        ),
+        (
             "forwarding: { policy: drop }\nsnat: { a: { wan_addresses: [ interface ] } }",
             "the rules of `snat` get no packet",
         ),
@@ -167,6 +207,26 @@ fn what_may_not_be_meant_is_warned_of() {
         "snat: { a: { match: { source: [ 10.1.0.0/16 ] }, action: accept }, b: { match: { source: [ 10.0.0.0/8 ] }, wan_addresses: [ interface ] }, c: { match: { out_dev: wan0 }, wan_addresses: [ interface ] } }",
     );
     assert_eq!(warnings, [""; 0], "rules that all apply");
+    let (_, warnings) = model(
+        "snat: { a: { match: { protocol: [ udp ] }, wan_addresses: [ 203.0.113.20 ], ports: 2000-2999 }, b: { match: { protocol: [ icmp ] }, wan_addresses: [ 203.0.113.20 ], port_rest: 0s, mapping: address-and-port-dependent } }\ndnat: { b: { on: \"203.0.113.20:1024-4095\", protocol: tcp, to: \"10.0.0.5:1024-4095\" } }",
+    );
+    assert_eq!(warnings, [""; 0], "of another protocol, and what is so in any case");
+}
+
+/// A change of either side is told of, and of that only.
+#[test]
+fn a_forward_that_leaves_no_ports_is_told_of_when_it_comes() {
+    let (mut model, _) =
+        model("snat: { a: { wan_addresses: [ 203.0.113.20 ], ports: 2000-2999 } }");
+    let mut add = |name: &str, on: &str, to: &str| {
+        let rule = serde_json::json!({ "on": on, "protocol": "tcp", "to": to });
+        let warnings = model.put_dnat(name, serde_json::from_value(rule).unwrap()).unwrap();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(add("b", "203.0.113.20:2000-2998", "10.0.0.5:2000-2998"), [""; 0]);
+    let told = add("b", "203.0.113.20:2000-2999", "10.0.0.5:2000-2999");
+    assert!(told[0].contains("`dnat.b` has all tcp ports 2000-2999 of 203.0.113.20"), "{told:?}");
+    assert_eq!(add("c", "203.0.113.20:22", "10.0.0.5:22"), [""; 0]);
 }
 
 fn names(model: &Model) -> Vec<&str> {
