@@ -158,6 +158,9 @@ fn small_mtus_are_found_beyond_and_at_the_gateway() {
         let told = host.run("tracepath", &["-n", OUTSIDE[0]]).ok().stdout;
         assert!(told.contains("pmtu 1300"), "{told}");
         host.ip(&["route", "flush", "cache"]);
+        if !beyond {
+            pings_are_cut(&gateway);
+        }
         let file = lab.path("1MB");
         fs::write(&file, vec![0xa5; 1 << 20]).unwrap();
         let url = format!("http://{}/uploads/1MB", OUTSIDE[0]);
@@ -179,6 +182,21 @@ fn small_mtus_are_found_beyond_and_at_the_gateway() {
         }
         daemon.stop();
     }
+}
+
+/// RFC 4787 REQ-13 a: who lets its packets be cut is not told of a small MTU.
+fn pings_are_cut(gateway: &Gateway) {
+    let lab = &gateway.lab;
+    let outer = Capture::start(lab, &lab.client, "eth0", "icmp");
+    let size = ["-c", "2", "-i", "0.2", "-W", "5", "-s", "1400", "-M", "dont", OUTSIDE[0]];
+    let told = lab.servers[0].run("ping", &size).ok().stdout;
+    assert!(told.contains("2 received"), "{told}");
+    let outer = outer.stop();
+    let towards = format!("ip.flags.mf == 1 && ip.dst == {}", OUTSIDE[0]);
+    let cut = outer.fields(&towards, &["ip.len"]);
+    assert_eq!(cut.len(), 2, "{cut:?}");
+    let whole = outer.fields("icmp.type == 8", &["ip.len"]);
+    assert_eq!(whole.len(), 2, "tshark has put both together: {whole:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use steer::{Earlier, Steering};
 use types::MacAddr;
 
 pub use kernel::KernelSide;
-pub use owners::{Home, Second, vip_role};
+pub use owners::{Home, Second, from_endpoint, vip_role};
 
 /// What a worker knows of the configuration, swapped whole between bursts.
 ///

@@ -48,7 +48,7 @@ names! {
         Received = "received",
         /// Packets that we made: replies, errors, resets, ARP requests.
         Generated = "generated",
-        /// Packets that another worker handed over.
+        /// Packets taken from rings: another worker's, or our own, between two inside hosts of ours.
         FromRing = "from-ring",
         /// Packets that the kernel sends by a kernel interface.
         FromKernel = "from-kernel",

@@ -13,8 +13,8 @@ use crate::number::{IpNumber, Match};
 use crate::owners::{Owner, Owners};
 use crate::snapshot::{Connected, Fib, Link, LinkPart, Part, RouteEntry};
 
-/// What routes are looked up in, and the entries that it leads to.
-type Built<A> = (<A as Family>::Routes, Box<[RouteEntry<A>]>);
+/// What routes are looked up in, the entries that it leads to, and that of the default route.
+type Built<A> = (<A as Family>::Routes, Box<[RouteEntry<A>]>, Option<RouteEntry<A>>);
 
 pub(crate) fn compile(config: &FibConfig, generation: u16) -> Result<Fib, FibError> {
     let links = links(config)?;
@@ -124,13 +124,14 @@ impl<'a, A: IpNumber> Compiling<'a, A> {
         let mtu_floor = self.routes.entries.iter().map(|entry| entry.mtu).chain(interfaces).min();
         let is_local = |route: &Route| route.kind == RouteKind::Local;
         let local_prefixes = config.routes.iter().filter(of_family).any(is_local);
-        let (routes, entries) = self.routes.build()?;
+        let (routes, entries, default) = self.routes.build()?;
         let everywhere = self.owned.into_iter().filter(|((zone, _), _)| zone.is_none());
         let everywhere: Vec<_> = everywhere.map(|((_, number), owner)| (number, owner)).collect();
         Ok(Part {
             owners: Owners::new(everywhere.into_iter()),
             routes,
             entries,
+            default,
             local_prefixes,
             links: self.parts.into(),
             gateways: gateways.into(),
@@ -467,7 +468,10 @@ impl<A: IpNumber> Routes<A> {
             }
             last = Some(new);
         }
-        Ok((A::Routes::build(&best), self.entries.into()))
+        let all = best.first().filter(|(prefix_len, ..)| *prefix_len == 0);
+        let default = all.and_then(|(.., leaf)| self.entries.get((*leaf as usize).wrapping_sub(1)));
+        let default = default.copied();
+        Ok((A::Routes::build(&best), self.entries.into(), default))
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Part<A: Family> {
     pub routes: A::Routes,
     /// Leaf `n` of the routes is entry `n - 1`.
     pub entries: Box<[RouteEntry<A>]>,
+    /// That of the route to everything.
+    pub default: Option<RouteEntry<A>>,
     /// There are routes of kind [`RouteKind::Local`] besides our addresses themselves.
     pub local_prefixes: bool,
     /// By interface number.
@@ -210,6 +212,12 @@ impl Fib {
     pub fn route<A: IpNumber>(&self, dst: A) -> Option<&RouteEntry<A>> {
         let part = A::part(self);
         part.entries.get((part.routes.find(dst) as usize).wrapping_sub(1))
+    }
+
+    /// True if packets by this route go where the default route sends all else.
+    #[inline]
+    pub fn is_as_default<A: IpNumber>(&self, route: &RouteEntry<A>) -> bool {
+        A::part(self).default.as_ref() == Some(route)
     }
 
     /// The next hop of a packet to `dst` by `route`; [`NextHopId::NONE`] if control has to be asked

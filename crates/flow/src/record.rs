@@ -187,6 +187,15 @@ impl Record {
         })
     }
 
+    /// True if both ends are exchanged and it holds mappings or ports for that: a conn between two inside hosts by their
+    /// outside endpoints, or one through a port forward that exchanges the source.
+    pub fn is_between_mappings(&self) -> bool {
+        let Self { forward, lease, .. } = self;
+        matches!(lease, LeaseKind::Mapping | LeaseKind::Wan)
+            && forward.new_source != forward.source
+            && forward.new_destination.address != forward.destination.address
+    }
+
     /// True if packets of the opener are to find the conn.
     pub const fn has_forward(&self) -> bool {
         self.forward_zone == self.zone

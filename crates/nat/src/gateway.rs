@@ -451,6 +451,12 @@ impl Gateway {
         self.inside.has(src, in_dev, wan_dev)
     }
 
+    /// True if inside hosts and remotes come in by the same interfaces: no network that we know of lies on another one.
+    #[inline]
+    pub const fn has_one_arm(&self) -> bool {
+        self.inside.has_one_arm()
+    }
+
     /// The place of a WAN IP.
     #[inline]
     pub fn place_of(&self, address: u32) -> Option<u16> {
@@ -466,10 +472,5 @@ impl Gateway {
         self.forwards.all().iter().filter(move |forward| forward.address == address).filter_map(
             |forward| Some((Proto::from_number(forward.proto)?, forward.l4_ports.clone())),
         )
-    }
-
-    /// Rules of `snat` that can never match, see [`Rules::unreachable`].
-    pub fn unreachable(&self) -> &[(usize, usize)] {
-        self.rules.unreachable()
     }
 }

@@ -25,6 +25,7 @@ mod options;
 pub mod reuse;
 pub mod rewrite;
 pub mod rules;
+mod shared;
 pub mod state;
 pub mod subscribers;
 mod table;

@@ -21,7 +21,7 @@ impl Endpoint32 {
         Self { address, l4_port }
     }
 
-    const fn to_bits(self) -> u64 {
+    pub(crate) const fn to_bits(self) -> u64 {
         (self.address as u64) << 16 | self.l4_port as u64
     }
 }
@@ -58,8 +58,6 @@ pub struct Mapping {
     pub proto: u8,
     /// Which remotes may answer.
     pub filtering: Filtering,
-    /// Its port is of another worker's classes: it came from another division.
-    pub foreign: bool,
 }
 
 /// A remote that conns of a mapping speak with: who may send to it under address-dependent filtering.
@@ -117,6 +115,12 @@ impl Mappings {
     #[inline]
     pub fn prefetch_outside(&self, outside: Endpoint32, proto: u8) {
         self.entries.prefetch(OUTSIDE, self.outside_hash(outside, proto));
+    }
+
+    /// Asks for the mapping of an outside endpoint itself, some time after [`Mappings::prefetch_outside`].
+    #[inline]
+    pub fn prefetch_mapping(&self, outside: Endpoint32, proto: u8) {
+        self.entries.prefetch_first(OUTSIDE, self.outside_hash(outside, proto));
     }
 
     /// The mapping of an inside endpoint under a rule.

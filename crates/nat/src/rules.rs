@@ -6,7 +6,7 @@
 //! rule (Lakshman and Stiliadis' bit vectors). A summary of each bit map skips what is empty.
 
 mod compile;
-mod cover;
+mod parts;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -110,7 +110,6 @@ pub struct Rules {
     protocols: Protocols,
     in_devs: Devices,
     out_devs: Devices,
-    unreachable: Box<[(usize, usize)]>,
 }
 
 /// Too many rules: each exception counts as one.
@@ -138,12 +137,6 @@ impl Rules {
             self.destination_ports.row(query.dport.into()),
         ])?;
         self.entries.get(first).copied()
-    }
-
-    /// Rules that can never match, each with an earlier rule that covers it wholly; with itself, if its
-    /// own exceptions do or its parts contradict each other.
-    pub fn unreachable(&self) -> &[(usize, usize)] {
-        &self.unreachable
     }
 
     /// No rule at all.

@@ -16,6 +16,7 @@ use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
 
 use crate::gateway::{Filtering, Forward, Gateway, Terms};
 use crate::mapping::{Endpoint32, Mapping, MappingId, Mappings};
+use crate::shared::SharedPorts;
 use crate::subscribers::Subscribers;
 pub use adopt::AdoptError;
 use counts::RuleCell;
@@ -40,7 +41,7 @@ pub struct NatConfig {
     pub max_subscribers: u32,
     /// Ports leased for one remote each, of address-and-port-dependent mapping.
     pub max_leases: u32,
-    /// Ports that rest at once, of either kind.
+    /// Ports that rest at once.
     pub max_resting: u32,
     /// Slots of rules are below it.
     pub max_rules: u32,
@@ -101,6 +102,8 @@ pub struct NatState {
     wan: WanPorts,
     /// Ports for one remote each.
     leases: Leases,
+    /// Which ports they are.
+    shared: SharedPorts,
     rules: Box<[RuleCell]>,
     held: HeldSyns,
     /// Counts draws of WAN IPs for arbitrary pooling.
@@ -118,11 +121,7 @@ impl NatState {
     pub fn new(config: &NatConfig) -> Result<Self, LeaseConfigError> {
         let seed = config.seed;
         let own_seed = [seed.iter().fold(0, |a, b| a ^ b), u64::from(config.worker) + 1];
-        let leases = LeaseConfig {
-            max_resting: config.max_resting,
-            l4_ports: 1..=65_535,
-            ..LeaseConfig::new(config.max_leases, own_seed)
-        };
+        let leases = Self::leases_of(config, own_seed);
         let wan = WanConfig {
             classes: config.classes,
             max_addresses: config.max_addresses,
@@ -134,6 +133,7 @@ impl NatState {
             subscribers: Subscribers::new(config.max_subscribers, seed),
             wan: WanPorts::new(&wan),
             leases: Leases::new(&leases)?,
+            shared: SharedPorts::new(config.max_leases, seed),
             rules: vec![RuleCell::default(); config.max_rules as usize].into(),
             held: HeldSyns::new(config.max_held_syns),
             drawn: 0,
@@ -142,15 +142,20 @@ impl NatState {
         })
     }
 
+    /// Leases for one remote each; they do not rest.
+    fn leases_of(config: &NatConfig, seed: [u64; 2]) -> LeaseConfig {
+        let l4_ports = 1..=65_535;
+        LeaseConfig { max_resting: 0, l4_ports, ..LeaseConfig::new(config.max_leases, seed) }
+    }
+
     /// Bytes that [`NatState::new`] reserves, without those of the WAN IPs.
     pub fn reserved_bytes(config: &NatConfig) -> u64 {
-        let leases = LeaseConfig {
-            max_resting: config.max_resting,
-            ..LeaseConfig::new(config.max_leases, config.seed)
-        };
+        let leases = Self::leases_of(config, config.seed);
         Mappings::reserved_bytes(config.max_mappings, config.max_peers)
             + Subscribers::reserved_bytes(config.max_subscribers)
             + pool::plan::<u32>(&leases).total_bytes() as u64
+            + SharedPorts::reserved_bytes(config.max_leases)
+            + WanPorts::reserved_bytes(config.max_resting)
             + u64::from(config.max_rules) * size_of::<RuleCell>() as u64
             + HeldSyns::reserved_bytes(config.max_held_syns)
     }
@@ -180,10 +185,9 @@ impl NatState {
         &self.leases
     }
 
-    /// Ends the rests of ports that are over, at most `budget` of either kind.
+    /// Ends the rests of ports that are over, at most `budget` of them.
     pub fn tick(&mut self, now: Now, budget: usize) {
         self.wan.tick(now, budget);
-        self.leases.tick(now, budget);
     }
 
     /// Opens a conn from inside: its source gets a WAN IP. To the outside endpoint of a mapping that

@@ -69,6 +69,14 @@ impl<E, const KEYS: usize> Table<E, KEYS> {
         }
     }
 
+    /// Asks the first entry of a chain into the cache, whose head should have come before.
+    #[inline]
+    pub(crate) fn prefetch_first(&self, key: usize, hash: u64) {
+        if let Some(node) = self.head(key, hash).and_then(|head| self.node(*head)) {
+            arch::prefetch_write(node);
+        }
+    }
+
     #[inline]
     fn node(&self, link: u32) -> Option<&Node<E, KEYS>> {
         self.nodes.get((link as usize).wrapping_sub(1))

@@ -1,7 +1,7 @@
 //! What SNAT, DNAT and hairpinning write for a conn: two flows that exchange addresses and ports.
 
-use flow::{Flow, State, flags};
-use types::FlowKey;
+use flow::{Flow, ImportError, LeaseKind, Record, RecordFlow, State, flags};
+use types::{Endpoint, FlowKey};
 
 use crate::Family;
 use crate::rewrite::deltas;
@@ -28,6 +28,39 @@ pub(crate) fn translating<A: Family>(key: FlowKey<A>, into: FlowKey<A>) -> Flow<
     flow.l3_delta = deltas.l3;
     flow.l4_delta = deltas.l4;
     flow
+}
+
+/// A conn between two inside hosts as the two that it is where their mappings are of two workers: out of the first one's
+/// mapping, and into the second one's. Packets that were counted stay with the first.
+///
+/// # Errors
+/// An address that is not an IPv4 one.
+pub fn halves(record: &Record) -> Result<[Record; 2], ImportError> {
+    let [key, answer] = record.keys::<u32>()?;
+    let new_key = FlowKey { zone: key.zone, ..answer.reversed() };
+    // From one outside endpoint to the other.
+    let between = FlowKey { src: new_key.src, sport: new_key.sport, ..key };
+    let out = half(record, flows(key, between));
+    let mut into = Record { lease: LeaseKind::Mapping, ..half(record, flows(between, new_key)) };
+    for flow in [&mut into.forward, &mut into.reverse] {
+        (flow.packets, flow.bytes) = (0, 0);
+    }
+    Ok([out, into])
+}
+
+/// A record with the endpoints of these flows.
+fn half(record: &Record, (forward, reverse): (Flow, Flow)) -> Record {
+    let of = |whole: &RecordFlow, flow: &Flow| RecordFlow {
+        source: Endpoint::new(flow.src, flow.sport),
+        destination: Endpoint::new(flow.dst, flow.dport),
+        new_source: Endpoint::new(flow.new_src, flow.new_sport),
+        new_destination: Endpoint::new(flow.new_dst, flow.new_dport),
+        l3_delta: flow.l3_delta,
+        l4_delta: flow.l4_delta,
+        ..whole.clone()
+    };
+    let (forward, reverse) = (of(&record.forward, &forward), of(&record.reverse, &reverse));
+    Record { forward, reverse, ..record.clone() }
 }
 
 #[cfg(test)]

@@ -99,6 +99,9 @@ pub enum WanError {
     /// The port asked for is kept for a port forward.
     #[error("the port is reserved")]
     Reserved,
+    /// The port asked for is leased for some remotes.
+    #[error("the port is leased for some remotes")]
+    Shared,
     /// The port asked for is of a class that is not this worker's.
     #[error("the port is not this worker's")]
     NotOurs,
@@ -123,7 +126,7 @@ impl AddressPorts {
 
     /// Bytes that it takes.
     pub const fn bytes(classes: ClassSet) -> usize {
-        size_of::<Self>() + 3 * 3 * classes.count() as usize * 512 / 8
+        size_of::<Self>() + 3 * 4 * classes.count() as usize * 512 / 8
     }
 }
 
@@ -175,6 +178,11 @@ impl WanPorts {
         }
     }
 
+    /// Bytes that [`WanPorts::new`] reserves for rests.
+    pub const fn reserved_bytes(max_resting: u32) -> u64 {
+        max_resting as u64 * size_of::<Rest>() as u64
+    }
+
     /// The classes that are this worker's.
     pub const fn classes(&self) -> ClassSet {
         self.layout.classes()
@@ -209,6 +217,26 @@ impl WanPorts {
         let parities = want.parities(drawn);
         let search = Search { map, layout: &self.layout, first, last, parities };
         map.prefetch(search.random(drawn));
+    }
+
+    /// The port that a call of [`WanPorts::take`] in random order is going to take if `ahead` others come before: a
+    /// guess, as what those take is not known.
+    #[inline]
+    pub fn peek(&self, at: u16, proto: Proto, want: &Want, ahead: u32) -> Option<u16> {
+        let (first, last) = want.bounds()?;
+        let map = self.map(at, proto)?;
+        let drawn = self.draw(self.drawn.wrapping_add(1 + u64::from(ahead)));
+        let parities = want.parities(drawn);
+        let search = Search { map, layout: &self.layout, first, last, parities };
+        search.after_random(drawn).map(|place| self.layout.l4_port(place))
+    }
+
+    /// Asks for what giving a port back reads first.
+    #[inline]
+    pub fn prefetch_port(&self, at: u16, proto: Proto, l4_port: u16) {
+        if let Some((map, place)) = self.map(at, proto).zip(self.layout.place(l4_port)) {
+            map.prefetch(place);
+        }
     }
 
     #[inline]
@@ -255,6 +283,9 @@ impl WanPorts {
         }
         if map.is_reserved(place) {
             return Err(WanError::Reserved);
+        }
+        if map.is_shared(place) {
+            return Err(WanError::Shared);
         }
         map.occupy(place);
         Ok(())
@@ -320,11 +351,21 @@ impl WanPorts {
         map.map(|map| map.reserve(place, reserved)).is_some()
     }
 
-    /// True if a port is kept for a port forward.
+    /// True if a port may be leased for one remote: it is here, and neither a mapping nor a port forward has it.
     #[inline]
-    pub fn is_reserved(&self, at: u16, proto: Proto, l4_port: u16) -> bool {
+    pub fn is_open(&self, at: u16, proto: Proto, l4_port: u16) -> bool {
         let place = self.layout.place(l4_port);
-        place.zip(self.map(at, proto)).is_some_and(|(place, map)| map.is_reserved(place))
+        place.zip(self.map(at, proto)).is_some_and(|(place, map)| map.is_open(place))
+    }
+
+    /// Keeps a port from mappings as long as it is leased for remotes, each for itself: what came to it might be meant
+    /// for either.
+    #[inline]
+    pub fn share(&mut self, at: u16, proto: Proto, l4_port: u16, shared: bool) {
+        let Some(place) = self.layout.place(l4_port) else { return };
+        if let Some(map) = map_mut(&mut self.addresses, at, proto) {
+            map.share(place, shared);
+        }
     }
 
     /// What is taken and rests of an address.

@@ -38,7 +38,7 @@ macro_rules! verdicts {
 verdicts! {
     /// Handed to the NIC, which took it.
     Sent = "sent",
-    /// Given to another worker, which owns its key.
+    /// Put into a ring: another worker's, which owns its key or has its conn, or our own, between two inside hosts of ours.
     Handed = "handed",
     /// Given to the control thread or to the kernel interface.
     Punted = "punted",
@@ -57,7 +57,7 @@ verdicts! {
     BadIpHeader = "drop.bad-ip-header",
     /// IPv4 header with a wrong checksum.
     BadIpChecksum = "drop.bad-ip-checksum",
-    /// IP source that no host may have: multicast, broadcast, loopback, unspecified or our own address.
+    /// IP source that cannot be: multicast, broadcast, loopback, unspecified or our own, or an inside host's from outside.
     BadSource = "drop.bad-source",
     /// Source-routed packet (RFC 7126 advises to drop them), or a routing header with segments left (RFC 5095).
     SourceRouted = "drop.source-routed",

@@ -1,12 +1,13 @@
 //! What would happen to a packet: the stages up to `decide`, on a copy, changing nothing.
 
 use flow::Record;
+use nat::mapping::Endpoint32;
 use nat::rules::RuleMatch;
-use types::{Io, Now, Packet, Slot, Verdict, WorkerId};
+use types::{Address, Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::{Kind, ParseError, Parsed};
 
 use crate::path::burst::Meta;
-use crate::path::gateway::{Opening, may_hairpin_query, passes_reverse_path};
+use crate::path::gateway::{Opening, denied_to_server, may_hairpin_query, passes_reverse_path};
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
 use crate::path::steer::Asked;
@@ -204,8 +205,15 @@ fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, no
     };
     match core.cells.pick(compiled, &key, now) {
         Ok(server) => {
-            let server_slot = compiled.servers().get(server).map_or(Slot::NONE, |rs| rs.slot);
-            Outcome::Opens { service, server, server_slot }
+            let rs = compiled.servers().get(server);
+            let to = rs.and_then(|rs| Some(Endpoint32::new(u32::from_ip(rs.address)?, rs.l4_port)));
+            match to.and_then(|to| denied_to_server(&core.snapshot, meta, to)) {
+                Some((verdict, refusal, _)) => Outcome::Refused { verdict, refusal },
+                None => {
+                    let server_slot = rs.map_or(Slot::NONE, |rs| rs.slot);
+                    Outcome::Opens { service, server, server_slot }
+                }
+            }
         }
         Err(none) => {
             let (verdict, refusal) = super::open::refused(compiled, none);

@@ -4,7 +4,7 @@
 //! On the hit path such a conn is like any other. A packet that is only forwarded has no conn at all.
 
 use counters::Event;
-use fib::{Role, RouteKind};
+use fib::{Role, RouteEntry, RouteKind};
 use flow::{ConnId, Flow, FlowId, InsertError, LeaseKind, NewCold, Prepared, Removed, Timeouts};
 use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
 use nat::mapping::Endpoint32;
@@ -101,7 +101,7 @@ pub(super) fn decide_transit(snapshot: &Snapshot, gateway: &Gateway, meta: &Meta
 }
 
 /// Whether a packet that is to be translated comes from inside: as the rules tell, or by the way that leads back to its
-/// source, as with a rule that names no source and one arm.
+/// source. With two arms that is another way than where everything else is.
 fn comes_from_inside(
     snapshot: &Snapshot,
     gateway: &Gateway,
@@ -109,8 +109,10 @@ fn comes_from_inside(
     in_dev: EthPortId,
     out_dev: Option<EthPortId>,
 ) -> bool {
-    gateway.is_inside(src, in_dev, out_dev)
-        || snapshot.fib.route(src).is_some_and(|route| route.iface == in_dev)
+    let goes_back = |route: &RouteEntry| {
+        route.iface == in_dev && (gateway.has_one_arm() || !snapshot.fib.is_as_default(route))
+    };
+    gateway.is_inside(src, in_dev, out_dev) || snapshot.fib.route(src).is_some_and(goes_back)
 }
 
 /// Addresses that stay on their link or host (RFC 1812 §4.2.2.11, §5.3.4, RFC 3927 §2.6.2).
@@ -229,6 +231,29 @@ fn opens_to(
         Some(Verdicts::Drop(verdict)) => drop(verdict),
         Some(Verdicts::Reject(verdict)) => prohibit(verdict),
         _ => opens(snapshot, meta, opening),
+    }
+}
+
+/// What rules of forwarding say about a packet that a port forward leads to one of several servers: such a forward is a
+/// service on a WAN IP. The rule, too, if one keeps the packet from passing.
+pub(super) fn denied_to_server(
+    snapshot: &Snapshot,
+    meta: &Meta,
+    to: Endpoint32,
+) -> Option<(Verdict, Refusal, Slot)> {
+    let gateway = snapshot.gateway.as_ref().filter(|gateway| !gateway.forwards_all())?;
+    if meta.role != Some(Role::WanIp) {
+        return None;
+    }
+    let query = query_to(snapshot, meta, to);
+    let slot = gateway.filter_rule(&query).map_or(Slot::NONE, |rule| rule.slot);
+    match gateway.denied(&query)? {
+        Verdicts::Reject(verdict) => {
+            let message = ErrorMessage::unreachable(PROHIBITED);
+            Some((verdict, Refusal::Error(message), slot))
+        }
+        Verdicts::Drop(verdict) => Some((verdict, Refusal::Silent, slot)),
+        Verdicts::Forward(_) | Verdicts::Translate(_) => None,
     }
 }
 

@@ -61,8 +61,24 @@ impl Gathered {
         }
     }
 
+    /// Asks for where the mappings of several conns will be entered: by now it is known which ports are free.
+    fn prefetch<P: Packet>(&self, core: &Core<P>, burst: &Burst<P>) {
+        let (Some(nat), Some(gateway)) = (&core.nat, &core.snapshot.gateway) else { return };
+        if self.count < 2 {
+            return;
+        }
+        for ((at, opening), ahead) in self.chosen.iter().flatten().zip(0..) {
+            if let Opening::Out { rule, out_dev, .. } = *opening
+                && let Some(terms) = gateway.terms(rule)
+            {
+                nat.prefetch_made(terms, &burst.meta(*at).parsed.key, out_dev, ahead);
+            }
+        }
+    }
+
     /// Opens all that are gathered.
     pub(super) fn commit<P: Packet>(&mut self, core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+        self.prefetch(core, burst);
         let mut reserved: [Option<Reserved>; AHEAD] = Default::default();
         for (chosen, place) in self.chosen.iter_mut().take(self.count).zip(&mut reserved) {
             let Some((at, opening)) = chosen.take() else { continue };

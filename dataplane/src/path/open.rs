@@ -10,6 +10,7 @@ use counters::Event;
 use fib::Role;
 use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
+use nat::mapping::Endpoint32;
 use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
@@ -72,7 +73,7 @@ pub fn open<I: Io>(core: &mut Core<I::Packet>, io: &mut I, burst: &mut Burst<I::
         }
     }
     if misses != 0 {
-        let misses = steer::ask_others(core, burst, misses);
+        let misses = steer::ask_others(core, burst, misses, now);
         open_missed(core, io, burst, misses, now);
     }
 }
@@ -246,8 +247,8 @@ fn reserve_packet<I: Io>(
             }
         }
     }
-    let hash = burst.meta(at).hash;
-    if let Err((verdict, refusal)) = reserve(core, &opening, (at, hash), now, pending) {
+    let meta = *burst.meta(at);
+    if let Err((verdict, refusal)) = reserve(core, &opening, (at, &meta), now, pending) {
         reply::refuse(core, burst, at, verdict, refusal, now);
     }
 }
@@ -353,15 +354,16 @@ fn opening_of<P: Packet>(packet: Option<&P>, parsed: &Parsed) -> Opening {
     opening
 }
 
-/// Takes a server and a lease. `hash` is that of the packet's key.
+/// Takes a server and a lease.
 fn reserve<P: Packet>(
     core: &mut Core<P>,
     opening: &Opening,
-    (at, mut hash): (usize, u64),
+    (at, meta): (usize, &Meta),
     now: Now,
     pending: &mut Option<Pending>,
 ) -> Result<(), (Verdict, Refusal)> {
-    let Core { snapshot, table, leases, cells, classes, next_lip, secrets, .. } = core;
+    let Core { snapshot, table, leases, cells, classes, next_lip, secrets, nat, .. } = core;
+    let mut hash = meta.hash;
     let Some(service) = snapshot.services.lookup(&opening.key) else {
         return Err((Verdict::Internal, Refusal::Silent));
     };
@@ -375,6 +377,14 @@ fn reserve<P: Packet>(
     let rs = u32::from_ip(server.address).ok_or((Verdict::Internal, Refusal::Silent))?;
     let group = GroupKey { lip: 0, rs, rport: server.l4_port, proto: key.proto };
     let (mut forward, reverse, lease) = if spec.mode == Mode::Nat {
+        let to = Endpoint32::new(rs, server.l4_port);
+        if let Some((verdict, refusal, rule)) = gateway::denied_to_server(snapshot, meta, to) {
+            cells.abandoned(spec.slot, server.slot, client, now);
+            if let Some(nat) = nat {
+                nat.decided(rule, false, meta.parsed.ip_total_len);
+            }
+            return Err((verdict, refusal));
+        }
         let new_key = FlowKey { dst: rs, dport: server.l4_port, ..key };
         let (forward, reverse) = translate::flows(key, new_key);
         (forward, reverse, None)

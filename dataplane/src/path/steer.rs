@@ -1,11 +1,15 @@
 //! Stage `steer`: hands packets to the worker that owns their key, and on to the one that has their conn.
 
 use counters::Event;
+use fib::Role;
+use flow::FlowId;
+use nat::gateway::Decision;
 use nat::mapping::Endpoint32;
 use types::{EthPortId, FlowKey, Now, Packet, Verdict, WorkerId};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::snapshot::Snapshot;
+use crate::path::gateway::query;
+use crate::snapshot::{Snapshot, from_endpoint};
 use crate::worker::Core;
 
 /// Which workers have been asked for a packet's conn. It only ever grows, so no packet goes round.
@@ -97,6 +101,7 @@ pub(super) fn follow_redirects<P: Packet>(core: &mut Core<P>, burst: &mut Burst<
         };
         if !asked.redirected {
             core.table.follow_redirect(id, now);
+            renew_endpoint(core, burst.meta(at), now);
             core.counters.add(Event::Redirected, 1);
             hand(core, burst, at, to, Asked { here: false, redirected: true, ..asked });
         } else if asked.all {
@@ -115,13 +120,23 @@ pub(super) fn ask_others<P: Packet>(
     core: &mut Core<P>,
     burst: &mut Burst<P>,
     misses: Mask,
+    now: Now,
 ) -> Mask {
     if core.snapshot.steering.workers() == 1 {
         return misses;
     }
     let mut here = misses;
     for at in ones(misses) {
-        if let Some((worker, asked)) = next(core, burst.meta(at)) {
+        let meta = burst.meta(at);
+        if core.table.redirects() != 0 {
+            if meta.asked.redirected && meta.asked.all {
+                forget_endpoint(core, &meta.parsed.lookup_key());
+            } else if !meta.asked.redirected {
+                renew_endpoint(core, meta, now);
+            }
+        }
+        let meta = burst.meta(at);
+        if let Some((worker, asked)) = next(core, meta) {
             here &= !(1 << at);
             core.counters.add(Event::Redirected, 1);
             hand(core, burst, at, worker, asked);
@@ -148,6 +163,16 @@ pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, 
         return None;
     }
     let key = meta.parsed.lookup_key();
+    if core.table.redirects() != 0
+        && !asked.redirected
+        && let Some(to) =
+            redirect_of_endpoint(core, &key).and_then(|id| core.table.flow(id)?.redirect())
+    {
+        return Some((to, Asked { redirected: true, ..asked }));
+    }
+    if asked.redirected && has_mapping(core, meta) {
+        return None;
+    }
     let second = snapshot.second(meta.role, &key, EthPortId(meta.interface));
     if meta.asked.here && snapshot.earlier.is_empty() && second.is_none() {
         return None;
@@ -172,6 +197,46 @@ pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, 
     // Back at the port's owner it is as any other packet.
     let vacant = asked.vacant && opens.is_some();
     (end != me).then_some((end, Asked { all: true, vacant, ..asked }))
+}
+
+/// The redirect of all that an inside endpoint sends whose mapping is another worker's, since it was imported there.
+fn redirect_of_endpoint<P: Packet>(core: &Core<P>, key: &FlowKey) -> Option<FlowId> {
+    core.nat.as_ref()?;
+    let endpoint = from_endpoint(key);
+    core.table.lookup(&endpoint, core.table.hash(&endpoint))
+}
+
+/// An endpoint whose conns go on keeps its mapping: so does the redirect to it.
+fn renew_endpoint<P: Packet>(core: &mut Core<P>, meta: &Meta, now: Now) {
+    if let Some(id) = redirect_of_endpoint(core, &meta.parsed.lookup_key()) {
+        core.table.follow_redirect(id, now);
+    }
+}
+
+/// The worker that it names has no mapping any more.
+fn forget_endpoint<P: Packet>(core: &mut Core<P>, key: &FlowKey) {
+    if let Some(id) = redirect_of_endpoint(core, key) {
+        core.table.remove_redirect(id);
+    }
+}
+
+/// Whether the sender of a packet that was redirected here has the mapping here by which it is to be translated.
+fn has_mapping<P: Packet>(core: &Core<P>, meta: &Meta) -> bool {
+    let Core { snapshot, nat, .. } = core;
+    let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else { return false };
+    let (key, in_dev) = (meta.parsed.lookup_key(), EthPortId(meta.interface));
+    let found = match meta.role {
+        None => {
+            let out_dev = snapshot.fib.route(key.dst).map(|route| route.iface);
+            gateway.decide_out(&query(&key, in_dev, out_dev))
+        }
+        Some(Role::WanIp) => {
+            let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
+            gateway.decide_source(&query(&key, in_dev, out_dev))
+        }
+        Some(_) => return false,
+    };
+    matches!(found, Decision::Translate(found) if nat.has_mapping(&key, found.slot))
 }
 
 /// True if a port of a WAN IP that is this worker's has no mapping. There may still be conns that go by it: those of

@@ -14,13 +14,23 @@ use types::{Address, EthPortId, FlowKey, FlowKey6, Proto, WorkerId, unmap_v4};
 
 use super::Snapshot;
 
-/// Which worker a record's conn belongs to.
+/// Which worker a record's conn belongs to, and who sends it packets that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
     /// The worker that imports it: what is leased for it leads there.
     pub worker: WorkerId,
     /// The worker that owns the key of the opener's packets, if that is another one: it needs a redirect.
     pub redirect: Option<WorkerId>,
+    /// The same of the packets to the opener.
+    pub answers: Option<WorkerId>,
+    /// The worker that owns the inside endpoint of its mapping, if that is another one, and the key of that
+    /// endpoint ([`from_endpoint`]): what else the endpoint sends belongs to the mapping, too.
+    pub inside: Option<(WorkerId, FlowKey)>,
+}
+
+/// The key of all that an endpoint sends: no packet's is the same.
+pub const fn from_endpoint(key: &FlowKey) -> FlowKey {
+    FlowKey { dst: 0, dport: 0, ..*key }
 }
 
 /// Who may have the conn that the owner of a packet's key has not: the owner of its source.
@@ -150,12 +160,31 @@ impl Snapshot {
     pub fn home(&self, record: &Record) -> Result<Home, ImportError> {
         let [forward, reverse] = record.keys()?;
         let opener = self.owner_of(&forward);
+        let leaves_as_wan = record.forward.new_source != record.forward.source;
         let worker = match record.lease {
             LeaseKind::Lip => self.steering.owner(Role::Lip, &reverse),
+            LeaseKind::Mapping | LeaseKind::Wan if leaves_as_wan => {
+                self.steering.owner(Role::Wan, &reverse)
+            }
             LeaseKind::None | LeaseKind::Mapping | LeaseKind::Wan | LeaseKind::Unanswered => opener,
         };
-        let redirect = (record.has_forward() && opener != worker).then_some(opener);
-        Ok(Home { worker, redirect })
+        let other = |owner: WorkerId| (owner != worker).then_some(owner);
+        let redirect = other(opener).filter(|_| record.has_forward());
+        if record.rs.is_some() {
+            return Ok(Home { worker, redirect, answers: None, inside: None });
+        }
+        let has_mapping = matches!(record.lease, LeaseKind::Mapping | LeaseKind::Unanswered)
+            && !self.gateway.as_ref().is_some_and(|gateway| {
+                gateway.has_forward(forward.dst, forward.dport, forward.proto)
+            });
+        let inside = if leaves_as_wan { &forward } else { &reverse };
+        let owner = other(self.steering.owner(Role::Source, inside)).filter(|_| has_mapping);
+        Ok(Home {
+            worker,
+            redirect,
+            answers: other(self.owner_of(&reverse)),
+            inside: owner.map(|owner| (owner, from_endpoint(inside))),
+        })
     }
 }
 

@@ -5,12 +5,15 @@ use counters::{Gauge, Source};
 use flow::{ImportError, LeaseKind, Local, Record, Timeouts};
 use nat::state::{AdoptError, Held};
 use pool::GroupKey;
-use types::{Address, FlowKey, Io, Now, Packet, Verdict};
+use types::{Address, FlowKey, Io, Now, Packet, Verdict, WorkerId};
 
-use super::link::{Command, Import, Outgoing, Prepare, Redirect, Refused, Retire, Totals, Update};
+use super::link::{
+    Command, Import, Outgoing, Prepare, Redirect, Redirects, Refused, Retire, Totals, Update,
+};
 use super::{Core, Worker};
 use crate::path::egress;
 use crate::path::explain::explain;
+use crate::snapshot::Home;
 
 /// Commands that one round does.
 const COMMANDS: usize = 4;
@@ -123,7 +126,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Opens the conn of a record: its port is leased, its server counts it.
-    fn import(&mut self, import: &Import, now: Now) -> Result<Option<Redirect>, Refused> {
+    fn import(&mut self, import: &Import, now: Now) -> Result<Redirects, Refused> {
         let Import { record, local, .. } = import;
         let core = &mut self.core;
         let home = core.snapshot.home(record)?;
@@ -131,7 +134,7 @@ impl<I: Io> Worker<I> {
             return Err(Refused::BelongsTo(home.worker.0));
         }
         if record.rs.is_none() {
-            return self.import_nat(import, now);
+            return self.import_nat(import, &home, now);
         }
         let lease = leased_for(record)?;
         if let Some((group, l4_port)) = &lease {
@@ -157,29 +160,23 @@ impl<I: Io> Worker<I> {
         if record.state.is_established() {
             core.cells.established(local.service, local.rs);
         }
-        Ok(home.redirect.map(|at| Redirect {
-            at,
-            key,
-            to: core.id,
-            timeout_class: local.timeout_class,
-            result: Err(Refused::Pending),
-        }))
+        Ok(redirects(&home, local.timeout_class, (key, FlowKey::default())))
     }
 
     /// Opens the conn of a rule of NAT or of a port forward: its mapping, or its port, is as it was.
-    fn import_nat(&mut self, import: &Import, now: Now) -> Result<Option<Redirect>, Refused> {
+    fn import_nat(&mut self, import: &Import, home: &Home, now: Now) -> Result<Redirects, Refused> {
         let Import { record, local, .. } = import;
         let Core { id, snapshot, table, nat, .. } = &mut self.core;
         let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else {
             return Err(AdoptError::NoRule.into());
         };
-        let [_, reverse] = record.keys::<u32>()?;
-        if matches!(record.lease, LeaseKind::Mapping | LeaseKind::Wan)
-            && record.forward.new_source != record.forward.source
+        let [forward, reverse] = record.keys::<u32>()?;
+        if record.is_between_mappings()
+            && !gateway.has_forward(forward.dst, forward.dport, forward.proto)
         {
-            let owner = snapshot.steering.owner(steer::Role::Wan, &reverse);
-            if owner != *id {
-                return Err(Refused::PortOf(owner.0));
+            let second = snapshot.steering.owner(steer::Role::Wan, &forward);
+            if second != *id {
+                return Err(Refused::PortOf(second.0));
             }
         }
         let unanswered = record.lease == LeaseKind::Unanswered;
@@ -194,7 +191,7 @@ impl<I: Io> Worker<I> {
             table.remove(conn);
             return Err(error.into());
         }
-        Ok(None)
+        Ok(redirects(home, local.timeout_class, (forward, reverse)))
     }
 
     fn redirect(&mut self, redirect: &Redirect, now: Now) -> Result<(), Refused> {
@@ -208,6 +205,17 @@ impl<I: Io> Worker<I> {
         }
         Ok(core.table.insert_redirect(key, to, timeout_class, now)?)
     }
+}
+
+/// Who else has to know of an imported conn: the keys are those of the opener's packets and of those to the opener.
+fn redirects(home: &Home, timeout_class: u8, (forward, reverse): (FlowKey, FlowKey)) -> Redirects {
+    let redirect = |(at, key): (WorkerId, FlowKey)| {
+        let result = Err(Refused::Pending);
+        Redirect { at, key, to: home.worker, timeout_class, result }
+    };
+    let answers = home.answers.map(|at| (at, reverse));
+    let of = [home.redirect.map(|at| (at, forward)), answers, home.inside];
+    Redirects(of.map(|wanted| wanted.map(redirect)))
 }
 
 /// The port that a FullNAT record has leased: answers arrive at it.

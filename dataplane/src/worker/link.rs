@@ -176,12 +176,24 @@ pub struct Import {
     pub record: Record,
     /// What its addresses mean in the running snapshot.
     pub local: Local,
-    /// How it ended, once it has been done: whom to give a redirect, if anybody, or why there is no conn.
-    pub result: Result<Option<Redirect>, Refused>,
+    /// How it ended, once it has been done: whom to give redirects, if anybody, or why there is no conn.
+    pub result: Result<Redirects, Refused>,
 }
 
-/// Packets that are another worker's: the opener's, if the conn is not on the worker that owns their key.
-/// The conn must be there before.
+/// The redirects that an imported conn needs: of the opener's packets, of those to the opener, and of all else that the
+/// inside endpoint of its mapping sends. Each is missing where the conn's own worker owns the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redirects(pub [Option<Redirect>; 3]);
+
+impl Redirects {
+    /// Those that are needed.
+    pub fn iter(&self) -> impl Iterator<Item = Redirect> {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// Packets that are another worker's, if the conn is not on the worker that owns their key. The conn must be
+/// there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redirect {
     /// The worker that is to have it.
@@ -211,8 +223,10 @@ pub enum Refused {
     /// The port that it has leased cannot be had.
     #[error("the port of its local address: {0}")]
     Lease(#[from] LeaseError),
-    /// The port of a NAT gateway's conn leads to another worker here than its inside address.
-    #[error("its port of a WAN IP leads to worker {0} here")]
+    /// A conn between two inside hosts whose ports of WAN IPs lead to two workers here.
+    #[error(
+        "it has mappings of two workers, and is to be imported in halves: {0} has the second one"
+    )]
     PortOf(u16),
     /// The mapping or port of a NAT gateway's conn cannot be had.
     #[error("its port of a WAN IP: {0}")]

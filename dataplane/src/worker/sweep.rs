@@ -74,13 +74,20 @@ impl<I: Io> Worker<I> {
                 .lookup(&forward.key())
                 .is_some_and(|service| service.spec().reset_on_expiry);
         let ended = matches!(state, State::Closed | State::Reset);
-        if let Some(nat) = &core.nat
-            && let Some((forward, cold)) = core.table.behind(conn)
-        {
-            nat.prefetch_release(&Held::of(forward, cold));
-        }
+        // What the next one holds is asked for as this one is closed: first what leads to its mapping.
+        let next = match (&core.nat, &core.snapshot.gateway) {
+            (Some(nat), Some(gateway)) => core.table.behind(conn).map(|(forward, cold)| {
+                let held = Held::of(forward, cold);
+                nat.prefetch_release(gateway, &held);
+                held
+            }),
+            _ => None,
+        };
         let event = if ended { Event::Closed } else { Event::Expired };
         core.counters.add(event, 1);
         close(core, &mut self.io, conn, resets, now);
+        if let (Some(nat), Some(held)) = (&self.core.nat, &next) {
+            nat.prefetch_mapping(held);
+        }
     }
 }

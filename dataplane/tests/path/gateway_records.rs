@@ -1,6 +1,6 @@
 //! Conns of the gateway that move to another node: their mappings and ports come along.
 
-use dataplane::worker::link::{Command, Import, Redirect, Refused};
+use dataplane::worker::link::{Command, Import, Redirects, Refused};
 use flow::{LeaseKind, Local, Record, State};
 use nat::gateway::{MappingKind, SourceAddress};
 use nat::state::AdoptError;
@@ -23,7 +23,7 @@ fn plan() -> GatewayPlan {
     }
 }
 
-fn import(bed: &mut Testbed, record: &Record) -> Result<Option<Redirect>, Refused> {
+fn import(bed: &mut Testbed, record: &Record) -> Result<Redirects, Refused> {
     let of_forward = record.forward.destination == Endpoint::v4(ip(WANS[0]), 10_106);
     let service = if of_forward { FORWARD } else { RULE };
     let local = Local { service, timeout_class: TIMEOUT_CLASS, ..Local::default() };
@@ -59,7 +59,7 @@ fn what_a_gateway_has_goes_on_elsewhere() {
     assert_eq!(records.len(), 6);
     let mut new = Setup { seed: 77, ..Setup::default() }.gateway(&plan());
     for record in &records {
-        assert_eq!(import(&mut new, record), Ok(None), "{record:?}");
+        assert_eq!(import(&mut new, record), Ok(Redirects::default()), "{record:?}");
     }
     assert_eq!((new.mappings(), new.rule_counts().sessions), (2, 5));
     assert_eq!(new.counts_of(FORWARD).sessions, 1);
@@ -94,7 +94,7 @@ fn a_record_that_contradicts_what_is_here_is_refused_by_name() {
     let mut new = Setup::default().gateway(&plan());
     let early = import(&mut new, unanswered);
     assert_eq!(early, Err(Refused::Nat(AdoptError::NoMapping)));
-    assert_eq!(import(&mut new, record), Ok(None));
+    assert_eq!(import(&mut new, record), Ok(Redirects::default()));
     // Another inside endpoint cannot have the same port.
     let mut stolen = record.clone();
     stolen.forward.source.l4_port = L4Port(5_001);
@@ -129,7 +129,7 @@ fn a_port_for_one_remote_comes_along() {
     let l4_port = old.through(old.lan, sent, old.wan).key().sport;
     let record = old.records().remove(0);
     let mut new = Setup::default().gateway(&plan);
-    assert_eq!(import(&mut new, &record), Ok(None));
+    assert_eq!(import(&mut new, &record), Ok(Redirects::default()));
     let answer = new.by_outside(REMOTE, WANS[0]).udp(53, l4_port);
     assert_eq!(new.through(new.wan, answer, new.lan).key().dport, 5_000);
     new.live_ms(900_000, 10_000);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dataplane::worker::link::{Command, Explain, Import, Redirect, Refused};
+use dataplane::worker::link::{Command, Explain, Import, Redirect, Redirects, Refused};
 use flow::{ImportError, InsertError, Local, Record};
 use pool::LeaseError;
 use testkit::PacketBuilder;
@@ -21,7 +21,7 @@ fn local(bed: &Testbed, record: &Record) -> Local {
     Local { service: plan.spec.slot, rs, timeout_class: 0 }
 }
 
-fn import(bed: &mut Testbed, worker: usize, record: &Record) -> Result<Option<Redirect>, Refused> {
+fn import(bed: &mut Testbed, worker: usize, record: &Record) -> Result<Redirects, Refused> {
     let local = local(bed, record);
     let import = Import { record: record.clone(), local, result: Err(Refused::Pending) };
     match bed.command(worker, Command::Import(Box::new(import))) {
@@ -42,8 +42,8 @@ fn redirect(bed: &mut Testbed, redirect: Redirect) -> Result<(), Refused> {
 fn import_anywhere(bed: &mut Testbed, record: &Record) {
     let home = bed.snapshot.home(record).unwrap();
     let wanted = import(bed, home.worker.0.into(), record).unwrap();
-    assert_eq!(wanted.map(|redirect| redirect.at), home.redirect);
-    if let Some(wanted) = wanted {
+    assert!(wanted.iter().map(|redirect| redirect.at).eq(home.redirect));
+    for wanted in wanted.iter() {
         assert_eq!(redirect(bed, wanted), Ok(()));
     }
 }
@@ -141,7 +141,7 @@ fn a_conn_is_imported_once_and_has_its_lease() {
     let mut conn = Conn::open(&mut old, 40_000);
     let record = old.records().remove(0);
     let mut new = Setup { seed: 3, ..Setup::default() }.build();
-    assert_eq!(import(&mut new, 0, &record), Ok(None));
+    assert_eq!(import(&mut new, 0, &record), Ok(Redirects::default()));
     new.expect("conns+1 leases+1");
     assert_eq!(import(&mut new, 0, &record), Err(Refused::Lease(LeaseError::Taken)));
     new.expect("");
@@ -179,7 +179,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let out_of_range = Err(Refused::Lease(LeaseError::OutOfRange));
     assert_eq!(import(&mut bed, 0, &other(80, 1)), out_of_range);
     bed.expect("");
-    assert_eq!(import(&mut bed, 0, &other(lport, 1)), Ok(None));
+    assert_eq!(import(&mut bed, 0, &other(lport, 1)), Ok(Redirects::default()));
     assert_eq!(import(&mut bed, 0, &other(lport ^ 2, 2)), Err(Refused::Lease(LeaseError::Full)));
     bed.expect("conns+1 leases+1");
 }

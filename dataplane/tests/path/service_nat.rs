@@ -1,9 +1,12 @@
 //! Services in NAT mode: servers see their clients, and answer them by way of us.
 
 use balance::Mode;
+use nat::gateway::Forwarding;
+use nat::rules::{Action, Match, Rule};
 use testkit::{Decoded, ip};
+use types::{EthPortId, Verdict};
 
-use crate::bed::{CLIENT, GatewayPlan, RS1, RS2, Setup, Testbed, VIP, WANS};
+use crate::bed::{CLIENT, GatewayPlan, RS1, RS2, RULE, Setup, Testbed, VIP, WANS};
 
 fn setup() -> Setup {
     let nat = |plan: &mut crate::bed::Plan| {
@@ -72,4 +75,64 @@ fn an_answer_to_nobody_is_dropped_and_a_repeated_syn_is_of_its_conn() {
     assert_eq!(syn(&mut bed, 40_000).key(), first);
     bed.receive(bed.lan, bed.by_inside(RS1, "198.51.100.99").tcp(8080, 40_000).flags(0x12));
     bed.expect("received+2 sent+1 drop.not-syn+1");
+}
+
+/// A port forward to several servers, which is a service on a WAN IP.
+fn forwarded(forwarding: Forwarding) -> Testbed {
+    let mut bed = setup().gateway(&GatewayPlan { forwarding, ..GatewayPlan::default() });
+    let shop = bed.shop.clone();
+    let key = balance::ServiceKey { address: WANS[0].parse().unwrap(), ..shop.key() };
+    bed.update(|snapshot| {
+        snapshot.services = snapshot.services.with([(key, Some(shop.compiled()))]);
+    });
+    bed.settled();
+    bed
+}
+
+fn connect(bed: &mut Testbed, sport: u16) {
+    let syn = bed.by_client().ipv4(CLIENT, WANS[0]).tcp(sport, 80).syn();
+    bed.receive(bed.wan, syn);
+}
+
+/// Rules of forwarding are asked for the server that was chosen, as for that of a forward to one.
+#[test]
+fn forwarding_is_asked_for_forwards_to_several_servers() {
+    let to = |server: &str| Rule {
+        slot: RULE,
+        matching: Match {
+            destinations: vec![ip(server)..=ip(server)],
+            destination_ports: vec![8080..=8080],
+            out_dev: Some(EthPortId(1)),
+            ..Match::default()
+        },
+        except: Match::default(),
+        action: Action::Accept,
+    };
+    let rules = vec![to(RS1)];
+    let mut bed = forwarded(Forwarding { rules, policy: Action::Drop });
+    let mut seen = Vec::new();
+    for sport in 1_000..1_004 {
+        connect(&mut bed, sport);
+        seen.extend(bed.sent(bed.lan).iter().map(|sent| sent.key().dst));
+    }
+    assert_eq!(seen, [ip(RS1); 2]);
+    bed.expect("received+4 sent+2 drop.forward-denied+2 conn.opened+2 conns+2 half-open+2");
+
+    // Nobody is accepted, or a rule refuses one and says so.
+    let mut bed = forwarded(Forwarding { rules: Vec::new(), policy: Action::Drop });
+    connect(&mut bed, 1_000);
+    bed.expect("received+1 drop.forward-denied+1");
+    let reject = Rule { action: Action::Reject, ..to(RS2) };
+    let mut bed = forwarded(Forwarding { rules: vec![reject], policy: Action::Accept });
+    for sport in 1_000..1_002 {
+        connect(&mut bed, sport);
+    }
+    let told = bed.sent(bed.wan);
+    assert_eq!((told.len(), told[0].icmp().icmp_type, told[0].icmp().code), (1, 3, 13));
+    assert_eq!(bed.sent(bed.lan).len(), 1);
+    assert_eq!((bed.rule_counts().dropped, bed.values().verdict(Verdict::ForwardDenied)), (1, 0));
+
+    // A service of its own needs no rule.
+    let mut bed = forwarded(Forwarding { rules: Vec::new(), policy: Action::Drop });
+    syn(&mut bed, 40_000);
 }

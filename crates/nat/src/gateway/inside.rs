@@ -63,6 +63,7 @@ pub(super) struct Inside {
     /// Of packets that come by another one.
     by_inner: Rules,
     outer: Box<[EthPortId]>,
+    one_arm: bool,
 }
 
 impl Inside {
@@ -83,9 +84,16 @@ impl Inside {
             }
             by_inner.push(asked);
         }
+        let one_arm = !topology.has_inner(&[0..=u32::MAX], &outer);
         // Each stands for a rule that was compiled, so they are not too many.
         let compile = |rules: &[Rule]| Rules::new(rules).unwrap_or_else(|_| Rules::none());
-        Self { by_outer: compile(&by_outer), by_inner: compile(&by_inner), outer: outer.into() }
+        let (by_outer, by_inner) = (compile(&by_outer), compile(&by_inner));
+        Self { by_outer, by_inner, outer: outer.into(), one_arm }
+    }
+
+    /// True if no network lies on another interface than the outer ones.
+    pub(super) const fn has_one_arm(&self) -> bool {
+        self.one_arm
     }
 
     /// Whether a packet of this source that came by `in_dev` is from inside; `wan_dev` is the interface of the WAN

@@ -157,6 +157,11 @@ fn inside_is_where_rules_and_interfaces_say_that_sources_are() {
             assert_eq!(found, expected, "{arms} arms, {matching:?}, by {dev:?}");
         }
     }
+    for arms in [1, 2] {
+        let rules = vec![rule(1, Match { out_dev: Some(OUT), ..any() }, Action::Translate)];
+        let gateway = gateway_in(topology(arms), rules, Vec::new(), Action::Accept);
+        assert_eq!(gateway.has_one_arm(), arms == 1);
+    }
     let none = gateway_in(topology(2), Vec::new(), Vec::new(), Action::Accept);
     assert!(!none.is_inside(HOST, LAN, Some(OUT)));
     let leave = vec![rule(1, any(), Action::Accept)];

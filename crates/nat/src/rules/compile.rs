@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use types::{EthPortId, Proto};
 
-use super::cover::{self, Parts, Spans};
+use super::parts::{Parts, Spans};
 use super::rows::{Builder, Devices, Intervals, Protocols, clear, set};
 use super::{Action, Match, Rule, RuleMatch, Rules, TooManyRules};
 
@@ -41,7 +41,6 @@ impl Rules {
         let protocols = protocols(&mut builder, parts);
         let in_devs = devices(&mut builder, parts, |parts| parts.in_dev);
         let out_devs = devices(&mut builder, parts, |parts| parts.out_dev);
-        let unreachable = cover::unreachable(entries, parts).into();
         Self {
             entries: entries.into(),
             rows: builder.finish(),
@@ -52,7 +51,6 @@ impl Rules {
             protocols,
             in_devs,
             out_devs,
-            unreachable,
         }
     }
 }

@@ -115,18 +115,6 @@ proptest! {
             prop_assert_eq!(compiled.find(&query), linear(&rules, &query), "{:?}", query);
         }
     }
-
-    #[test]
-    fn what_is_unreachable_is_never_found(
-        rules in rules(), queries in prop::collection::vec(query(), 1..60),
-    ) {
-        let compiled = Rules::new(&rules).unwrap();
-        for query in queries {
-            if let Some(found) = compiled.find(&query).filter(|found| !found.excepted) {
-                prop_assert!(compiled.unreachable().iter().all(|(rule, _)| *rule != found.index));
-            }
-        }
-    }
 }
 
 fn net(a: u8, b: u8, c: u8, len: u32) -> RangeInclusive<u32> {
@@ -154,7 +142,6 @@ fn thousands_of_rules_find_the_first() {
         assert_eq!(compiled.find(&udp(src, 1)).map(|found| found.index), Some(n as usize));
     }
     assert_eq!(compiled.find(&udp(0x0a00_0000 + 5_000 * 256, 1)), None);
-    assert_eq!(compiled.unreachable(), []);
 }
 
 /// `-d 100.64.0.0/10 -j RETURN`, `! -p vrrp`, then `-s 10.0.0.0/8 -o wan0 -j MASQUERADE`.
@@ -175,25 +162,6 @@ fn rfc6888_req6_exceptions_pass_unchanged() {
     assert_eq!(found(Query { proto: 112, ..out }), Some((Action::Accept, true)));
     assert_eq!(found(Query { out_dev: None, ..out }), None);
     assert_eq!(found(Query { src: 0xc0a8_0101, dst: 0x6440_0001, ..out }), None, "not its own");
-}
-
-#[test]
-fn says_which_rules_are_in_vain() {
-    let of = |matching: Match, except: Match| Rule { matching, except, ..Rule::default() };
-    let source = |range| Match { sources: vec![range], ..Match::default() };
-    let any = Match::default;
-    let rules = [
-        of(source(net(10, 0, 0, 8)), any()),
-        of(source(net(10, 1, 0, 16)), any()),
-        of(source(net(192, 168, 0, 16)), Match { protocols: vec![1], ..any() }),
-        of(Match { protocols: vec![1], ..source(net(192, 168, 7, 24)) }, any()),
-        of(source(net(11, 0, 0, 8)), source(net(8, 0, 0, 5))),
-        of(Match { protocols: vec![1], destination_ports: vec![1..=9], ..any() }, any()),
-        of(any(), any()),
-        of(source(net(7, 0, 0, 8)), any()),
-    ];
-    let expected = [(1, 0), (3, 2), (4, 4), (5, 5), (7, 6)];
-    assert_eq!(Rules::new(&rules).unwrap().unreachable(), expected);
 }
 
 #[test]

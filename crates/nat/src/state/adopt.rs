@@ -39,8 +39,7 @@ pub enum AdoptError {
 
 impl NatState {
     /// Takes what a conn holds, to the port, whatever limits say; `held.slot` is of a rule or port
-    /// forward here. A port of another worker's classes is not taken here: its owner has to reserve it
-    /// ([`pool::WanPorts::reserve`]), and redirect what arrives there.
+    /// forward here. Its port must be of this worker's classes.
     ///
     /// # Errors
     /// Nothing has changed then.
@@ -86,10 +85,9 @@ impl NatState {
             LeaseKind::Wan => {
                 let place = gateway.place_of(new_key.src).ok_or(AdoptError::NoAddress)?;
                 let id = self.enter_freely(key.src, key.zone, held.slot, true, now)?;
-                let taken = self.leases.take_exact(&lease_group(new_key), new_key.sport);
-                if let Err(error) = taken {
+                if let Err(error) = self.adopt_lease(new_key, place) {
                     self.subscribers.leave(id, 1, 1);
-                    return Err(error.into());
+                    return Err(error);
                 }
                 self.subscribers.pair(id, place);
                 Ok(())
@@ -101,6 +99,22 @@ impl NatState {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The port of a conn that is for its remote alone.
+    fn adopt_lease(&mut self, new_key: &FlowKey, place: u16) -> Result<(), AdoptError> {
+        let outside = Endpoint32::new(new_key.src, new_key.sport);
+        let proto = Proto::from_number(new_key.proto).ok_or(AdoptError::Conflict)?;
+        if !self.wan.is_open(place, proto, outside.l4_port) {
+            return Err(WanError::Taken.into());
+        }
+        let group = lease_group(new_key);
+        self.leases.take_exact(&group, outside.l4_port)?;
+        if !self.share(outside, proto, place) {
+            self.leases.give_back(&group, outside.l4_port, None);
+            return Err(AdoptError::Full);
+        }
+        Ok(())
     }
 
     /// A conn from outside that was not answered yet: it has its share here, too.
@@ -159,9 +173,8 @@ impl NatState {
         let settings = gateway.terms_of(rule).ok_or(AdoptError::NoRule)?.settings();
         let place = gateway.place_of(outside.address).ok_or(AdoptError::NoAddress)?;
         let leased = Proto::from_number(proto).ok_or(AdoptError::Conflict)?;
-        let foreign = !self.wan.classes().contains_port(outside.l4_port);
         let subscriber = self.enter_freely(inside.address, zone, rule, true, now)?;
-        if !foreign && let Err(error) = self.wan.take_exact(place, leased, outside.l4_port) {
+        if let Err(error) = self.wan.take_exact(place, leased, outside.l4_port) {
             self.subscribers.leave(subscriber, 1, 1);
             return Err(error.into());
         }
@@ -179,7 +192,6 @@ impl NatState {
             place,
             proto,
             filtering: settings.filtering,
-            foreign,
         };
         let inserted = self.mappings.insert(mapping);
         let held = inserted.filter(|&id| self.mappings.hold(id, remote));
@@ -192,9 +204,7 @@ impl NatState {
             if let Some(id) = inserted {
                 self.mappings.drop_unused(id);
             }
-            if !foreign {
-                self.wan.give_back(place, leased, outside.l4_port, None);
-            }
+            self.wan.give_back(place, leased, outside.l4_port, None);
             self.subscribers.leave(subscriber, 1, 1);
             AdoptError::Full
         })

@@ -1,9 +1,9 @@
 //! Leasing a source: the mapping of an inside endpoint, or a port for one remote.
 
 use flow::LeaseKind;
-use pool::wan::{WanError, Want};
+use pool::wan::{Order, WanError, Want};
 use pool::{GroupKey, LeaseError, Leases, Within};
-use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Verdict};
+use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
 
 use super::{Held, NatState, Out};
 use crate::gateway::{Gateway, MappingKind, Pooling, Settings, Terms, Wan};
@@ -24,16 +24,57 @@ impl NatState {
         }
     }
 
+    /// Asks for where the mapping of this key will be entered if `ahead` others open before: some time after
+    /// [`NatState::prefetch_out`], by the port that it is likely to get.
+    #[inline]
+    pub fn prefetch_made(
+        &self,
+        terms: &Terms,
+        key: &FlowKey,
+        out_dev: Option<EthPortId>,
+        ahead: u32,
+    ) {
+        let settings = terms.settings();
+        if settings.order != Order::Random || settings.pooling != Pooling::Paired {
+            return;
+        }
+        let subscriber = self.subscribers.find(key.src, key.zone, terms.slot());
+        let known = subscriber.and_then(|id| self.subscribers.get(id));
+        let wan = known.and_then(|known| terms.paired(known.place, out_dev));
+        let (Some(wan), Some(proto)) = (wan, Proto::from_number(key.proto)) else { return };
+        if let Some(l4_port) = self.wan.peek(wan.place, proto, &wanted(settings, key), ahead) {
+            self.mappings.prefetch_outside(Endpoint32::new(wan.address, l4_port), key.proto);
+        }
+    }
+
     /// Asks what [`NatState::release`] of this reads first into the cache.
     #[inline]
-    pub fn prefetch_release(&self, held: &Held) {
+    pub fn prefetch_release(&self, gateway: &Gateway, held: &Held) {
         if held.lease == LeaseKind::Mapping {
             let Held { key, new_key, slot, .. } = held;
             let inside = Endpoint32::new(key.src, key.sport);
             self.mappings.prefetch_inside(inside, key.proto, key.zone, *slot);
-            let outside = Endpoint32::new(new_key.src, new_key.sport);
+            let outside = held.outside_source();
             self.mappings.prefetch_outside(outside, key.proto);
+            let place = gateway.place_of(new_key.src);
+            if let Some((place, proto)) = place.zip(Proto::from_number(key.proto)) {
+                self.wan.prefetch_port(place, proto, outside.l4_port);
+            }
         }
+    }
+
+    /// Asks for the mapping itself, some time after [`NatState::prefetch_release`].
+    #[inline]
+    pub fn prefetch_mapping(&self, held: &Held) {
+        if held.lease == LeaseKind::Mapping {
+            self.mappings.prefetch_mapping(held.outside_source(), held.key.proto);
+        }
+    }
+
+    /// True if an inside endpoint has a mapping here under a rule.
+    pub fn has_mapping(&self, key: &FlowKey, rule: Slot) -> bool {
+        let inside = Endpoint32::new(key.src, key.sport);
+        self.mappings.find_inside(inside, key.proto, key.zone, rule).is_some()
     }
 
     /// Leases a source for a packet that goes to `to`, and says what is held.
@@ -109,7 +150,6 @@ impl NatState {
             place: wan.place,
             proto: key.proto,
             filtering: settings.filtering,
-            foreign: false,
         };
         let inserted = self.mappings.insert(mapping);
         let held = inserted.filter(|&id| self.mappings.hold(id, key.dst));
@@ -163,8 +203,8 @@ impl NatState {
         let draw = (self.drawn, &self.subscribers);
         let found = first_open(terms, subscriber, draw, out_dev, |wan| {
             let group = GroupKey { lip: wan.address, ..group };
-            let forwarded = |l4_port| ports.is_reserved(wan.place, proto, l4_port);
-            match lease_other(leases, &group, (classes, within), forwarded) {
+            let is_open = |l4_port| ports.is_open(wan.place, proto, l4_port);
+            match lease_open(leases, &group, (classes, within), is_open) {
                 Ok(l4_port) => Some(Ok(l4_port)),
                 Err(LeaseError::Exhausted) => None,
                 Err(_) => Some(Err(Verdict::TableFull)),
@@ -173,13 +213,36 @@ impl NatState {
         self.drawn = self.drawn.wrapping_add(1);
         match found {
             Ok((wan, l4_port)) => {
+                let outside = Endpoint32::new(wan.address, l4_port);
+                if !self.share(outside, proto, wan.place) {
+                    self.leases.give_back(&GroupKey { lip: wan.address, ..group }, l4_port, None);
+                    self.unenter(subscriber);
+                    return Err(Verdict::TableFull);
+                }
                 self.subscribers.pair(subscriber, wan.place);
-                Ok(Endpoint32::new(wan.address, l4_port))
+                Ok(outside)
             }
             Err(verdict) => {
                 self.unenter(subscriber);
                 Err(verdict)
             }
+        }
+    }
+
+    /// A port is leased for one remote more: no mapping may have it now. False without room to count it.
+    pub(super) fn share(&mut self, outside: Endpoint32, proto: Proto, place: u16) -> bool {
+        let added = self.shared.add(outside, proto, place);
+        if added {
+            self.wan.share(place, proto, outside.l4_port, true);
+        }
+        added
+    }
+
+    /// A lease is given back; with the last one mappings may have its port again.
+    fn unshare(&mut self, outside: Endpoint32, proto: u8) {
+        let Some(proto) = Proto::from_number(proto) else { return };
+        if let Some(place) = self.shared.remove(outside, proto) {
+            self.wan.share(place, proto, outside.l4_port, false);
         }
     }
 
@@ -199,6 +262,7 @@ impl NatState {
                 let group = lease_group(new_key);
                 let returned = self.leases.give_back(&group, new_key.sport, None);
                 debug_assert!(returned, "a conn's port is leased");
+                self.unshare(held.outside_source(), key.proto);
                 self.leave_one(held, 1, was_open);
                 false
             }
@@ -223,9 +287,7 @@ impl NatState {
 
     /// The port of a mapping that is gone rests.
     pub(super) fn give_port(&mut self, mapping: &Mapping, rests: bool, now: Now) {
-        let Some(proto) = Proto::from_number(mapping.proto).filter(|_| !mapping.foreign) else {
-            return;
-        };
+        let Some(proto) = Proto::from_number(mapping.proto) else { return };
         let rests = rests && mapping.rest_ms != 0;
         let rest = rests.then(|| now.tick_ms.wrapping_add(mapping.rest_ms));
         self.wan.give_back(mapping.place, proto, mapping.outside.l4_port, rest);
@@ -270,20 +332,20 @@ impl NatState {
     }
 }
 
-/// The next free port towards a remote that no port forward has. One that has is given back: the cursor has passed it,
-/// and comes to it again when it has gone round.
+/// The next free port towards a remote that neither a port forward nor a mapping has. Another one is given back: the
+/// cursor has passed it, and comes to it again when it has gone round.
 #[inline]
-fn lease_other(
+fn lease_open(
     leases: &mut Leases,
     group: &GroupKey,
     (classes, within): (ClassSet, &Within),
-    is_forwarded: impl Fn(u16) -> bool,
+    is_open: impl Fn(u16) -> bool,
 ) -> Result<u16, LeaseError> {
     /// Ports that are passed over for one conn, at most.
     const PASSED_MAX: usize = 512;
     for _ in 0..=PASSED_MAX {
         let l4_port = leases.take_within(group, classes, within)?;
-        if !is_forwarded(l4_port) {
+        if is_open(l4_port) {
             return Ok(l4_port);
         }
         leases.give_back(group, l4_port, None);

@@ -122,6 +122,7 @@ impl Bed {
         let state = &self.state;
         assert!(state.mappings.is_empty() && state.subscribers.is_empty());
         assert_eq!((state.mappings.peers(), state.leases.totals().taken), (0, 0));
+        assert_eq!(state.shared.len(), 0);
         assert_eq!(state.unanswered, 0);
         for place in 0..4 {
             for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
@@ -774,5 +775,53 @@ proptest! {
             bed.close(&held);
         }
         bed.assert_empty();
+    }
+
+    /// However often rules change their mapping, what comes to a port is meant for one: all of its conns are of one
+    /// inside endpoint's, or each of them is with another remote.
+    #[test]
+    fn a_port_is_of_one_kind_while_anybody_has_it(
+        steps in prop::collection::vec((any::<bool>(), step()), 0..160), ports in 1..6_u16,
+    ) {
+        let settings = Settings { rest_ms: 0, l4_ports: 2_000..=2_000 + ports - 1, ..settings(1) };
+        let shared = MappingKind::AddressAndPortDependent;
+        let kinds = [gateway(settings.clone()), gateway(Settings { mapping: shared, ..settings.clone() })];
+        let mut bed = Bed::new(settings);
+        let mut open: Vec<Held> = Vec::new();
+        for (dependent, step) in steps {
+            bed.gateway = kinds[usize::from(dependent)].clone();
+            match step {
+                Step::Out(host, port, remote) => {
+                    let key = udp(A + u32::from(host), port.into(), REMOTE + u32::from(remote), 53);
+                    open.extend(bed.open(key));
+                }
+                Step::Close(index) if !open.is_empty() => {
+                    bed.close(&open.swap_remove(index.index(open.len())));
+                }
+                Step::Adopt(index) if !open.is_empty() => {
+                    let held = open.swap_remove(index.index(open.len()));
+                    bed.close(&held);
+                    prop_assert_eq!(bed.state.adopt(&bed.gateway, &held, bed.now), Ok(()));
+                    open.push(held);
+                }
+                Step::In(..) | Step::Close(_) | Step::Adopt(_) => {}
+            }
+            for (n, a) in open.iter().enumerate() {
+                for b in open.iter().skip(n + 1).filter(|b| b.outside_source() == a.outside_source()) {
+                    prop_assert_eq!(a.lease, b.lease);
+                    match a.lease {
+                        LeaseKind::Mapping => prop_assert_eq!((a.key.src, a.key.sport), (b.key.src, b.key.sport)),
+                        _ => prop_assert_ne!(a.new_key.dst, b.new_key.dst),
+                    }
+                }
+            }
+        }
+        for held in open {
+            bed.close(&held);
+        }
+        bed.assert_empty();
+        bed.gateway = kinds[0].clone();
+        let held = bed.open(udp(A, 1, REMOTE, 1)).unwrap();
+        prop_assert!(bed.close(&held));
     }
 }

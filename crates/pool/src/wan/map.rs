@@ -111,11 +111,13 @@ struct Word {
     resting: u64,
     /// Not to be taken by mappings at all.
     reserved: u64,
+    /// Leased for remotes, each for itself.
+    shared: u64,
 }
 
 impl Word {
     const fn free(self) -> u64 {
-        !(self.taken | self.resting | self.reserved)
+        !(self.taken | self.resting | self.reserved | self.shared)
     }
 }
 
@@ -261,6 +263,25 @@ impl Map {
     pub(crate) fn is_reserved(&self, place: Place) -> bool {
         let (word, bit) = self.word(place);
         word.reserved & bit != 0
+    }
+
+    pub(crate) fn is_shared(&self, place: Place) -> bool {
+        let (word, bit) = self.word(place);
+        word.shared & bit != 0
+    }
+
+    /// True if no mapping has the port or may have meant it, and no port forward does.
+    #[inline]
+    pub(crate) fn is_open(&self, place: Place) -> bool {
+        let (word, bit) = self.word(place);
+        (word.taken | word.resting | word.reserved) & bit == 0
+    }
+
+    #[inline]
+    pub(crate) fn share(&mut self, place: Place, shared: bool) {
+        self.half_mut(place.odd).change(place.at, |word, bit| {
+            word.shared = if shared { word.shared | bit } else { word.shared & !bit };
+        });
     }
 
     /// A port that is neither taken nor resting is taken.

@@ -116,6 +116,19 @@ fn rfc6888_req15_ports_are_spread() {
     assert_ne!(other.take(0, UDP, &want(7)), Ok(taken[0]));
 }
 
+/// What is looked ahead for is what comes, as long as nothing else happens.
+#[test]
+fn a_peek_tells_the_next_port() {
+    let mut ports = ports(ClassSet::ALL);
+    for n in 0..1_000 {
+        let want = Want { keep_parity: n % 2 == 0, ..want(n) };
+        let peeked = ports.peek(0, UDP, &want, 0);
+        assert_eq!(ports.take(0, UDP, &want).ok(), peeked);
+    }
+    let full = Want { range: 8..=7, ..want(1) };
+    assert_eq!((ports.peek(0, UDP, &full, 0), ports.peek(1, UDP, &want(1), 0)), (None, None));
+}
+
 #[test]
 fn in_order_means_the_next_number() {
     let mut ports = ports(ClassSet::ALL);
@@ -160,6 +173,27 @@ fn reserved_ports_are_never_taken() {
     assert!(ports.reserve(0, TCP, 8_080, false));
     assert_eq!(ports.take(0, TCP, &want), Ok(8_080));
     assert!(!ports.reserve(1, TCP, 8_080, true));
+}
+
+#[test]
+fn shared_ports_are_no_mappings() {
+    let mut ports = ports(ClassSet::ALL);
+    let want = Want { range: 8_080..=8_081, order: Order::Sequential, ..want(0) };
+    assert!(ports.is_open(0, TCP, 8_080));
+    ports.share(0, TCP, 8_080, true);
+    ports.share(0, TCP, 8_080, true);
+    assert!(ports.is_open(0, TCP, 8_080), "for other remotes");
+    assert_eq!(ports.take_exact(0, TCP, 8_080), Err(WanError::Shared));
+    assert_eq!(ports.take(0, TCP, &want), Ok(8_081));
+    assert_eq!(ports.take(0, TCP, &want), Err(WanError::Exhausted));
+    ports.share(0, TCP, 8_080, false);
+    assert_eq!(ports.take(0, TCP, &want), Ok(8_080));
+    assert!(!ports.is_open(0, TCP, 8_080));
+    assert!(ports.give_back(0, TCP, 8_080, Some(9)));
+    assert!(!ports.is_open(0, TCP, 8_080), "it rests");
+    ports.tick(at(9), 1);
+    assert!(ports.reserve(0, TCP, 8_080, true));
+    assert!(!ports.is_open(0, TCP, 8_080) && !ports.is_open(1, TCP, 8_090));
 }
 
 #[test]

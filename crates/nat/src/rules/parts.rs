@@ -1,10 +1,8 @@
-//! What rules ask, as sets; and which of them are within another.
+//! What rules ask, as sets.
 
 use std::ops::RangeInclusive;
 
 use types::EthPortId;
-
-use super::RuleMatch;
 
 /// A set of numbers: intervals in order that neither overlap nor touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +41,6 @@ impl Spans {
             common.extend(overlapping.map(|span| (first.max(span.0), last.min(span.1))));
         }
         Self(common)
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        other.0.iter().all(|&(first, last)| {
-            let at = self.0.partition_point(|span| span.1 < first);
-            self.0.get(at).is_some_and(|span| span.0 <= first && last <= span.1)
-        })
     }
 }
 
@@ -92,43 +83,4 @@ impl Parts {
         let half = self.protocols.get(proto / 128).copied().unwrap_or(0);
         half >> (proto % 128) & 1 != 0
     }
-
-    /// Nothing can match it.
-    fn is_empty(&self) -> bool {
-        let spans =
-            [&self.sources, &self.destinations, &self.source_ports, &self.destination_ports];
-        spans.iter().any(|spans| spans.0.is_empty())
-            || self.protocols == [0; 2]
-            || self.in_dev.is_none()
-            || self.out_dev.is_none()
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        let ([a, b], [c, d]) = (self.protocols, other.protocols);
-        let device = |own: Device, other: Device| own == Some(None) || own == other;
-        c & !a == 0
-            && d & !b == 0
-            && device(self.in_dev, other.in_dev)
-            && device(self.out_dev, other.out_dev)
-            && self.sources.covers(&other.sources)
-            && self.destinations.covers(&other.destinations)
-            && self.source_ports.covers(&other.source_ports)
-            && self.destination_ports.covers(&other.destination_ports)
-    }
-}
-
-/// Rules that one entry before them covers wholly, each with that one's rule.
-pub(super) fn unreachable(entries: &[RuleMatch], parts: &[Parts]) -> Vec<(usize, usize)> {
-    let all = || entries.iter().zip(parts);
-    all()
-        .enumerate()
-        .filter(|(_, (entry, _))| !entry.excepted)
-        .filter_map(|(at, (entry, own))| {
-            if own.is_empty() {
-                return Some((entry.index, entry.index));
-            }
-            let before = all().take(at).find(|(_, parts)| parts.covers(own));
-            before.map(|(before, _)| (entry.index, before.index))
-        })
-        .collect()
 }
