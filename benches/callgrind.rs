@@ -20,13 +20,15 @@ const CHUNKS: u32 = 16;
 const COUNTED: &str = "*lab::counted_turns*";
 
 /// What can be counted: its name, and how many things are counted.
-const WORK: [(&str, &str, u32); 7] = [
+const WORK: [(&str, &str, u32); 9] = [
     ("fullnat44-udp", "instructions", CHUNKS * CHUNK as u32),
     ("fullnat44-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("open-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("open-close-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("snat44-udp", "instructions", CHUNKS * CHUNK as u32),
+    ("snat44-4k-rules-udp", "instructions", CHUNKS * CHUNK as u32),
     ("open-snat-tcp", "instructions", CHUNKS * CHUNK as u32),
+    ("open-snat-4k-rules-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("open-close-snat-tcp", "instructions", CHUNKS * CHUNK as u32),
 ];
 
@@ -35,12 +37,12 @@ pub fn work(what: &str) {
     let mut config = BedConfig::new(1 << 16);
     config.timeouts.tcp_closed_ms = CLOSED_MS;
     if what.contains("snat") {
-        config.form = Form::Snat;
+        config.form = if what.contains("4k-rules") { Form::SnatRules } else { Form::Snat };
     }
     let mut lab = Lab::new(&config);
     let mut random = Random::new();
     match what {
-        "fullnat44-udp" | "fullnat44-tcp" | "snat44-udp" => {
+        "fullnat44-udp" | "fullnat44-tcp" | "snat44-udp" | "snat44-4k-rules-udp" => {
             let proto = if what.ends_with("udp") { Proto::Udp } else { Proto::Tcp };
             let conns = Conns::open(&mut lab, proto, CONNS);
             lab.counted = true;
@@ -50,7 +52,7 @@ pub fn work(what: &str) {
                 lab.collect_checked();
             }
         }
-        "open-tcp" | "open-snat-tcp" => {
+        "open-tcp" | "open-snat-tcp" | "open-snat-4k-rules-tcp" => {
             let mut churn = Churn::beside(0);
             lab.counted = true;
             for _ in 0..CHUNKS {

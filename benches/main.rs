@@ -134,9 +134,11 @@ fn bind(cpu: u16) {
 }
 
 /// A protocol, and what is measured of it alternately: FullNAT, and what is compared with it.
-const ESTABLISHED: [(Proto, &[&str]); 2] =
-    [(Proto::Udp, &["fullnat44-udp", "snat44-udp"]), (Proto::Tcp, &["fullnat44-tcp"])];
-const FORMS: [Form; 2] = [Form::FullNat, Form::Snat];
+const ESTABLISHED: [(Proto, &[&str]); 2] = [
+    (Proto::Udp, &["fullnat44-udp", "snat44-udp", "snat44-4k-rules-udp"]),
+    (Proto::Tcp, &["fullnat44-tcp"]),
+];
+const FORMS: [Form; 3] = [Form::FullNat, Form::Snat, Form::SnatRules];
 /// Hosts of the grid of sessions.
 const HOSTS: [u32; 3] = [1_024, 16_384, 262_144];
 
@@ -162,7 +164,7 @@ fn established(
 fn open_close(report: &mut Report, quick: bool) -> u64 {
     let (rounds, chunks) = if quick { (9, 64) } else { (31, 128) };
     let (size, conns) = SIZES[2];
-    let [full_nat, snat] = open_close::measure(FORMS, conns, rounds, chunks);
+    let [full_nat, snat, rules] = open_close::measure(FORMS, conns, rounds, chunks);
     let all = [
         ("open-close", full_nat.open_close.median(), snat.open_close.median()),
         ("open", full_nat.open.median(), snat.open.median()),
@@ -172,5 +174,8 @@ fn open_close(report: &mut Report, quick: bool) -> u64 {
         report.add(&name, value, "ns");
         report.compare(&format!("path/{what}-snat-tcp/{size}"), snat, "ns", (&name, value));
     }
-    full_nat.allocations + snat.allocations
+    let (name, value) = (format!("path/open-snat-tcp/{size}"), snat.open.median());
+    let many = format!("path/open-snat-4k-rules-tcp/{size}");
+    report.compare(&many, rules.open.median(), "ns", (&name, value));
+    full_nat.allocations + snat.allocations + rules.allocations
 }

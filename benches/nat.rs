@@ -17,12 +17,26 @@ const RULE: Slot = Slot::new(0, 1);
 /// Inside addresses for each WAN IP. They draw theirs: some WAN IPs get twice as many as others.
 const HOSTS_PER_WAN: u32 = 512;
 
+/// Rules of a gateway that has many.
+const RULES: u32 = 4_096;
+
+/// What another rule is for: a network of its own, some of them by one protocol or towards some ports only.
+fn of_others(n: u32) -> Match {
+    let network = u32::from_be_bytes([172, 16, 0, 0]) + n * 256;
+    Match {
+        sources: vec![network..=network + 255],
+        protocols: if n % 2 == 0 { vec![6] } else { Vec::new() },
+        destination_ports: if n % 3 == 0 { vec![80..=90, 443..=443] } else { Vec::new() },
+        ..Match::default()
+    }
+}
+
 /// How many WAN IPs there are.
 pub fn wans(form: Form) -> u32 {
     match form {
         Form::FullNat => 0,
         // Room for the conns that are closed besides.
-        Form::Snat => 128,
+        Form::Snat | Form::SnatRules => 128,
         Form::Grid { hosts } => hosts.div_ceil(HOSTS_PER_WAN).max(2),
     }
 }
@@ -41,15 +55,21 @@ pub fn gateway(form: Form) -> Option<Gateway> {
     };
     let matching =
         Match { sources: vec![clients], out_dev: Some(EthPortId(LAN as u16)), ..Match::default() };
-    let rule = Rule { slot: RULE, matching, except: Match::default(), action: Action::Translate };
+    let rule = |slot, matching| {
+        let rule = Rule { slot, matching, except: Match::default(), action: Action::Translate };
+        (rule, settings.clone())
+    };
+    let others = if form == Form::SnatRules { RULES - 1 } else { 0 };
+    let mut rules: Vec<_> = (1..=others).map(|n| rule(Slot::new(n, 1), of_others(n))).collect();
+    rules.push(rule(RULE, matching));
     let config = GatewayConfig {
-        rules: vec![(rule, settings)],
+        rules,
         forwards: Vec::new(),
         servers: Vec::new(),
         forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
         topology: Topology::default(),
     };
-    Some(Gateway::new(config).expect("one rule"))
+    Some(Gateway::new(config).expect("not too many rules"))
 }
 
 /// The size of the state of its only worker.

@@ -141,8 +141,13 @@ impl Steady {
     }
 }
 
-/// Measures rounds of both forms alternately, each beside `others` that stay.
-pub fn measure(forms: [Form; 2], others: u32, rounds: usize, chunks: usize) -> [Measured; 2] {
+/// Measures rounds of all forms alternately, each beside `others` that stay.
+pub fn measure<const N: usize>(
+    forms: [Form; N],
+    others: u32,
+    rounds: usize,
+    chunks: usize,
+) -> [Measured; N] {
     let mut beds = forms.map(|form| Steady::new(form, others));
     for _ in 0..rounds {
         for bed in &mut beds {

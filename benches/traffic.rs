@@ -16,6 +16,8 @@ pub enum Form {
     FullNat,
     /// The same clients speak with the servers, which see WAN IPs.
     Snat,
+    /// Likewise, by the last of 4,096 rules.
+    SnatRules,
     /// Likewise, with other clients: so many, with one port after the other.
     Grid {
         /// Clients.
@@ -28,7 +30,7 @@ impl Form {
     #[inline]
     pub const fn client(self, conn: u32) -> (u32, u16) {
         match self {
-            Self::FullNat | Self::Snat => client(conn),
+            Self::FullNat | Self::Snat | Self::SnatRules => client(conn),
             Self::Grid { hosts } => (FIRST_HOST + conn % hosts, 1_024 + (conn / hosts) as u16),
         }
     }
@@ -37,7 +39,7 @@ impl Form {
     pub const fn clients(self) -> Option<RangeInclusive<u32>> {
         match self {
             Self::FullNat => None,
-            Self::Snat => Some(FIRST_CLIENT..=FIRST_CLIENT + CLIENTS - 1),
+            Self::Snat | Self::SnatRules => Some(FIRST_CLIENT..=FIRST_CLIENT + CLIENTS - 1),
             Self::Grid { hosts } => Some(FIRST_HOST..=FIRST_HOST + hosts - 1),
         }
     }
@@ -177,7 +179,9 @@ impl Fields {
     pub fn request(form: Form, conn: u32) -> Self {
         let destination = match form {
             Form::FullNat => (VIP, VPORT),
-            Form::Snat | Form::Grid { .. } => (bed::server(mix(conn) % SERVERS), RPORT),
+            Form::Snat | Form::SnatRules | Form::Grid { .. } => {
+                (bed::server(mix(conn) % SERVERS), RPORT)
+            }
         };
         Self { source: form.client(conn), destination, ..Self::default() }
     }
