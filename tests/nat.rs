@@ -188,9 +188,9 @@ fn small_mtus_are_found_beyond_and_at_the_gateway() {
 fn pings_are_cut(gateway: &Gateway) {
     let lab = &gateway.lab;
     let outer = Capture::start(lab, &lab.client, "eth0", "icmp");
-    let size = ["-c", "2", "-i", "0.2", "-W", "5", "-s", "1400", "-M", "dont", OUTSIDE[0]];
-    let told = lab.servers[0].run("ping", &size).ok().stdout;
-    assert!(told.contains("2 received"), "{told}");
+    // Answers are not: they are sent whole, and too large for our interface.
+    let size = ["-c", "2", "-i", "0.2", "-W", "1", "-s", "1400", "-M", "dont", OUTSIDE[0]];
+    let _unanswered = lab.servers[0].run("ping", &size);
     let outer = outer.stop();
     let towards = format!("ip.flags.mf == 1 && ip.dst == {}", OUTSIDE[0]);
     let cut = outer.fields(&towards, &["ip.len"]);
