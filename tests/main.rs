@@ -15,6 +15,7 @@ mod drop_in;
 mod errors;
 mod fragments;
 mod frames;
+mod health;
 mod ipv6;
 mod kni;
 mod lab;

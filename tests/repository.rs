@@ -42,11 +42,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dpdk-sys", &[]),
     ("dpdk", &["types", "dpdk-sys"]),
     ("kni", &["types", "dpdk"]),
+    ("health", &["types", "config", "kni"]),
     (
         "dataplane",
         &[
             "types", "arch", "wire", "flow", "pool", "steer", "balance", "fib", "counters", "nat",
-            "config", "api", "dpdk", "kni",
+            "config", "api", "dpdk", "kni", "health",
         ],
     ),
     ("toa", &[]),
@@ -160,7 +161,7 @@ fn unsafe_is_where_it_belongs() {
 #[test]
 fn files_are_short() {
     let mut sources = Vec::new();
-    for folder in ["crates", "dataplane", "ctl", "kni", "tests", "benches"] {
+    for folder in ["crates", "dataplane", "ctl", "kni", "health", "tests", "benches"] {
         files(&root().join(folder), "rs", &mut sources);
     }
     // Tests beside a crate's code are as many as it takes.
@@ -310,7 +311,7 @@ fn only_tests_are_evidence() {
 /// The tests of all sources, as `<module>::<function>`.
 fn functions() -> Vec<String> {
     let mut sources = Vec::new();
-    for folder in ["crates", "dataplane", "ctl", "kni", "tests"] {
+    for folder in ["crates", "dataplane", "ctl", "kni", "health", "tests"] {
         files(&root().join(folder), "rs", &mut sources);
     }
     let mut found = Vec::new();

@@ -15,6 +15,14 @@ const LATER: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::IPC_LOCK);
 
+/// What checks of real servers need: raw sockets, sockets bound to interfaces of the kernel, other namespaces;
+/// and for scripts, to become their user and to end them.
+const CHECKS: CapabilitySet = CapabilitySet::NET_RAW
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL);
+
 /// No program that is started from here gets more privileges than this thread and those that it makes.
 ///
 /// # Errors
@@ -37,6 +45,14 @@ pub fn drop_of_control(files: &[&Path]) -> io::Result<()> {
     };
     let ours = files.iter().all(with_directory);
     drop_to(if ours { LATER } else { LATER.union(CapabilitySet::DAC_OVERRIDE) })
+}
+
+/// Drops what the thread of the checks does not need.
+///
+/// # Errors
+/// If the kernel says no.
+pub fn drop_of_checks() -> io::Result<()> {
+    drop_to(CHECKS)
 }
 
 /// Drops all: a worker touches what is open.

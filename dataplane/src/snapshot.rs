@@ -11,7 +11,7 @@ use nat::Gateway;
 use steer::{Earlier, Steering};
 use types::MacAddr;
 
-pub use kernel::KernelSide;
+pub use kernel::{Checked, KernelSide};
 pub use owners::{Home, Second, from_endpoint, vip_role};
 
 /// What a worker knows of the configuration, swapped whole between bursts.

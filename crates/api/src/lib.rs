@@ -7,6 +7,7 @@ mod connection;
 mod declare;
 mod error;
 mod explain;
+mod health;
 mod nat;
 mod network;
 mod operation;
@@ -20,6 +21,7 @@ pub use connection::{
 };
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use explain::{Explanation, PacketDescription, PacketProtocol, Plan, StageDecision};
+pub use health::{CheckInfo, HealthQuery, ServerHealth, ServerHealthInfo, ServiceHealthInfo};
 pub use nat::{
     DnatInfo, ForwardingInfo, ForwardingRuleInfo, MappingInfo, MappingPage, MappingQuery,
     RulePlace, SnatInfo, SubscriberInfo, SubscriberUsage, WanAddressInfo, WanPortUsage,

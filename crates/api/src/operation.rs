@@ -9,6 +9,7 @@ use crate::connection::{ConnectionPage, ConnectionQuery, ConnectionsClosed};
 use crate::declare::operations;
 use crate::error::ErrorBody;
 use crate::explain::{Explanation, PacketDescription};
+use crate::health::{HealthQuery, ServiceHealthInfo};
 use crate::nat::{
     DnatInfo, ForwardingInfo, MappingPage, MappingQuery, RulePlace, SnatInfo, SubscriberInfo,
     WanAddressInfo,
@@ -349,6 +350,11 @@ operations! {
     ForwardingRuleDelete forwarding_rule_delete = delete "/v1/forwarding/rules/{name}" "nat" {
         params(("name" = String, Path, description = "The rule.")),
         responses((status = 200, description = "It was removed.", body = Warnings), Refused)
+    }
+    /// The health of real servers: who is up, and what the last check said.
+    HealthList health_list = get "/v1/health" "services" {
+        params(HealthQuery),
+        responses((status = 200, description = "The health.", body = [ServiceHealthInfo]), Refused)
     }
     /// Conns, a page at a time.
     ConnectionList connection_list = get "/v1/connections" "connections" {

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use config::{AddressRange, Admin, Protocol, Server, ServerLimits, Service};
+use config::{AddressRange, Admin, Checks, Protocol, Server, ServerLimits, Service};
 use serde::{Deserialize, Serialize};
 use types::Endpoint;
 use utoipa::{IntoParams, ToSchema};
+
+use crate::health::ServerHealth;
 
 /// What passed a service or a real server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -68,10 +70,16 @@ pub struct ServerInfo {
     pub address: Endpoint,
     /// The configured share of new conns.
     pub weight: u16,
-    /// The share that it gets now: after slow start and what the operator wants.
+    /// The share that it gets now: after slow start, what the operator wants, and what checks say.
     pub effective_weight: u16,
     /// What the operator wants of it.
     pub admin: Admin,
+    /// What checks say of it.
+    #[serde(default, skip_serializing_if = "ServerHealth::is_unchecked")]
+    pub health: ServerHealth,
+    /// True if it is none of the service's but serves while the quorum is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sorry: bool,
     /// The most conns that it may have.
     pub limits: ServerLimits,
     /// The group that it belongs to, if it is not the service's own.
@@ -97,6 +105,10 @@ pub struct ServerSettings {
     /// The most conns that it may have.
     #[serde(default)]
     pub limits: ServerLimits,
+    /// How it is checked, in the place of what its service or group says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub health: Option<Checks>,
 }
 
 const fn one() -> u16 {
@@ -105,14 +117,20 @@ const fn one() -> u16 {
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self { weight: one(), admin: Admin::default(), limits: ServerLimits::default() }
+        Self {
+            weight: one(),
+            admin: Admin::default(),
+            limits: ServerLimits::default(),
+            health: None,
+        }
     }
 }
 
 impl ServerSettings {
     /// The server that has them at `address`.
     pub fn at(self, address: Endpoint) -> Server {
-        Server { address, weight: self.weight, admin: self.admin, limits: self.limits }
+        let Self { weight, admin, limits, health } = self;
+        Server { address, weight, admin, limits, health }
     }
 }
 

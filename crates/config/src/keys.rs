@@ -119,6 +119,41 @@ keys! {
         "At this many conns it takes no new ones.";
     "server_groups.*.servers[].limits.lower", None, "0 (none)", NewConnections,
         "After that it takes new ones again below this many; `upper` if not given.";
+    "server_groups.*.servers[].health", None, "", Live,
+        "How this one is checked, in the place of what its service or group says; keys as below, one check or a list, `[]` for none.";
+    "server_groups.*.health.type", None, "", Live,
+        "What is done: `tcp` (connects), `http`, `https`, `udp`, `icmp`, `dns` or `script`. A list of checks must pass as a whole.";
+    "server_groups.*.health.port", None, "", Live, "The port that is asked; the server's own if not given.";
+    "server_groups.*.health.address", None, "", Live, "The address that is asked; the server's own if not given.";
+    "server_groups.*.health.interval", Some("3s"), "60s (`delay_loop`)", Live, "From one check to the next.";
+    "server_groups.*.health.timeout", Some("3s"), "5s (`connect_timeout`)", Live, "A check that takes longer has failed.";
+    "server_groups.*.health.retries", Some("0"), "1 (`retry`)", Live,
+        "How often a server that is up is asked again before the check counts as failed.";
+    "server_groups.*.health.retry_delay", Some("1s"), "1s (`delay_before_retry`)", Live, "How long before it is asked again.";
+    "server_groups.*.health.rise", Some("1"), "1", Live, "So many checks in a row must pass for a server to come up.";
+    "server_groups.*.health.fall", Some("3"), "1", Live, "So many checks in a row must fail for a server to go down.";
+    "server_groups.*.health.initial", Some("up"), "down by `alpha`", Live,
+        "What a server is taken for before it was checked: `up` or `down`.";
+    "server_groups.*.health.on_failure", Some("inhibit"), "remove", Live,
+        "What becomes of a server that is down: `inhibit` (no new conns, those it has go on) or `remove` (it is taken out and its conns end).";
+    "server_groups.*.health.flap_damping.hold", None, "", Live,
+        "A server that goes down stays so for as long; twice as long each time that it goes down again within ten times as long.";
+    "server_groups.*.health.flap_damping.max", Some("5m"), "", Live, "But no longer than this.";
+    "server_groups.*.health.path", None, "", Live, "`http`, `https`: what is asked for; `/` if not given.";
+    "server_groups.*.health.host", None, "`virtualhost`", Live,
+        "`http`, `https`: the name in `Host` and in the TLS handshake; the server's address if not given.";
+    "server_groups.*.health.status", Some("[]"), "200-299", Live, "`http`, `https`: statuses that are well, as `[ 200-299, 404 ]`; 200 to 299 if empty.";
+    "server_groups.*.health.digest", None, "", Live, "`http`, `https`: the MD5 digest of the body, as `genhash` and `md5sum` print it.";
+    "server_groups.*.health.body", None, "`regex`", Live, "`http`, `https`: a regular expression that the body must match.";
+    "server_groups.*.health.body_not", None, "`regex_no_match`", Live, "`http`, `https`: a regular expression that it must not match.";
+    "server_groups.*.health.send", None, "`payload`", Live, "`udp`: what is sent, in hexadecimal; nothing in a datagram if not given.";
+    "server_groups.*.health.reply", None, "`require_reply`", Live,
+        "`udp`: `any`, or how the answer must begin, in hexadecimal, `x` for any digit. If not given, silence is well and an ICMP error is not.";
+    "server_groups.*.health.name", None, "`.`", Live, "`dns`: the name that is asked for; `.` if not given.";
+    "server_groups.*.health.record", None, "SOA", Live, "`dns`: the type of record: `A`, `AAAA`, `NS`, `CNAME`, `SOA` (if not given), `MX` or `TXT`.";
+    "server_groups.*.health.command", Some("[]"), "`misc_path`", Live,
+        "`script`: a program by its full path and its arguments, as a list; no shell is between. Exit status 0 is well.";
+    "server_groups.*.health.user", None, "root", Live, "`script`: the user that it runs as; `nobody` if not given.";
     "services.*.vips", None, "", NewConnections, "Addresses and ports that clients connect to.";
     "services.*.protocol", None, "", NewConnections, "`tcp` or `udp`.";
     "services.*.scheduler", Some("wlc"), "wlc", NewConnections,
@@ -136,6 +171,7 @@ keys! {
     "services.*.servers[].admin", Some("enabled"), "", NewConnections, "As in a group.";
     "services.*.servers[].limits.upper", None, "0 (none)", NewConnections, "As in a group.";
     "services.*.servers[].limits.lower", None, "0 (none)", NewConnections, "As in a group.";
+    "services.*.servers[].health", None, "", Live, "As in a group.";
     "services.*.local_pool", None, "", NewConnections,
         "LIPs: the name of a pool, or one of the same keys.";
     "services.*.local_pool.addresses", None, "", NewConnections, "As in a pool.";
@@ -169,6 +205,16 @@ keys! {
         "Lets long idle established conns go when the table is full.";
     "services.*.slow_start", Some("0s"), "", NewConnections,
         "How long a new real server takes to come to its full weight.";
+    "services.*.health", None, "", Live,
+        "How its real servers are checked, in the place of what their group says: keys of `server_groups.*.health`.";
+    "services.*.check_source", None, "`bindto`", Live,
+        "The address that checks come from; one of the interface's KNI if not given.";
+    "services.*.quorum.weight", Some("1"), "1", Live,
+        "What the real servers that are up must weigh together; with less the sorry server takes over.";
+    "services.*.quorum.hysteresis", Some("0"), "0", Live,
+        "The quorum is lost only with so much less, and there again only with so much more.";
+    "services.*.sorry_server", None, "", Live,
+        "Address and port of a server that serves while the quorum is lost.";
     "snat.*.action", Some("translate"), "", NewConnections,
         "`translate`, or `accept` to route unchanged, or `drop`.";
     "snat.*.match.source", Some("[]"), "by `src-range`", NewConnections, "Addresses, ranges and prefixes; any if empty.";
@@ -235,6 +281,7 @@ keys! {
     "dnat.*.to[].admin", Some("enabled"), "", NewConnections, "As in a group.";
     "dnat.*.to[].limits.upper", None, "0 (none)", NewConnections, "As in a group.";
     "dnat.*.to[].limits.lower", None, "0 (none)", NewConnections, "As in a group.";
+    "dnat.*.to[].health", None, "", Live, "As in a group.";
     "dnat.*.scheduler", Some("wlc"), "wlc", NewConnections,
         "How one of several servers is chosen; as of a service.";
     "dnat.*.source", Some("[]"), "", NewConnections,

@@ -8,6 +8,7 @@ mod dnat;
 mod error;
 mod explain;
 mod forwarding;
+mod health;
 pub mod import;
 mod index;
 mod keys;
@@ -22,6 +23,7 @@ mod service;
 mod snat;
 mod text;
 mod validate;
+mod validate_health;
 mod validate_nat;
 mod validate_service;
 mod validate_wan;
@@ -32,6 +34,10 @@ pub use error::{ConfigError, ErrorKind, FileErrors, Location, Path, Warning};
 pub use explain::explain_serde;
 pub use forwarding::{
     Forwarding, ForwardingAction, ForwardingPolicy, ForwardingRule, NatEvents, NatLog, ReversePath,
+};
+pub use health::{
+    CheckType, Checks, DnsRecord, FlapDamping, Health, Initial, OnFailure, Quorum, Towards,
+    hex_pattern,
 };
 pub use keys::{Effect, KEYS, Key, markdown};
 pub use kni::Kni;

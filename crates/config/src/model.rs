@@ -407,8 +407,13 @@ impl Model {
         };
         let mut checker = Checker::new(&self.config);
         checker.servers(&path, &servers);
+        for user in self.index.users_of_group(group) {
+            let path = Path::of("services").key(user);
+            checker.enough(&path, &self.config.services[user], &servers);
+        }
         let warnings = checker.finish()?;
-        self.config.server_groups.insert(group.clone(), Arc::new(ServerGroup { servers }));
+        let health = self.server_groups.get(group).and_then(|group| group.health.clone());
+        self.config.server_groups.insert(group.clone(), Arc::new(ServerGroup { servers, health }));
         Ok(warnings)
     }
 

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::defaults::{is_default, is_ms, is_u16, is_u32, ms, u16_of, u32_of};
 use crate::dnat::DnatRule;
 use crate::forwarding::{Forwarding, NatLog};
+use crate::health::{Checks, Health};
 use crate::kni::Kni;
 use crate::named::{self, Ordered};
 use crate::service::{Server, Service};
@@ -461,4 +462,8 @@ pub struct LocalPool {
 pub struct ServerGroup {
     /// The real servers.
     pub servers: Vec<Server>,
+    /// How they are checked: one check, or a list of those that all must pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Health>)]
+    pub health: Option<Checks>,
 }

@@ -1,6 +1,7 @@
 //! Services and their real servers.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -9,6 +10,7 @@ use types::{Endpoint, Proto};
 use utoipa::ToSchema;
 
 use crate::defaults::{is_default, is_true, is_u16, u16_of, yes};
+use crate::health::{Checks, Quorum};
 use crate::schema::{Config, LocalPool, Timeouts};
 use crate::text::Duration;
 
@@ -70,6 +72,21 @@ pub struct Service {
     /// How long a new real server takes to come to its full weight; 0 is at once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub slow_start: Duration,
+    /// How its real servers are checked: as of a group, in the place of what its group says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub health: Option<Checks>,
+    /// The address that checks come from; one of the interface's KNI if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "198.18.0.5")]
+    pub check_source: Option<IpAddr>,
+    /// How much of it must be well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
+    /// Serves while the quorum is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "198.18.0.200:80")]
+    pub sorry_server: Option<Endpoint>,
 }
 
 impl Service {
@@ -94,6 +111,10 @@ impl Service {
             reset_on_expiry: true,
             evict_idle: false,
             slow_start: Duration::ZERO,
+            health: None,
+            check_source: None,
+            quorum: None,
+            sorry_server: None,
         }
     }
 
@@ -345,12 +366,22 @@ pub struct Server {
     /// The most that it may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: ServerLimits,
+    /// How it is checked: as of a group, in the place of what its service or group says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub health: Option<Checks>,
 }
 
 impl Server {
     /// A server of weight 1 without limits.
     pub fn new(address: Endpoint) -> Self {
-        Self { address, weight: 1, admin: Admin::default(), limits: ServerLimits::default() }
+        Self {
+            address,
+            weight: 1,
+            admin: Admin::default(),
+            limits: ServerLimits::default(),
+            health: None,
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Config {
             }
         }
         for (name, group) in &self.server_groups {
-            checker.servers(&Path::of("server_groups").key(name).key("servers"), &group.servers);
+            checker.group(name, group);
         }
         for (name, service) in &self.services {
             if checker.service(name, service, &index) {

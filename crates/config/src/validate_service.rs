@@ -31,6 +31,7 @@ impl Checker<'_> {
         self.service_pool(&path, service, index);
         self.service_timeouts(&path.key("timeouts"), &service.timeouts);
         self.policies(&path, service);
+        self.service_health(&path, service, index);
         if let Some(persistence) = &service.persistence {
             let path = path.key("persistence");
             self.timeout(path.key("timeout"), persistence.timeout);
@@ -91,7 +92,7 @@ impl Checker<'_> {
     }
 
     /// True if it is an IPv4 address of a host and a port; else an error is noted.
-    fn endpoint(&mut self, path: &Path, endpoint: Endpoint) -> bool {
+    pub fn endpoint(&mut self, path: &Path, endpoint: Endpoint) -> bool {
         if !self.unicast_v4(path, endpoint.address) {
             return false;
         }
@@ -166,6 +167,7 @@ impl Checker<'_> {
     /// A real server.
     pub fn server(&mut self, path: &Path, server: &Server) {
         self.endpoint(&path.key("address"), server.address);
+        self.checks(&path.key("health"), server.health.as_ref());
         let limits = path.key("limits");
         match (server.limits.upper, server.limits.lower) {
             (Some(0), _) => {

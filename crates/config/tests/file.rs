@@ -30,6 +30,7 @@ local_address_pools:
 server_groups:
   web:
     servers: [ { address: "198.18.0.121:80", weight: 100 }, { address: "198.18.0.122:80" } ]
+    health: { type: tcp, port: 80, interval: 3s, timeout: 3s, rise: 1, fall: 3, on_failure: inhibit }
 services:
   shop:
     vips: [ "203.0.113.10:80" ]
@@ -105,8 +106,8 @@ fn unknown_keys_are_errors_with_their_place() {
         "dpnat.yaml:1:1: nat64: unknown key"
     );
     assert_eq!(
-        errors("server_groups:\n  web:\n    servers: []\n    health: { type: tcp }\n"),
-        ["dpnat.yaml:4:5: server_groups.web.health: unknown key; known are `servers`"]
+        errors("server_groups:\n  web:\n    servers: []\n    heallth: { type: tcp }\n"),
+        ["dpnat.yaml:4:5: server_groups.web.heallth: unknown key; did you mean `health`?"]
     );
     let inline =
         "services:\n  a:\n    vips: []\n    protocol: tcp\n    local_pool: { adresses: [] }\n";

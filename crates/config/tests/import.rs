@@ -115,7 +115,8 @@ fn a_keepalived_conf_of_dpvs() {
         "  - { address: \"10.0.96.201/32\", dev: bond2, active: with-kernel }",
         "  - { address: \"2001::202/128\", dev: bond2, active: with-kernel }",
         "  10.0.96.201-80:\n    vips: [ \"10.0.96.201:80\", \"10.0.96.202:80\" ]\n    protocol: tcp\n    \
-         scheduler: rr\n    local_pool: laddr_g1\n    servers:\n      \
+         scheduler: rr\n    local_pool: laddr_g1\n    health: { type: tcp, interval: 3s, timeout: 3s, fall: 1, \
+         retries: 2, retry_delay: 1s, on_failure: inhibit }\n    servers:\n      \
          - { address: \"192.168.229.1:80\", weight: 100 }\n      \
          - { address: \"192.168.229.2:80\", weight: 100 }",
         "    vips: [ \"[2001::201]:80\", \"[2001::202]:80\" ]",
@@ -130,7 +131,7 @@ fn a_keepalived_conf_of_dpvs() {
     for gone in ["dpdk_interface bond2", "virtual_server", "local_address_group"] {
         assert!(!rest.contains(gone), "{gone}\n{rest}");
     }
-    assert!(warnings(&imported).iter().all(|warning| warning.contains("this version")));
+    assert_eq!(warnings(&imported), [] as [&str; 0]);
     config::Overlay::parse(yaml, "imported.yaml").unwrap();
     // Its interfaces are those of the dpvs.conf; the IPv4 part of it is checked over them.
     let v4 = "keepalived-v4.conf";
@@ -260,4 +261,143 @@ fn broken_files_are_told_with_their_line() {
         let error = import::dpvs("it", &read, &Knowledge::default()).unwrap_err();
         assert!(error.to_string().starts_with(told), "{broken}\n{error}");
     }
+}
+
+/// Each check that there is, with its keys.
+const CHECKED: &str = "
+local_address_group l { 198.18.0.10 lan0 }
+virtual_server 203.0.113.10 80 {
+    delay_loop 10
+    retry 2
+    delay_before_retry 0.5
+    connect_timeout 4
+    inhibit_on_failure
+    virtualhost shop.example
+    quorum 2
+    hysteresis 1
+    sorry_server 198.18.0.9
+    lb_algo rr
+    lb_kind FNAT
+    protocol TCP
+    laddr_group_name l
+    real_server 198.18.0.1 80 {
+        HTTP_GET {
+            url { path /a
+                  status_code 200-299 404 }
+            url { path /b
+                  digest d36f8f9425c4a8000ad9c4a97185aca5
+                  virtualhost other.example
+                  regex \"^a b\"
+                  regex_options caseless multiline
+                  regex_no_match }
+            connect_port 8080
+            bindto 198.18.0.5
+        }
+        SSL_GET {
+            url { path / }
+            enable_sni
+        }
+    }
+    real_server 198.18.0.2 80 {
+        inhibit_on_failure off
+        TCP_CHECK { connect_ip 198.18.1.2
+                    warmup 3 }
+        UDP_CHECK { payload Ab12f 3
+                    require_reply 00 xx }
+        UDP_CHECK { require_reply }
+        PING_CHECK { retry 0 }
+        DNS_CHECK { type a
+                    name www.example. }
+        MISC_CHECK { misc_path \"/usr/bin/check 'a b' 7\"
+                     misc_timeout 2
+                     user me }
+        alpha
+    }
+}
+";
+
+#[test]
+fn checks_of_keepalived_become_ours() {
+    let imported = import::keepalived("it", None, &text(CHECKED), &Knowledge::default()).unwrap();
+    assert_eq!(warnings(&imported), [] as [&str; 0]);
+    let yaml = imported.yaml;
+    let times = "interval: 10s, timeout: 4s, fall: 1, retries: 2, retry_delay: 500ms";
+    let down = "initial: down, on_failure: remove";
+    for line in [
+        &format!(
+            "health: [ {{ type: http, {times}, on_failure: inhibit, port: 8080, path: /a, status: [ \"200-299\", \
+             \"404\" ], host: shop.example }}, {{ type: http, {times}, on_failure: inhibit, port: 8080, path: /b, \
+             digest: \"d36f8f9425c4a8000ad9c4a97185aca5\", host: other.example, body_not: \"(?im)^a b\" }}, \
+             {{ type: https, {times}, on_failure: inhibit, path: /, host: shop.example }} ]"
+        ),
+        &format!("{{ type: tcp, {times}, {down}, address: \"198.18.1.2\" }}"),
+        &format!("{{ type: udp, {times}, {down}, send: \"Ab120f03\", reply: \"00xx\" }}"),
+        &format!("{{ type: udp, {times}, {down}, reply: any }}"),
+        &format!("{{ type: icmp, interval: 10s, timeout: 4s, fall: 1, {down} }}"),
+        &format!("{{ type: dns, {times}, {down}, record: A, name: www.example. }}"),
+        &format!(
+            "{{ type: script, interval: 10s, timeout: 2s, fall: 1, retries: 2, retry_delay: 500ms, {down}, command: \
+             [ /usr/bin/check, \"a b\", \"7\" ], user: me }}"
+        ),
+        "check_source: \"198.18.0.5\"",
+        "quorum: { weight: 2, hysteresis: 1 }",
+        "sorry_server: \"198.18.0.9:80\"",
+    ] {
+        assert!(yaml.contains(line), "{line}\n{yaml}");
+    }
+    is_valid(&format!("{yaml}interfaces: {{ lan0: {{ device: net_null0 }} }}\n"));
+    // What keepalived has by default is written down.
+    let plain = "local_address_group l { 198.18.0.10 lan0 }\nvirtual_server 203.0.113.10 80 {\nladdr_group_name l\n\
+                 real_server 198.18.0.1 80 { HTTP_GET { url { path / } } }\n}\n";
+    let yaml = import::keepalived("it", None, &text(plain), &Knowledge::default()).unwrap().yaml;
+    let line = "health: { type: http, interval: 1m, timeout: 5s, fall: 1, retries: 1, retry_delay: 3s, on_failure: \
+                remove, path: / }";
+    assert!(yaml.contains(line), "{yaml}");
+}
+
+#[test]
+fn checks_that_cannot_be_are_told_with_their_line() {
+    for (check, told) in [
+        ("HTTP_GET { connect_port 80 }", "`HTTP_GET` needs `url { path … }`"),
+        (
+            "HTTP_GET { url { path /\nregex (?=a) } }",
+            "`regex (?=a)`: expected a regular expression",
+        ),
+        ("MISC_CHECK { misc_timeout 3 }", "`MISC_CHECK` needs `misc_path PROGRAM`"),
+        (
+            "MISC_CHECK { misc_path check }",
+            "`misc_path check`: expected the full path of a program",
+        ),
+        ("DNS_CHECK { type PTR }", "`type PTR`: expected A, AAAA"),
+        ("UDP_CHECK { payload zz }", "`payload zz`: expected hexadecimal digits"),
+        ("TCP_CHECK { connect_port eighty }", "`connect_port eighty`: expected a port"),
+        ("TCP_CHECK { connect_timeout -1 }", "expected a number of seconds"),
+    ] {
+        let conf = format!(
+            "virtual_server 203.0.113.10 80 {{\nreal_server 198.18.0.1 80 {{\n{check}\n}}\n}}\n"
+        );
+        let conf: &'static str = conf.leak();
+        let error = import::keepalived("it", None, &text(conf), &Knowledge::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(told) && (error.starts_with("it:3: ") || error.starts_with("it:4: ")),
+            "{error}"
+        );
+    }
+    let quorum =
+        "virtual_server 203.0.113.10 80 {\nquorum 3\nreal_server 198.18.0.1 80 {\nweight 2\n}\n}\n";
+    let error = import::keepalived("it", None, &text(quorum), &Knowledge::default()).unwrap_err();
+    assert_eq!(error.to_string(), "it:2: `quorum 3`: expected no more than all servers weigh, 2");
+    let lossy = "virtual_server 203.0.113.10 80 {\nreal_server 198.18.0.1 80 {\nSMTP_CHECK { }\nBFD_CHECK { name x }\n\
+                 notify_up /x\n}\n}\n";
+    let imported = import::keepalived("it", None, &text(lossy), &Knowledge::default()).unwrap();
+    assert_eq!(
+        warnings(&imported),
+        [
+            "it:3: warning: SMTP_CHECK: it connects, and nothing is said",
+            "it:4: warning: BFD_CHECK: it has no counterpart",
+            "it:5: warning: notify_up: nothing is called",
+        ]
+    );
 }

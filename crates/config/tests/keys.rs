@@ -68,11 +68,14 @@ fn with(path: &str, value: Option<&Value>) -> Config {
         "routes": [ { "to": "default", "dev": "x" } ],
         "neighbours": [],
         "local_address_pools": {},
-        "server_groups": { "x": { "servers": [ { "address": "198.18.0.2:80" } ] } },
+        "server_groups": { "x": {
+            "servers": [ { "address": "198.18.0.2:80" } ],
+            "health": { "type": "tcp", "flap_damping": { "hold": "5s" } },
+        } },
         "services": { "x": {
             "vips": [ "203.0.113.1:80" ], "protocol": "udp",
             "servers": [ { "address": "198.18.0.2:80" } ],
-            "persistence": { "timeout": "1m" },
+            "persistence": { "timeout": "1m" }, "quorum": {},
         } },
         "snat": { "x": { "wan_addresses": [ { "address": "203.0.113.9" } ] } },
         "dnat": { "x": {

@@ -58,6 +58,7 @@ fn server() -> impl Strategy<Value = Server> {
             weight,
             admin,
             limits: ServerLimits { upper, lower },
+            health: None,
         },
     )
 }
@@ -114,6 +115,10 @@ fn service() -> impl Strategy<Value = Service> {
                 reset_on_expiry: flags[2],
                 evict_idle: flags[3],
                 slow_start,
+                health: None,
+                check_source: None,
+                quorum: None,
+                sorry_server: None,
             }
         })
 }
@@ -340,7 +345,7 @@ fn config() -> impl Strategy<Value = Config> {
         mac: MacAddr::from_bits(mac & 0xffff_ffff_ffff),
         dev,
     });
-    let group = vec(server(), 0..3).prop_map(|servers| ServerGroup { servers });
+    let group = vec(server(), 0..3).prop_map(|servers| ServerGroup { servers, health: None });
     (
         settings(),
         (btree_map(name(), interface(), 0..3), vec(address, 0..3), vec(route(), 0..3)),

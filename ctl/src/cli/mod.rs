@@ -167,6 +167,16 @@ Examples:
   dpctl lip del shop 198.18.0.41"
     )]
     Lip(LipVerb),
+    /// Health of real servers: who is up, and what the last check said
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  dpctl health show
+  dpctl health show shop
+  dpctl -j health | jq '.[].servers[] | select(.health != \"up\")'"
+    )]
+    Health(HealthVerb),
     /// Source NAT: outside addresses in the place of inside ones
     #[command(
         subcommand,

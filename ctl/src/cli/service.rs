@@ -213,6 +213,14 @@ pub struct OfService {
     pub service: Option<String>,
 }
 
+/// What is done with the health of real servers.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HealthVerb {
+    /// Show that of a service's real servers, or all
+    #[command(visible_alias = "list")]
+    Show(OfService),
+}
+
 /// A real server and what is set of it.
 #[derive(Clone, Debug, Args)]
 pub struct ServerArgs {

@@ -6,6 +6,7 @@ mod connections;
 mod daemon;
 mod explain;
 mod forwarding;
+mod health;
 mod import;
 mod nat;
 mod network;
@@ -27,6 +28,7 @@ pub(crate) fn run(session: &mut Session<'_>, build: Build, command: &Command) ->
         Command::Service(verb) => services::service(session, verb),
         Command::Server(verb) => services::server(session, verb),
         Command::Lip(verb) => services::lip(session, verb),
+        Command::Health(verb) => health::health(session, verb),
         Command::Snat(verb) => nat::snat(session, verb),
         Command::Dnat(verb) => nat::dnat(session, verb),
         Command::Forwarding(verb) => forwarding::forwarding(session, verb),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use api::{
-    LipInfo, NewLip, Operation, Removal, RemovedConns, Request, ServerInfo, ServiceInfo, Traffic,
+    LipInfo, NewLip, Operation, Removal, RemovedConns, Request, ServerHealth, ServerInfo,
+    ServiceInfo, Traffic,
 };
-use config::{Pool, Servers};
+use config::{Admin, Pool, Servers};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -91,7 +92,7 @@ fn first_vip(info: &ServiceInfo) -> String {
 
 /// Real servers that take new conns, of all that are configured.
 fn serving(info: &ServiceInfo) -> String {
-    let configured = info.servers.iter().filter(|server| !server.leaving);
+    let configured = info.servers.iter().filter(|server| !server.leaving && !server.sorry);
     let taking = configured.clone().filter(|server| server.effective_weight > 0);
     format!("{}/{}", taking.count(), configured.count())
 }
@@ -257,7 +258,14 @@ pub(super) fn server(session: &mut Session<'_>, verb: &ServerVerb) -> Outcome {
 
 /// What an operator should know of a server besides its weight.
 fn state(info: &ServerInfo) -> String {
-    if info.leaving { "leaving".to_owned() } else { info.admin.to_string() }
+    match info.health {
+        _ if info.leaving => "leaving".to_owned(),
+        _ if info.sorry => "sorry".to_owned(),
+        ServerHealth::Inhibited | ServerHealth::Removed if info.admin == Admin::Enabled => {
+            name(&info.health)
+        }
+        _ => info.admin.to_string(),
+    }
 }
 
 /// Real servers; the service of each, if they are of several.

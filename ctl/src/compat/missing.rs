@@ -19,7 +19,7 @@ pub(super) const PROTOCOLS: &str = "services are of TCP (-t) and UDP (-u)";
 pub(super) const FWMARK: &str = "there are no marks; name the VIP with -t or -u";
 pub(super) const ENGINE: &str = "persistence is by the client's address: -p, -M";
 pub(super) const CHECK: &str =
-    "no health checks yet; `dpctl server set SERVICE RS --admin drain|disabled` takes a server out";
+    "checks are set in the file, `health` of a service or group; `dpctl health show` shows them";
 pub(super) const PROXY: &str = "TCP clients are told by TOA, as without this option";
 pub(super) const QUIESCENT: &str =
     "conns of a server that is taken out go on; `dpctl conn del --server RS` ends them";

@@ -97,13 +97,15 @@ impl Control {
     ) -> Reply<Changed> {
         self.await_stall().await?;
         let before = Arc::clone(compiler.config());
-        let (interfaces, kernel, policy) = {
+        let (interfaces, kernel, policy, rulings) = {
             let state = self.state();
-            (Arc::clone(&state.interfaces), Arc::clone(&state.kernel), state.policy)
+            let rulings = Arc::clone(state.health.rulings());
+            (Arc::clone(&state.interfaces), Arc::clone(&state.kernel), state.policy, rulings)
         };
         let now = self.shared.clock.now();
         let plan = move |mut compiler: OwnedMutexGuard<Compiler>| {
-            let request = |config| Request { config, interfaces, kernel, policy, renew_fib, now };
+            let request =
+                |config| Request { config, interfaces, kernel, policy, rulings, renew_fib, now };
             let planned = planned(&mut compiler, next, request);
             (compiler, planned)
         };
@@ -186,12 +188,15 @@ impl Control {
         self.shared.sent.notify_one();
         let fib_generation = plan.snapshot.fib.generation();
         let before = Arc::clone(compiler.snapshot());
+        let config = Arc::clone(compiler.config());
         let commit = move |mut compiler: OwnedMutexGuard<Compiler>| {
+            let touched = plan.touched();
             let gone = compiler.commit(plan);
-            (compiler, gone)
+            (compiler, (gone, touched))
         };
-        let (compiler, gone) = elsewhere(compiler, commit).await?;
+        let (compiler, (gone, touched)) = elsewhere(compiler, commit).await?;
         self.state().committed(&compiler, &before, gone, self.now_ms());
+        self.follow_health(&config, touched);
         let generation = compiler.snapshot().generation;
         tracing::debug!(generation, "configuration published");
         let level = compiler.config().log.level;
@@ -285,6 +290,7 @@ fn planned(
     let same = running.interfaces == request.interfaces
         && running.kernel == request.kernel
         && running.policy == policy;
+    let same = same && compiler.rulings() == &request.rulings;
     let nothing = same && !request.renew_fib && !compiler.forgets();
     if nothing && running.generation > 0 && request.config == before {
         return Ok((None, warnings));

@@ -13,6 +13,7 @@ mod connections;
 pub mod engine;
 mod explain;
 mod gateway;
+mod health;
 #[cfg(feature = "dpdk")]
 mod kernel;
 mod limited;
@@ -45,6 +46,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use types::Now;
 
+use self::health::Health;
 use self::nat::WanWatch;
 use self::nat::log::NatLog;
 use crate::snapshot::{Interface, KernelSide, Policy, Snapshot};
@@ -94,6 +96,7 @@ impl Groundwork {
             interfaces: Arc::clone(&before.interfaces),
             kernel: Arc::clone(&before.kernel),
             policy: before.policy,
+            rulings: Arc::default(),
             renew_fib: false,
             now: Now::default(),
         };
@@ -182,6 +185,7 @@ struct State {
     history: History,
     stall: StallMeter,
     wan_watch: WanWatch,
+    health: Health,
     /// The log of NAT, if there is one.
     nat_log: Option<NatLog>,
     phase: Phase,
@@ -226,6 +230,7 @@ impl Control {
             history: History::default(),
             stall: StallMeter::default(),
             wan_watch: WanWatch::default(),
+            health: Health::default(),
             nat_log: None,
             phase: Phase::Starting,
             file: FileState::default(),

@@ -1,17 +1,18 @@
 //! Services, their real servers and LIPs: shown and changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{
-    ErrorBody, LipInfo, NewLip, Removal, RemovedConns, ServerInfo, ServerSettings, ServiceInfo,
-    ServiceQuery, Traffic, Warnings,
+    ErrorBody, LipInfo, NewLip, Removal, RemovedConns, ServerHealth, ServerInfo, ServerSettings,
+    ServiceInfo, ServiceQuery, Traffic, Warnings,
 };
 use balance::ServiceKey;
-use config::{Admin, Config, Model, Pool, Protocol, Servers, Service, Warning};
+use config::{Admin, Config, Model, OnFailure, Pool, Protocol, Servers, Service, Warning};
 use types::{Endpoint, Proto, Slot};
 
+use super::compile::Rulings;
 use super::retire::Leaving;
 use super::{Control, Reply, State, blocking, not_found};
 use crate::snapshot::Snapshot;
@@ -117,6 +118,7 @@ impl Control {
                 weight: server.weight,
                 admin: server.admin,
                 limits: server.limits.clone(),
+                health: server.health.clone(),
             };
             let server = api::merge_patch(&current, patch)?.at(address);
             model.set_server(&name, server).map_err(ErrorBody::from_config)
@@ -276,7 +278,16 @@ impl Found {
             .iter()
             .map(|server| (server.address, server))
             .collect();
-        let running = self.compiled.servers().iter().map(|server| {
+        let ruling = running.rulings.get(&self.name);
+        let health = |server: &config::Server| match ruling
+            .and_then(|ruling| ruling.down.get(&server.address))
+        {
+            Some(OnFailure::Inhibit) => ServerHealth::Inhibited,
+            Some(OnFailure::Remove) => ServerHealth::Removed,
+            None if self.configured.checks_of(server, config).is_empty() => ServerHealth::Unchecked,
+            None => ServerHealth::Up,
+        };
+        let runs = self.compiled.servers().iter().map(|server| {
             let address = server.endpoint();
             let configured = configured.get(&address);
             ServerInfo {
@@ -284,11 +295,27 @@ impl Found {
                 weight: server.weight,
                 effective_weight: effective_weight(server, running.now),
                 admin: configured.map_or(Admin::Enabled, |server| server.admin),
+                health: configured.map_or(ServerHealth::Unchecked, |server| health(server)),
+                sorry: configured.is_none(),
                 limits: configured.map(|server| server.limits.clone()).unwrap_or_default(),
-                group: group.clone(),
+                group: group.clone().filter(|_| configured.is_some()),
                 leaving: false,
                 traffic: traffic(totals.servers.get(&server.slot)),
             }
+        });
+        let there: HashSet<_> = self.compiled.servers().iter().map(|s| s.endpoint()).collect();
+        let out = self.configured.resolved_servers(config).iter();
+        let out = out.filter(|server| !there.contains(&server.address)).map(|server| ServerInfo {
+            address: server.address,
+            weight: server.weight,
+            effective_weight: 0,
+            admin: server.admin,
+            health: health(server),
+            sorry: false,
+            limits: server.limits.clone(),
+            group: group.clone(),
+            leaving: false,
+            traffic: Traffic::default(),
         });
         let leaving = self.leaving.iter().map(|leaving| ServerInfo {
             address: leaving.address,
@@ -296,11 +323,13 @@ impl Found {
             effective_weight: 0,
             admin: Admin::Disabled,
             limits: config::ServerLimits::default(),
+            health: ServerHealth::Unchecked,
+            sorry: false,
             group: None,
             leaving: true,
             traffic: traffic(totals.servers.get(&leaving.slot)),
         });
-        let servers = running.chain(leaving).collect();
+        let servers = runs.chain(out).chain(leaving).collect();
         let slot = self.compiled.spec().slot;
         ServiceInfo {
             servers,
@@ -341,13 +370,12 @@ pub(super) fn lips_of(service: &Service, config: &Config) -> Vec<LipInfo> {
 
 /// Where clients find a service.
 pub(super) fn keys(service: &Service) -> impl Iterator<Item = ServiceKey> {
-    let proto = Proto::from(service.protocol);
-    service.vips.iter().map(move |vip| ServiceKey {
-        zone: 0,
-        proto,
-        address: vip.address,
-        l4_port: vip.l4_port.0,
-    })
+    service.vips.iter().map(|vip| key(service.protocol, *vip))
+}
+
+fn key(protocol: Protocol, vip: Endpoint) -> ServiceKey {
+    let proto = Proto::from(protocol);
+    ServiceKey { zone: 0, proto, address: vip.address, l4_port: vip.l4_port.0 }
 }
 
 /// What runs at one moment, to be looked at on any thread.
@@ -355,7 +383,9 @@ pub(super) fn keys(service: &Service) -> impl Iterator<Item = ServiceKey> {
 pub(super) struct Running {
     pub config: Arc<Model>,
     pub snapshot: Arc<Snapshot>,
-    leaving: Arc<[Leaving]>,
+    /// By the name of their service.
+    leaving: Arc<HashMap<Arc<str>, Vec<Leaving>>>,
+    rulings: Arc<Rulings>,
     now: types::Now,
 }
 
@@ -380,11 +410,10 @@ impl Running {
     }
 
     fn find(&self, name: String) -> Option<Found> {
-        let leaving = self.leaving.iter().filter(|leaving| *leaving.service == *name);
         Some(Found {
             configured: Arc::clone(self.config.services.get(&name)?),
             compiled: Arc::clone(self.compiled(&name)?),
-            leaving: leaving.cloned().collect(),
+            leaving: self.leaving.get(&*name).cloned().unwrap_or_default(),
             name,
         })
     }
@@ -393,18 +422,29 @@ impl Running {
 impl State {
     /// What runs now.
     pub(super) fn running(&self) -> Running {
+        let mut leaving: HashMap<_, Vec<_>> = HashMap::new();
+        for server in self.retiring.leaving() {
+            leaving.entry(Arc::clone(&server.service)).or_default().push(server.clone());
+        }
         Running {
             config: Arc::clone(&self.config),
             snapshot: Arc::clone(&self.snapshot),
-            leaving: self.retiring.leaving().cloned().collect(),
+            leaving: Arc::new(leaving),
+            rulings: Arc::clone(self.health.rulings()),
             now: self.clock.now(),
         }
     }
 
-    /// The service of a name as workers have it.
+    /// The service of a name as workers have it; a rule of destination NAT has the name `dnat/NAME`.
     pub(super) fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
-        let service = self.config.services.get(name)?;
-        self.snapshot.services.find(keys(service).next()?)
+        let key = match name.strip_prefix("dnat/") {
+            Some(rule) => {
+                let rule = self.config.dnat.get(rule)?;
+                key(rule.protocol, rule.on.first())
+            }
+            None => keys(self.config.services.get(name)?).next()?,
+        };
+        self.snapshot.services.find(key)
     }
 
     /// The slots of a real server in all services that lose it if one of them does.

@@ -38,8 +38,14 @@ fn is_protocol(parsed: &Parsed) -> bool {
     }
 }
 
-fn class_of(parsed: &Parsed) -> PuntClass {
-    if is_protocol(parsed) { PuntClass::Protocol } else { PuntClass::Local }
+fn class_of(snapshot: &Snapshot, meta: &Meta) -> PuntClass {
+    if is_protocol(&meta.parsed) {
+        PuntClass::Protocol
+    } else if snapshot.kernel.checks(EthPortId(meta.interface), &meta.parsed.key) {
+        PuntClass::Check
+    } else {
+        PuntClass::Local
+    }
 }
 
 /// Gives a live packet to the kernel, as far as its kind may.
@@ -69,7 +75,7 @@ pub(super) fn punt<P: Packet>(
 pub(super) fn of_kernel(snapshot: &Snapshot, meta: &Meta) -> Option<PuntClass> {
     let held = !snapshot.kernel.is_empty()
         && snapshot.kernel.holds(EthPortId(meta.interface), meta.parsed.key.dst);
-    held.then(|| class_of(&meta.parsed))
+    held.then(|| class_of(snapshot, meta))
 }
 
 /// Whether a packet's address is the kernel's and nobody else's here: it has the fragments as they come.
@@ -80,8 +86,7 @@ pub(super) fn of_kernel_only(snapshot: &Snapshot, meta: &Meta) -> bool {
 
 /// As what a packet to an address of ours goes up though it is none of TCP, UDP and echo requests.
 pub(super) fn of_ours(snapshot: &Snapshot, meta: &Meta, role: Role) -> Option<PuntClass> {
-    let wanted = role == Role::Local || is_protocol(&meta.parsed);
-    of_kernel(snapshot, meta).filter(|_| wanted)
+    of_kernel(snapshot, meta).filter(|class| role == Role::Local || *class != PuntClass::Local)
 }
 
 /// As what a packet to an address of ours goes up that is of no conn. On an interface's own address the
@@ -93,7 +98,7 @@ pub(super) fn unclaimed(snapshot: &Snapshot, meta: &Meta) -> Option<PuntClass> {
     }
     let role = meta.role?;
     let served = || role == Role::Local && snapshot.services.lookup(&meta.parsed.key).is_some();
-    of_ours(snapshot, meta, role).filter(|class| *class == PuntClass::Protocol || !served())
+    of_ours(snapshot, meta, role).filter(|class| *class != PuntClass::Local || !served())
 }
 
 /// Whether an ARP packet is for the kernel, too: a reply to us, a question for an address that it holds,

@@ -1,8 +1,9 @@
 //! What the kernel has on its interfaces to ours (KNIs): what comes for that goes up to it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use types::{Address, EthPortId, MacAddr};
+use types::{Address, EthPortId, FlowKey, MacAddr, Proto};
 
 /// Addresses that the kernel holds and Ethernet groups that it listens to, by interface of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +14,12 @@ pub struct KernelSide {
     others: Box<[(EthPortId, IpAddr)]>,
     /// Sorted.
     groups: Box<[(EthPortId, MacAddr)]>,
+    /// IPv4 addresses and ports that the kernel checks, in host order; sorted.
+    checked: Arc<[Checked]>,
 }
+
+/// What the kernel checks by a KNI: the interface, the protocol, the address and the port, 0 for ICMP.
+pub type Checked = (EthPortId, u8, u32, u16);
 
 impl KernelSide {
     /// Of these addresses and groups, in any order.
@@ -42,7 +48,12 @@ impl KernelSide {
         others.dedup();
         groups.sort_unstable_by_key(group_key);
         groups.dedup();
-        Self { addresses: addresses.into(), others: others.into(), groups: groups.into() }
+        Self {
+            addresses: addresses.into(),
+            others: others.into(),
+            groups: groups.into(),
+            checked: Arc::default(),
+        }
     }
 
     /// The same with others on these interfaces.
@@ -55,7 +66,24 @@ impl KernelSide {
         let elsewhere = |interface: EthPortId| !interfaces.contains(&interface);
         let old_addresses = self.addresses().filter(|(on, _)| elsewhere(*on));
         let old_groups = self.groups.iter().copied().filter(|(on, _)| elsewhere(*on));
-        Self::of(old_addresses.chain(addresses), old_groups.chain(groups))
+        let other = Self::of(old_addresses.chain(addresses), old_groups.chain(groups));
+        Self { checked: Arc::clone(&self.checked), ..other }
+    }
+
+    /// The same with other targets of checks, in any order.
+    pub fn checking(&self, targets: impl IntoIterator<Item = Checked>) -> Self {
+        let mut checked: Vec<_> = targets.into_iter().collect();
+        checked.sort_unstable();
+        checked.dedup();
+        Self { checked: checked.into(), ..self.clone() }
+    }
+
+    /// Whether a packet that came in by an interface is from what the kernel checks by it.
+    #[inline]
+    pub fn checks(&self, interface: EthPortId, key: &FlowKey) -> bool {
+        let l4_port = if key.proto == Proto::Icmp.number() { 0 } else { key.sport };
+        let target = (interface, key.proto, key.src, l4_port);
+        !self.checked.is_empty() && self.checked.binary_search(&target).is_ok()
     }
 
     /// True if the kernel holds no IPv4 address: nothing goes up but what is for a group.

@@ -26,16 +26,18 @@ pub enum PuntClass {
     Local,
     /// To a group or to all.
     Group,
+    /// Of a real server that is checked, to the check.
+    Check,
 }
 
 impl PuntClass {
     /// Packets of the kind a millisecond, for each worker. Of `Local` it is half a gigabit a second of
-    /// full packets; of the others, far more than sound networks have.
+    /// full packets, and so is it of `Check`; of the others, far more than sound networks have.
     const fn a_ms(self) -> u32 {
         match self {
             Self::Protocol => 10,
             Self::Neighbour => 5,
-            Self::Local => 50,
+            Self::Local | Self::Check => 50,
             Self::Group => 2,
         }
     }
@@ -60,7 +62,7 @@ pub struct KernelEnd<P> {
     urgent: Producer<KernelPacket<P>>,
     bulk: Producer<KernelPacket<P>>,
     down: Consumer<KernelPacket<P>>,
-    limits: [Bucket; 4],
+    limits: [Bucket; 5],
 }
 
 /// The pump's ends of the rings of one worker.

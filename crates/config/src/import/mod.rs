@@ -4,6 +4,7 @@
 //! is a warning or, if its loss is not to be passed over, an error. Every message has a file and a line,
 //! and comments stay beside what they are about. Files are read by a function that is passed in.
 
+mod checks;
 mod dpvs;
 mod iptables;
 mod keepalived;

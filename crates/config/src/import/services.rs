@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use types::Endpoint;
 
+use super::checks::{self, CHECKS, Defaults};
 use super::keepalived::{Groups, quoted_list};
 use super::output::{Yaml, name_of};
 use super::tree::Node;
@@ -11,31 +12,12 @@ use super::{ImportError, Knowledge, Loss, Remarks};
 use crate::service::{Protocol, Scheduler};
 use crate::text::AddressRange;
 
-/// Checks of real servers.
-const CHECKS: [&str; 9] = [
-    "TCP_CHECK",
-    "HTTP_GET",
-    "SSL_GET",
-    "UDP_CHECK",
-    "DNS_CHECK",
-    "PING_CHECK",
-    "MISC_CHECK",
-    "SMTP_CHECK",
-    "BFD_CHECK",
-];
-
-/// Keys that only steer checks or that nothing here needs.
+/// Keys that nothing here needs.
 const NOT_NEEDED: &[(&str, &str)] = &[
-    ("delay_loop", "it is the interval of checks"),
-    ("delay_before_retry", "it is a time of checks"),
-    ("retry", "it is a number of checks"),
-    ("alpha", "servers take conns from the start"),
     ("omega", "nothing is called at the stop"),
-    ("quorum", "it counts checked servers"),
-    ("hysteresis", "it counts checked servers"),
+    ("warmup", "checks are spread over their interval"),
     ("ha_suspend", "checks do not depend on VRRP here"),
-    ("virtualhost", "it is a part of HTTP checks"),
-    ("inhibit_on_failure", "it is what a failed check does"),
+    ("sorry_server_inhibit", "the sorry server is listed while it serves"),
     ("vip_bind_dev", "a VIP is on the interface of its address"),
     ("ip_family", "it follows from the addresses"),
 ];
@@ -59,11 +41,54 @@ struct Gathered {
     prefix: Option<u16>,
     one_packet: bool,
     timeout: Option<u64>,
-    servers: Vec<String>,
+    /// Real servers, each with its checks.
+    servers: Vec<(String, Vec<String>)>,
+    checks: Defaults,
+    check_source: Option<String>,
+    quorum: Option<u32>,
+    hysteresis: u32,
+    sorry_server: Option<String>,
+    /// What all real servers weigh together.
+    weight: u32,
     /// WAN IPs with their weights, if it is for source NAT.
     wans: Vec<String>,
     matches: Vec<String>,
     comments: Vec<String>,
+}
+
+impl Gathered {
+    /// Real servers and their checks: those of the service, if all have the same.
+    fn health(&self) -> Vec<String> {
+        let list = |checks: &[String]| match checks {
+            [one] => one.clone(),
+            several => format!("[ {} ]", several.join(", ")),
+        };
+        let first = self.servers.first().map(|(_, checks)| checks);
+        let same = first.filter(|first| self.servers.iter().all(|(_, checks)| checks == *first));
+        let mut lines = Vec::new();
+        if let Some(checks) = same.filter(|checks| !checks.is_empty()) {
+            lines.push(format!("health: {}", list(checks)));
+        }
+        lines.extend(self.check_source.iter().map(|source| format!("check_source: \"{source}\"")));
+        let quorum = self.quorum.unwrap_or(1);
+        match self.hysteresis {
+            0 if quorum == 1 => {}
+            0 => lines.push(format!("quorum: {{ weight: {quorum} }}")),
+            more => lines.push(format!("quorum: {{ weight: {quorum}, hysteresis: {more} }}")),
+        }
+        lines.extend(self.sorry_server.iter().map(|sorry| format!("sorry_server: \"{sorry}\"")));
+        if !self.servers.is_empty() {
+            lines.push("servers:".to_owned());
+        }
+        for (server, checks) in &self.servers {
+            let own = match same {
+                None if !checks.is_empty() => format!(", health: {}", list(checks)),
+                _ => String::new(),
+            };
+            lines.push(format!("  - {{ {server}{own} }}"));
+        }
+        lines
+    }
 }
 
 impl<'a> Services<'a> {
@@ -82,19 +107,22 @@ impl<'a> Services<'a> {
             Some("group" | "match") => None,
             _ => node.words.get(2).and_then(|port| port.parse().ok()),
         };
-        let mut checks = None;
-        for child in node.children() {
+        let is_server = |child: &&Node| child.name() == "real_server";
+        for child in node.children().iter().filter(|child| !is_server(child)) {
             gathered.comments.extend(child.comments.iter().cloned());
-            match child.name() {
-                "real_server" => self.server(child, port, &mut gathered, &mut checks, remarks)?,
-                _ => self.key(child, &mut gathered, remarks)?,
-            }
+            self.key(child, port, &mut gathered, remarks)?;
+        }
+        for child in node.children().iter().filter(is_server) {
+            gathered.comments.extend(child.comments.iter().cloned());
+            self.server(child, port, &mut gathered, remarks)?;
         }
         gathered.comments.extend(node.last_comments.iter().cloned());
-        if let Some(check) = checks {
-            let check: &Node = check;
-            let message = format!("{}: this version does not check real servers", check.name());
-            remarks.warn(&check.place, message);
+        if let Some(quorum) = gathered.quorum.filter(|quorum| *quorum > gathered.weight) {
+            let message = format!(
+                "`quorum {quorum}`: expected no more than all servers weigh, {}",
+                gathered.weight
+            );
+            return Err(node.child("quorum").unwrap_or(node).wrong(message));
         }
         if gathered.kind == "SNAT" {
             return self.snat(node, &gathered, yaml);
@@ -192,21 +220,21 @@ impl<'a> Services<'a> {
                 Protocol::Udp => format!("timeouts: {{ udp: {seconds}s, udp_oneway: {seconds}s }}"),
             });
         }
-        lines.push("servers:".to_owned());
-        lines.extend(gathered.servers.iter().map(|server| format!("  - {server}")));
-        if gathered.servers.is_empty() {
-            lines.pop();
-        }
+        lines.extend(gathered.health());
         Ok(lines)
     }
 
     fn key(
         &self,
         node: &Node,
+        port: Option<u16>,
         gathered: &mut Gathered,
         remarks: &mut Remarks,
     ) -> Result<(), ImportError> {
         let key = node.name();
+        if gathered.checks.take(node)? {
+            return Ok(());
+        }
         if let Some((_, why)) = NOT_NEEDED.iter().find(|(name, _)| *name == key) {
             remarks.not_needed(&node.place, format!("{key}: {why}"));
             return Ok(());
@@ -250,6 +278,14 @@ impl<'a> Services<'a> {
             "establish_timeout" | "conn_timeout" => {
                 gathered.timeout = Some(node.parsed("a number of seconds")?);
             }
+            "quorum" => gathered.quorum = Some(node.parsed("a weight")?),
+            "hysteresis" => gathered.hysteresis = node.parsed("a weight")?,
+            "sorry_server" => {
+                let address = node.needed("the address of a server")?;
+                let own = port.map(|port| port.to_string());
+                let port = node.words.get(2).cloned().or(own).unwrap_or_default();
+                gathered.sorry_server = Some(endpoint(node, address, &port)?.to_string());
+            }
             "src-range" | "dst-range" | "iif" | "oif" => gathered.matches.push(matched(node)?),
             _ => return self.key_without(node, remarks),
         }
@@ -280,12 +316,12 @@ impl<'a> Services<'a> {
             | "quic"
             | "bps"
             | "limit_proportion"
-            | "sorry_server"
-            | "sorry_server_inhibit"
-            | "quorum_up"
-            | "quorum_down"
+            | "sorry_server_lvs_method"
             | "dest_check" => {
                 remarks.warn(&node.place, format!("{key}: it has no counterpart"));
+            }
+            "quorum_up" | "quorum_down" => {
+                remarks.warn(&node.place, format!("{key}: nothing is called"));
             }
             _ => remarks.warn(&node.place, format!("{key}: it is not known")),
         }
@@ -308,29 +344,28 @@ impl<'a> Services<'a> {
         Ok(())
     }
 
-    fn server<'n>(
+    fn server(
         &self,
-        node: &'n Node,
+        node: &Node,
         port: Option<u16>,
         gathered: &mut Gathered,
-        checks: &mut Option<&'n Node>,
         remarks: &mut Remarks,
     ) -> Result<(), ImportError> {
         let address = node.needed("the address of a real server")?;
         let given = node.words.get(2).and_then(|port| port.parse().ok());
         let (mut weight, mut limits) = (1u16, Vec::new());
+        let (mut checks, mut defaults) = (Vec::new(), gathered.checks.clone());
         for child in node.children() {
             match child.name() {
                 "weight" => weight = child.parsed("a weight from 0 to 65535")?,
                 "uthreshold" => limits.push(("upper", child.parsed::<u32>("a number of conns")?)),
                 "lthreshold" => limits.push(("lower", child.parsed::<u32>("a number of conns")?)),
-                check if CHECKS.contains(&check) => {
-                    checks.get_or_insert(child);
-                }
+                check if CHECKS.contains(&check) => checks.push(child),
                 "notify_up" | "notify_down" => {
                     let message = format!("{}: nothing is called", child.name());
                     remarks.warn(&child.place, message);
                 }
+                _ if defaults.take(child)? => {}
                 key => match NOT_NEEDED.iter().find(|(name, _)| *name == key) {
                     Some((_, why)) => {
                         remarks.not_needed(&child.place, format!("{key}: {why}"));
@@ -348,12 +383,27 @@ impl<'a> Services<'a> {
             node.wrong(format!("`real_server {address}`: expected a port from 1 to 65535"))
         })?;
         let endpoint = endpoint(node, address, &port.to_string())?;
-        let mut text = format!("{{ address: \"{endpoint}\", weight: {weight}");
+        let mut text = format!("address: \"{endpoint}\", weight: {weight}");
         if !limits.is_empty() {
             let limits: Vec<String> = limits.iter().map(|(key, n)| format!("{key}: {n}")).collect();
             text.push_str(&format!(", limits: {{ {} }}", limits.join(", ")));
         }
-        gathered.servers.push(text + " }");
+        let mut health = Vec::new();
+        for check in checks {
+            health.extend(checks::import(check, &defaults, port, remarks)?);
+            let Some(from) = checks::source(check) else { continue };
+            let source: std::net::IpAddr = from.parsed("an address")?;
+            let source = source.to_string();
+            match &gathered.check_source {
+                Some(other) if *other != source => {
+                    let message = format!("bindto {source}: checks of a service come from {other}");
+                    remarks.warn(&from.place, message);
+                }
+                _ => gathered.check_source = Some(source),
+            }
+        }
+        gathered.weight += u32::from(weight);
+        gathered.servers.push((text, health));
         Ok(())
     }
 

@@ -198,7 +198,7 @@ fn same_method(info: &ServiceInfo, method: Option<Method>) -> Outcome {
 
 /// The first server says of which mode the service is.
 fn new_server(info: &ServiceInfo, target: &Target, method: Option<Method>) -> Outcome<Request> {
-    let is_first = !info.servers.iter().any(|server: &ServerInfo| !server.leaving);
+    let is_first = !info.servers.iter().any(|server: &ServerInfo| !server.leaving && !server.sorry);
     if !is_first || same_method(info, method).is_ok() {
         same_method(info, method)?;
         let request = Request::new(Operation::ServerAdd).name("name", &info.name);

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use api::{Operation, Request, ServiceInfo, ServiceQuery, SnatInfo, Traffic, WanAddressInfo};
+use api::{
+    Operation, Request, ServerHealth, ServerInfo, ServiceInfo, ServiceQuery, SnatInfo, Traffic,
+    WanAddressInfo,
+};
 use config::{Protocol, SnatAction, WanAddresses};
 use types::{Endpoint, L4Port};
 
@@ -83,7 +86,8 @@ fn rules(compat: &Compat<'_>, key: Option<&Key>) -> Outcome<Vec<Entry>> {
 /// One entry for each VIP.
 fn of_service(info: &ServiceInfo) -> impl Iterator<Item = Entry> {
     let method = Method::of_mode(info.config.mode);
-    let configured = info.servers.iter().filter(|server| !server.leaving);
+    let out = |server: &&ServerInfo| server.leaving || server.health == ServerHealth::Removed;
+    let configured = info.servers.iter().filter(|server| !out(server));
     let mut servers: Vec<Row> = configured
         .map(|server| Row {
             address: server.address,

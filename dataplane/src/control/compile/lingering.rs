@@ -40,6 +40,18 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lingering(BTreeMap<IpAddr, Linger>);
 
+impl super::Compiler {
+    /// LIPs and VIPs that are not configured any more, but stay ours for the conns that name them.
+    pub fn lingering(&self) -> Vec<Lingerer> {
+        self.fib_plan.lingering.list()
+    }
+
+    /// No conn names these any more: the next plan leaves them out.
+    pub fn let_go(&mut self, idle: &[Lingerer]) {
+        self.fib_plan.lingering.let_go(idle);
+    }
+}
+
 impl Lingering {
     /// What lingers if nothing is configured in the snapshot of this generation: of the running fib all
     /// LIPs, and all that are or may have been VIPs, but the idle ones.

@@ -9,6 +9,7 @@ mod gateway;
 mod lingering;
 mod network;
 mod prepare;
+mod ruled;
 mod services;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub use gateway::{
 };
 pub use lingering::Lingerer;
 pub use network::refuse;
+pub use ruled::Rulings;
 
 /// What a configuration is compiled for: the interfaces and workers that were started.
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ pub struct Request {
     pub kernel: Arc<KernelSide>,
     /// What holds for all services.
     pub policy: Policy,
+    /// What the state of real servers makes of services.
+    pub rulings: Arc<Rulings>,
     /// Gives the fib another generation, even if nothing of it has changed.
     pub renew_fib: bool,
     /// The workers' time, for slow starts.
@@ -103,6 +107,7 @@ pub struct Plan {
     pub gone: Gone,
     /// What is allowed, but has no effect.
     pub warnings: Vec<Warning>,
+    rulings: Arc<Rulings>,
     /// Services that need a new cell on each worker.
     cells: Vec<Arc<balance::Service>>,
     service_chunks: std::ops::Range<usize>,
@@ -176,6 +181,7 @@ pub struct Compiler {
     config: Arc<Model>,
     snapshot: Arc<Snapshot>,
     fib_plan: FibPlan,
+    rulings: Arc<Rulings>,
     entries: HashMap<String, Entry>,
     service_slots: SlotAllocator,
     server_slots: SlotAllocator,
@@ -235,6 +241,7 @@ impl Compiler {
             config: Arc::new(model),
             snapshot: Arc::new(snapshot),
             fib_plan,
+            rulings: Arc::default(),
             entries: HashMap::new(),
             service_slots: SlotAllocator::default(),
             server_slots: SlotAllocator::default(),
@@ -277,8 +284,8 @@ impl Compiler {
     }
 
     fn try_plan(&mut self, request: Request, taken: &mut Taken) -> Result<Plan, ConfigError> {
-        let Request { config, interfaces, kernel, policy, renew_fib, now } = request;
-        let mut changes = services::compile(self, &config, now, taken)?;
+        let Request { config, interfaces, kernel, policy, rulings, renew_fib, now } = request;
+        let mut changes = services::compile(self, (&config, &rulings), now, taken)?;
         let (steering, nat_seed) = (Arc::clone(&self.steering), self.sizes.seed);
         let facts = Facts { interfaces, steering, nat_seed, kernel };
         let gateway = gateway::compile(self, &config, &facts, &mut changes, &mut taken.rules)?;
@@ -321,6 +328,7 @@ impl Compiler {
                 ..changes.gone
             },
             warnings,
+            rulings,
             cells: changes.cells,
             service_chunks: services..chunks(&self.service_slots).max(services),
             server_chunks: servers..chunks(&self.server_slots).max(servers),
@@ -391,6 +399,7 @@ impl Compiler {
         }
         self.classes = plan.classes;
         self.config = plan.config;
+        self.rulings = plan.rulings;
         self.snapshot = plan.snapshot;
         self.idle.clear();
         plan.gone
@@ -437,16 +446,6 @@ impl Compiler {
     /// No worker keeps these ports any more.
     pub fn ports_freed(&mut self, kept: &Kept) {
         self.gateway.freed(kept);
-    }
-
-    /// LIPs and VIPs that are not configured any more, but stay ours for the conns that name them.
-    pub fn lingering(&self) -> Vec<Lingerer> {
-        self.fib_plan.lingering.list()
-    }
-
-    /// No conn names these any more: the next plan leaves them out.
-    pub fn let_go(&mut self, idle: &[Lingerer]) {
-        self.fib_plan.lingering.let_go(idle);
     }
 
     /// No conn of earlier steering goes to these any more: the next plan forgets it.

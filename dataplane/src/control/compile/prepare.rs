@@ -10,6 +10,11 @@ use super::Plan;
 use crate::worker::link::{GatewayWork, ITEMS_MAX, Prepare};
 
 impl Plan {
+    /// The names of the services that it changes.
+    pub fn touched(&self) -> Vec<String> {
+        self.services.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// What a worker's NAT state needs before it runs the snapshot, in portions.
     ///
     /// # Errors

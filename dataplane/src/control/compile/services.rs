@@ -7,13 +7,14 @@ use balance::{
     Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Refusal, Remembered,
     Scheduler, Server, Service, ServiceKey, ServiceSpec, Services, SlowStart,
 };
-use config::{Config, ConfigError, DnatRule, DnatTarget, ErrorKind, Path};
+use config::{Config, ConfigError, DnatRule, DnatTarget, ErrorKind, OnFailure, Path};
 use flow::TimeoutSet;
+use health::Ruling;
 use types::{Address, Endpoint, Now, Proto, SlotAllocator};
 
 use super::classes::{Classes, timeout_set};
 use super::network::{pool_addresses, refuse, v4};
-use super::{Compiler, Entry, Gone, GoneServer, Taken};
+use super::{Compiler, Entry, Gone, GoneServer, Rulings, Taken};
 
 /// Clients that a service with persistence remembers on each worker.
 const PERSISTENCE_CAPACITY: u32 = 65_536;
@@ -97,13 +98,16 @@ fn same<T: PartialEq>(old: Option<&Arc<T>>, new: Option<&Arc<T>>) -> bool {
 /// If something cannot be. What has been taken is in `taken`.
 pub(super) fn compile(
     compiler: &mut Compiler,
-    config: &Config,
+    (config, rulings): (&Config, &Rulings),
     now: Now,
     taken: &mut Taken,
 ) -> Result<Changes, ConfigError> {
     let before = Arc::clone(&compiler.config);
     let groups = changed(&before.server_groups, &config.server_groups);
     let pools = changed(&before.local_address_pools, &config.local_address_pools);
+    let running = Arc::clone(&compiler.rulings);
+    let ruled = changed(&running, rulings);
+    let ruling = |name: &str| rulings.get(name).map(Arc::as_ref);
     let timeouts = before.conntrack.timeouts != config.conntrack.timeouts;
     let mut classes = compiler.classes.clone();
     if timeouts {
@@ -122,28 +126,31 @@ pub(super) fn compile(
             continue;
         };
         let touched = !same(old, new)
+            || ruled.contains(name.as_str())
             || matches!(&service.servers, config::Servers::Group(group) if groups.contains(&**group))
             || matches!(&service.local_pool, Some(config::Pool::Named(pool)) if pools.contains(&**pool))
             || (timeouts && service.timeouts != config::ServiceTimeouts::default());
         if touched {
             changes.addresses |= old
                 .is_none_or(|old| old.vips != service.vips || old.local_pool != service.local_pool);
-            let mut build = Build { compiler, config, name, service, forward: None, now, taken };
+            let ruling = ruling(name);
+            let forward = None;
+            let mut build = Build { compiler, config, name, service, ruling, forward, now, taken };
             build.build(&mut changes)?;
         }
     }
     for (name, old, new) in pairs(&before.dnat, &config.dnat) {
-        if same(old, new) {
+        let name = &format!("dnat/{name}");
+        if same(old, new) && !ruled.contains(name.as_str()) {
             continue;
         }
-        let name = &format!("dnat/{name}");
         let Some((rule, service)) = new.and_then(|rule| Some((rule, as_service(rule)?))) else {
             remove(compiler, name, &mut changes);
             continue;
         };
         changes.addresses = true;
-        let (service, forward) = (&service, Some(&**rule));
-        let mut build = Build { compiler, config, name, service, forward, now, taken };
+        let (service, ruling, forward) = (&service, ruling(name), Some(&**rule));
+        let mut build = Build { compiler, config, name, service, ruling, forward, now, taken };
         build.narrow()?;
         build.build(&mut changes)?;
     }
@@ -178,19 +185,21 @@ fn gone(service: &Arc<str>, server: &Server) -> GoneServer {
 }
 
 /// One service to be compiled.
-struct Build<'a> {
-    compiler: &'a mut Compiler,
+pub(super) struct Build<'a> {
+    pub compiler: &'a mut Compiler,
     config: &'a Config,
     name: &'a str,
-    service: &'a config::Service,
+    pub service: &'a config::Service,
+    /// What the state of its real servers makes of it.
+    pub ruling: Option<&'a Ruling>,
     /// The port forward that it is, if it is one.
     forward: Option<&'a DnatRule>,
     now: Now,
-    taken: &'a mut Taken,
+    pub taken: &'a mut Taken,
 }
 
 impl Build<'_> {
-    fn path(&self) -> Path {
+    pub(super) fn path(&self) -> Path {
         match (self.forward, self.name.strip_prefix("dnat/")) {
             (Some(_), Some(name)) => Path::of("dnat").key(name),
             _ => Path::of("services").key(self.name),
@@ -269,6 +278,9 @@ impl Build<'_> {
                 }
                 config::Servers::Inline(_) => own.key(key).index(index),
             };
+            if self.down(wanted.address) == Some(OnFailure::Remove) {
+                continue;
+            }
             let address = v4(wanted.address.address, || path().key("address"))?;
             let known = known.get(&wanted.address).copied();
             let slot = match known {
@@ -277,6 +289,7 @@ impl Build<'_> {
             };
             servers.push(self.server(wanted, address, slot, known, before.is_some()));
         }
+        servers.extend(self.sorry(&known)?);
         Ok(servers)
     }
 
@@ -291,6 +304,7 @@ impl Build<'_> {
         let upper = wanted.limits.upper.unwrap_or(0);
         let mut server = Server::new(slot, address, wanted.address.l4_port.0);
         server.weight = wanted.weight;
+        server.healthy = self.is_healthy(wanted.address);
         server.admin = match wanted.admin {
             config::Admin::Enabled => Admin::Enabled,
             config::Admin::Drain => Admin::Drain,
@@ -379,7 +393,7 @@ impl Build<'_> {
     }
 }
 
-fn take(
+pub(super) fn take(
     slots: &mut SlotAllocator,
     taken: &mut Vec<types::Slot>,
     path: impl FnOnce() -> Path,

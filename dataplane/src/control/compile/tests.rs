@@ -29,7 +29,8 @@ impl Bench {
         let before = self.compiler.snapshot();
         let interfaces = Arc::clone(&before.interfaces);
         let (kernel, policy) = (Arc::clone(&before.kernel), before.policy);
-        Request { config, interfaces, kernel, policy, renew_fib: false, now: self.now }
+        let rulings = Arc::clone(self.compiler.rulings());
+        Request { config, interfaces, kernel, policy, rulings, renew_fib: false, now: self.now }
     }
 
     /// The kernel holds these addresses from now on.

@@ -3,6 +3,7 @@
 //! Netlink tells of addresses at once. Of groups older kernels tell nothing, so `dev_mcast` is read a
 //! few times a second, and addresses are asked for then as well, in case a message was lost.
 
+mod implied;
 mod saved;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use types::{EthPortId, MacAddr};
 use super::engine::Kni;
 use super::{Control, State};
 use crate::snapshot::KernelSide;
+use implied::Given;
 use saved::Saved;
 
 /// Groups are read this often, and addresses are asked for.
@@ -45,6 +47,7 @@ struct Follower {
     messages: Messages,
     groups: File,
     saved: Saved,
+    given: Given,
 }
 
 /// What is found at one moment.
@@ -97,6 +100,7 @@ impl Control {
                     }
                 }
             }
+            self.give_for_checks(&mut follower).await;
             match follower.look().await {
                 Ok(found) => self.found(&mut follower, found).await,
                 Err(error) => tracing::warn!(%error, "what the kernel holds is not known now"),
@@ -122,6 +126,9 @@ impl Control {
             follower.keep(&state, &found);
             changed || !Arc::ptr_eq(&state.kernel, &state.snapshot.kernel)
         };
+        if changed {
+            self.reroute_checks();
+        }
         if changed && let Err(error) = self.refresh(false).await {
             tracing::warn!(%error, "workers do not know yet what the kernel holds");
         }
@@ -164,7 +171,8 @@ impl Follower {
         tokio::spawn(connection);
         let messages = Box::new(messages.map(|(message, _)| message));
         let saved = Saved::of(state_dir, netns.as_deref());
-        Ok(Self { knis, netns, handle, messages, groups, saved })
+        let given = Given::default();
+        Ok(Self { knis, netns, handle, messages, groups, saved, given })
     }
 
     /// Adds what was kept of KNIs that are new.
@@ -211,7 +219,8 @@ impl Follower {
             })
         };
         let mut own: BTreeMap<&str, Vec<IpNet>> = BTreeMap::new();
-        for (id, name) in self.knis.values() {
+        let lasts = |id: EthPortId| !state.health.is_implied(state.name(id));
+        for (id, name) in self.knis.values().filter(|(id, _)| lasts(*id)) {
             let here = found.addresses.iter().filter(|held| held.interface == *id);
             let lasting = here.filter(|held| held.lasting && !floats(held)).map(|held| held.net);
             own.insert(name, lasting.collect());

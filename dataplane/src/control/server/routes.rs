@@ -108,6 +108,7 @@ fn handler(operation: Operation) -> MethodRouter<Control> {
         O::DnatList => routing::on(on, nat::dnat_rules),
         O::DnatGet => routing::on(on, nat::dnat_rule),
         O::ForwardingGet => routing::on(on, nat::forwarding),
+        O::HealthList => routing::on(on, services::server_health),
         O::ConnectionList => routing::on(on, observe::connections),
         O::ConnectionDelete => routing::on(on, observe::close_connections),
         O::Stats => routing::on(on, observe::stats),

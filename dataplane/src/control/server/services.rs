@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use api::{NewLip, Removal, ServerSettings, ServiceQuery};
+use api::{HealthQuery, NewLip, Removal, ServerSettings, ServiceQuery};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,13 @@ pub(super) async fn services(
     Params(query): Params<ServiceQuery>,
 ) -> Response {
     answer_large(control.services(&query).await).await
+}
+
+pub(super) async fn server_health(
+    State(control): State<Control>,
+    Params(query): Params<HealthQuery>,
+) -> Response {
+    answer_large(control.server_health(query.service.as_deref()).await).await
 }
 
 pub(super) async fn zero(

@@ -1,12 +1,13 @@
 //! The daemon's main: everything in the order in which it starts and ends.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use config::{Config, Model, Warning};
+use config::{Config, Kni, Model, Warning};
 use parking_lot::Mutex;
 use steer::Steering;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,6 +26,8 @@ use crate::worker::clock::{Clock, Epoch};
 /// Why the daemon does not start or ends: one or more lines for people.
 type Failure = String;
 
+/// The longest name of an interface that the kernel takes, in bytes.
+const KNI_NAME_MAX: usize = 15;
 /// Conns are counted this often while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Between two tries to tell the workers that they drain.
@@ -50,7 +53,8 @@ fn start(args: &Args, commit: &'static str) -> Result<(), Failure> {
     let (model, warnings) = load(&args.config)?;
     let cpus = super::cpus::check(&model.workers.cpus);
     let plan = MemoryPlan::new(&model);
-    BufferPlan::new(&model).check(&model).map_err(text)?;
+    let whole = with_knis(&model, &implied_knis(&model));
+    BufferPlan::new(&whole).check(&whole).map_err(text)?;
     if args.check {
         // A file may be checked on another machine than the one that it is for.
         if let Err(absent) = cpus {
@@ -105,7 +109,7 @@ fn steering(config: &Config, seed: [u64; 2]) -> Result<Arc<Steering>, Failure> {
 
 fn check(model: &Model, warnings: &[Warning], plan: &MemoryPlan) -> Result<(), Failure> {
     print!("{plan}");
-    let buffers = BufferPlan::new(model);
+    let buffers = BufferPlan::new(&with_knis(model, &implied_knis(model)));
     println!(
         "DPDK needs {} MiB for {} packet buffers",
         buffers.bytes().div_ceil(1 << 20),
@@ -198,7 +202,14 @@ async fn daemon(
     let mut signals = Signals::new().map_err(text)?;
     let socket = Socket::bind(&args.socket).map_err(text)?;
     let secrets = NodeSecrets::load(&args.state_dir).map_err(text)?;
-    let control = launch(args, commit, &model, &secrets, log)?;
+    let implied = implied_knis(&model);
+    let control = launch(args, commit, (&model, &implied), &secrets, log)?;
+    let checker = health::Checker::start(|| {
+        if let Err(error) = privileges::drop_of_checks() {
+            tracing::warn!(%error, "the thread of the checks keeps its capabilities");
+        }
+    });
+    control.check_servers(checker.map_err(text)?, implied.into_keys().collect());
     let nat_log = Path::new(&model.nat_log.file);
     let mut files = vec![args.config.as_path(), args.socket.as_path(), args.state_dir.as_path()];
     if model.nat_log.events != config::NatEvents::Off {
@@ -242,16 +253,44 @@ async fn daemon(
     started
 }
 
+/// The KNIs of interfaces by which real servers are checked and that have none, by interface.
+fn implied_knis(config: &Config) -> BTreeMap<String, Kni> {
+    let mut implied = BTreeMap::new();
+    for dev in config.checked_by() {
+        let without = config.interfaces.get(dev).is_some_and(|interface| interface.kni.is_none());
+        let name = format!("{dev}.kni");
+        if without && name.len() > KNI_NAME_MAX {
+            tracing::warn!(
+                "interfaces.{dev}: servers are checked by it, and `{name}` is too long for a KNI; \
+                 set `kni: {{ name: … }}`"
+            );
+        } else if without {
+            implied.insert(dev.to_owned(), Kni { name, netns: None, persist: false });
+        }
+    }
+    implied
+}
+
+fn with_knis(config: &Config, knis: &BTreeMap<String, Kni>) -> Config {
+    let mut config = config.clone();
+    for (dev, kni) in knis {
+        if let Some(interface) = config.interfaces.get_mut(dev) {
+            Arc::make_mut(interface).kni = Some(kni.clone());
+        }
+    }
+    config
+}
+
 /// Starts interfaces and workers.
 fn launch(
     args: &Args,
     commit: &'static str,
-    model: &Arc<Model>,
+    (model, implied): (&Arc<Model>, &BTreeMap<String, Kni>),
     secrets: &NodeSecrets,
     log: logging::LogHandle,
 ) -> Result<Control, Failure> {
     dpdk::set_log_sink(log_of_dpdk);
-    let mut engine = DpdkEngine::start(model).map_err(text)?;
+    let mut engine = DpdkEngine::start(&with_knis(model, implied)).map_err(text)?;
     let interfaces = engine.interfaces().iter();
     let interface = |info: &InterfaceInfo| Interface {
         name: info.name.as_str().into(),
