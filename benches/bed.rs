@@ -11,6 +11,7 @@ use dataplane::worker::handoff::Handoff;
 use dataplane::worker::idle::Idle;
 use dataplane::worker::kernel::kernel_link;
 use dataplane::worker::link::{ControlEnd, link};
+use dataplane::worker::wide::{WideConfig, WideTables};
 use dataplane::worker::{Worker, WorkerConfig};
 use fib::{Address, Fib, FibConfig, NextHopState, NextHopsWriter, Role, Route, RouteKind};
 use flow::{FlowTable, PageRequest, TableConfig, TimeoutSet, Timeouts};
@@ -137,6 +138,10 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
         snapshot: Arc::new(snapshot),
         table,
         leases: Leases::new(&LeaseConfig::new(leases, SEED)).expect("leases"),
+        wide: WideConfig {
+            tables: WideTables::placeholder(Timeouts::new(config.timeouts)).expect("a table"),
+            handoff: Handoff::mesh(1).pop().expect("one worker"),
+        },
         cells: cells(&services),
         secrets: ::nat::Secrets { isn: SEED, timestamp: SEED },
         handoff: Handoff::mesh(1).pop().expect("one worker"),

@@ -13,6 +13,7 @@ mod command_line;
 mod control;
 mod drop_in;
 mod errors;
+mod families;
 mod fragments;
 mod frames;
 mod health;

@@ -95,12 +95,13 @@ impl Captured {
     /// Fails if any checksum in it is wrong, or if there is nothing to judge.
     #[track_caller]
     pub fn assert_checksums(&self) {
-        assert_ne!(self.count("ip"), 0, "nothing captured in {}", self.file.display());
+        assert_ne!(self.count("ip || ipv6"), 0, "nothing captured in {}", self.file.display());
         // An ICMP error quotes the beginning of a packet: its TCP checksum cannot be judged.
         let wrong = self.fields(
             "ip.checksum.status == \"Bad\" || icmp.checksum.status == \"Bad\" || \
-             !icmp && (tcp.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\")",
-            &["frame.number", "ip.src", "ip.dst", "frame.protocols"],
+             icmpv6.checksum.status == \"Bad\" || \
+             !icmp && !icmpv6 && (tcp.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\")",
+            &["frame.number", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "frame.protocols"],
         );
         assert!(wrong.is_empty(), "wrong checksums in {}: {wrong:?}", self.file.display());
     }

@@ -121,6 +121,7 @@ http {
   sendfile on;
   server {
     listen 80 backlog=16384;
+    listen [::]:80 backlog=16384;
     root @dir@/www;
     location / { return 200 "@name@ $remote_addr:$remote_port\n"; }
     location = /who { return 200 "Your remote_addr and remote_port is $remote_addr:$remote_port\n"; }

@@ -305,6 +305,8 @@ pub struct Service {
     /// The table's rank of a server to its index.
     order: Box<[u16]>,
     table: Option<Arc<Table>>,
+    /// A real server has an IPv6 address.
+    has_ipv6: bool,
     revision: u64,
 }
 
@@ -341,7 +343,8 @@ impl Service {
             (Box::default(), None)
         };
         let revision = REVISION.fetch_add(1, Relaxed);
-        Ok(Self { spec, servers: servers.into(), usable, order, table, revision })
+        let has_ipv6 = servers.iter().any(|server| server.address.is_ipv6());
+        Ok(Self { spec, servers: servers.into(), usable, order, table, has_ipv6, revision })
     }
 
     /// What is configured.
@@ -354,6 +357,12 @@ impl Service {
     #[inline]
     pub fn servers(&self) -> &[Server] {
         &self.servers
+    }
+
+    /// True if a real server has an IPv6 address.
+    #[inline]
+    pub fn has_ipv6_server(&self) -> bool {
+        self.has_ipv6
     }
 
     /// Indices of the servers that take new conns, limits aside.

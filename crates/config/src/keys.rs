@@ -57,6 +57,8 @@ keys! {
         "With nothing to do, `poll` polls on and `adaptive` sleeps for microseconds.";
     "conntrack.max_connections", Some("1000000"), "2097151 for each NUMA node", Restart,
         "The most conns of each worker.";
+    "conntrack.max_connections_ipv6", None, "2097151 for each NUMA node", Restart,
+        "The most conns with an IPv6 side of each worker; as `max_connections` if not given.";
     "conntrack.timeouts.tcp_syn", Some("30s"), "3s, then 30s", Live,
         "Idle time of TCP before the handshake is complete.";
     "conntrack.timeouts.tcp_established", Some("15m"), "90s", Live, "Idle time of TCP after it.";
@@ -188,7 +190,9 @@ keys! {
     "services.*.persistence.timeout", None, "360s if persistent", NewConnections,
         "How long a client comes back to its real server after its last conn.";
     "services.*.persistence.prefix", Some("32"), "32", NewConnections,
-        "Length of the source prefix whose clients are taken for one.";
+        "Length of the source prefix whose IPv4 clients are taken for one.";
+    "services.*.persistence.prefix_ipv6", Some("128"), "128", NewConnections,
+        "The same of IPv6 clients.";
     "services.*.one_packet", Some("false"), "false", NewConnections,
         "Chooses a real server for each UDP datagram.";
     "services.*.limits.max_connections", None, "0 (none)", NewConnections,

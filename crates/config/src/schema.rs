@@ -147,6 +147,10 @@ pub struct Conntrack {
     #[serde(default = "u32_of::<1_000_000>", skip_serializing_if = "is_u32::<1_000_000>")]
     #[schema(default = 1_000_000)]
     pub max_connections: u32,
+    /// The same of those that have an IPv6 side; as `max_connections` if not given. Their memory is reserved with the
+    /// first service that needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections_ipv6: Option<u32>,
     /// Idle times after which conns end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: Timeouts,
@@ -154,6 +158,13 @@ pub struct Conntrack {
     /// port rests if the next conn from it might be taken for the old one.
     #[serde(default = "ms::<60_000>", skip_serializing_if = "is_ms::<60_000>")]
     pub rs_time_wait: Duration,
+}
+
+impl Conntrack {
+    /// The most conns with an IPv6 side that each worker may have at once.
+    pub fn max_connections_ipv6(&self) -> u32 {
+        self.max_connections_ipv6.unwrap_or(self.max_connections)
+    }
 }
 
 /// Idle times after which conns end, by protocol and state.

@@ -334,10 +334,21 @@ pub struct ServiceTimeouts {
 pub struct Persistence {
     /// How long after a client's last conn.
     pub timeout: Duration,
-    /// Length in bits of the source prefix whose clients are taken for one.
+    /// Length in bits of the source prefix whose IPv4 clients are taken for one.
     #[serde(default = "u16_of::<32>", skip_serializing_if = "is_u16::<32>")]
     #[schema(default = 32)]
     pub prefix: u16,
+    /// The same of IPv6 clients.
+    #[serde(default = "u16_of::<128>", skip_serializing_if = "is_u16::<128>")]
+    #[schema(default = 128)]
+    pub prefix_ipv6: u16,
+}
+
+impl Persistence {
+    /// The prefix of a family's clients.
+    pub const fn prefix_of(&self, v6: bool) -> u16 {
+        if v6 { self.prefix_ipv6 } else { self.prefix }
+    }
 }
 
 /// The most that a service may take.

@@ -148,6 +148,9 @@ impl<'a> Checker<'a> {
         let conntrack = Path::of("conntrack");
         let max = config.conntrack.max_connections;
         self.within(conntrack.key("max_connections"), max, 1, MAX_CONNECTIONS);
+        if let Some(max) = config.conntrack.max_connections_ipv6 {
+            self.within(conntrack.key("max_connections_ipv6"), max, 1, MAX_CONNECTIONS);
+        }
         self.default_timeouts(&conntrack.key("timeouts"), &config.conntrack.timeouts);
         if config.conntrack.rs_time_wait > TIMEOUT_MAX {
             self.timeout(conntrack.key("rs_time_wait"), config.conntrack.rs_time_wait);

@@ -32,10 +32,12 @@ impl Checker<'_> {
         self.service_timeouts(&path.key("timeouts"), &service.timeouts);
         self.policies(&path, service);
         self.service_health(&path, service, index);
+        self.only_ipv4(&path, service);
         if let Some(persistence) = &service.persistence {
             let path = path.key("persistence");
             self.timeout(path.key("timeout"), persistence.timeout);
             self.within(path.key("prefix"), persistence.prefix, 1, 32);
+            self.within(path.key("prefix_ipv6"), persistence.prefix_ipv6, 1, 128);
         }
         if let Some(0) = service.limits.max_connections {
             let path = path.key("limits").key("max_connections");
@@ -82,18 +84,21 @@ impl Checker<'_> {
                 self.conflict(path.clone(), vip, message);
             }
             if !index.is_configured(vip.address) {
-                let message = format!(
-                    "no interface answers ARP for {}: it is none of `addresses`",
-                    vip.address
-                );
+                let message =
+                    format!("no interface answers for {}: it is none of `addresses`", vip.address);
                 self.warn(&path, message);
             }
         }
     }
 
-    /// True if it is an IPv4 address of a host and a port; else an error is noted.
+    /// True if it is an address of a host and a port; else an error is noted.
     pub fn endpoint(&mut self, path: &Path, endpoint: Endpoint) -> bool {
-        if !self.unicast_v4(path, endpoint.address) {
+        if !self.unicast(path, endpoint.address) {
+            return false;
+        }
+        if is_link_local(endpoint.address) {
+            let message = format!("{endpoint} is link-local: it means another host on each link");
+            self.invalid(path.clone(), endpoint, message);
             return false;
         }
         if endpoint.l4_port.0 == 0 {
@@ -125,6 +130,25 @@ impl Checker<'_> {
         self.families(path, service, servers);
     }
 
+    /// What there is for IPv4 only.
+    fn only_ipv4(&mut self, path: &Path, service: &Service) {
+        let servers = service.resolved_servers(self.config);
+        let servers = servers.iter().map(|server| server.address);
+        let mut all = service.vips.iter().copied().chain(servers);
+        let Some(endpoint) = all.find(|endpoint| endpoint.address.is_ipv6()) else { return };
+        if service.mode == Mode::Nat {
+            let message =
+                format!("mode nat is for IPv4 only, and {endpoint} is IPv6: take fullnat");
+            self.invalid(path.key("mode"), "nat", message);
+        }
+        if service.client_address == Some(ClientAddress::Option) {
+            let message = format!(
+                "option is for IPv4 only, and {endpoint} is IPv6: leave it out or take none"
+            );
+            self.invalid(path.key("client_address"), "option", message);
+        }
+    }
+
     /// A real server is reached from a LIP of its own family.
     fn families(&mut self, path: &Path, service: &Service, servers: &[Server]) {
         let Some(pool) = service.resolved_pool(self.config) else { return };
@@ -136,9 +160,11 @@ impl Checker<'_> {
             let has_lip = pool.addresses.iter().any(|range| range.first().is_ipv4() == v4);
             let server = servers.iter().find(|server| is_v4(server) == v4);
             if let Some(server) = server.filter(|_| !has_lip) {
-                let message =
-                    format!("it has no {family} LIP: {} cannot be reached", server.address);
-                self.warn(path, message);
+                let address = server.address;
+                let message = format!(
+                    "it has no {family} LIP, and {address} is {family}: add one to its pool"
+                );
+                self.invalid(path.key("servers"), address, message);
             }
         }
     }

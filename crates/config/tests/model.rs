@@ -79,8 +79,8 @@ fn services_come_change_and_go() {
     );
     refused(
         ErrorKind::Invalid,
-        "services.x.vips[0]: 2001:db8::1: IPv6 is not supported here by this version",
-        |m| m.add_service("x", Service::new(vec![endpoint("[2001:db8::1]:80")], Protocol::Tcp)),
+        "services.x.vips[0]: [fe80::1]:80 is link-local: it means another host on each link",
+        |m| m.add_service("x", Service::new(vec![endpoint("[fe80::1]:80")], Protocol::Tcp)),
     );
     refused(ErrorKind::NotFound, "services: there is no service `x`", |m| m.delete_service("x"));
 }

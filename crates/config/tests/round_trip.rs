@@ -75,9 +75,10 @@ fn service() -> impl Strategy<Value = Service> {
     let local_pool =
         option::of(prop_oneof![name().prop_map(Pool::Named), pool().prop_map(Pool::Inline)]);
     let timeout = || option::of(duration());
-    let persistence = option::of(
-        (duration(), any::<u16>()).prop_map(|(timeout, prefix)| Persistence { timeout, prefix }),
-    );
+    let persistence =
+        option::of((duration(), any::<u16>(), any::<u16>()).prop_map(
+            |(timeout, prefix, prefix_ipv6)| Persistence { timeout, prefix, prefix_ipv6 },
+        ));
     (
         (vec(endpoint(), 0..3), any::<bool>(), 0..Scheduler::ALL.len(), any::<bool>()),
         (servers, local_pool, persistence, any::<[bool; 5]>()),
@@ -173,16 +174,24 @@ fn settings() -> impl Strategy<Value = Config> {
     });
     (
         (any::<u64>(), hugepages, vec(text(), 0..3), cpus, any::<bool>()),
-        (any::<u32>(), timeouts, duration(), log, duration()),
+        (any::<u32>(), any::<Option<u32>>(), timeouts, duration(), log, duration()),
     )
         .prop_map(
-            |((memory, hugepages, eal_args, cpus, poll), (max, timeouts, rest, log, drain))| {
+            |(
+                (memory, hugepages, eal_args, cpus, poll),
+                (max, wide, timeouts, rest, log, drain),
+            )| {
                 Config {
                     memory: Size::from_bytes(memory),
                     hugepages,
                     eal_args,
                     workers: Workers { cpus, idle: if poll { Idle::Poll } else { Idle::Adaptive } },
-                    conntrack: Conntrack { max_connections: max, timeouts, rs_time_wait: rest },
+                    conntrack: Conntrack {
+                        max_connections: max,
+                        max_connections_ipv6: wide,
+                        timeouts,
+                        rs_time_wait: rest,
+                    },
                     log,
                     shutdown: Shutdown { drain },
                     ..Config::default()

@@ -245,6 +245,38 @@ impl<A: FlowAddress> Flow<A> {
     }
 }
 
+impl Flow<u128> {
+    /// The flow of IPv4 that this one's addresses were mapped from; `None` if one is an IPv6 one.
+    #[inline]
+    pub fn narrow(&self) -> Option<Flow> {
+        let (key, new_key) = (self.key().unmapped()?, self.new_key().unmapped()?);
+        let Self { state, l3_delta, l4_delta, seq_offset, ts_offset, last_ack, .. } = *self;
+        let Self { last_seen, packets, bytes_low, bytes_high, .. } = *self;
+        let Self { next_hop, fib_generation, flags, timeout_class, .. } = *self;
+        Some(Flow {
+            state,
+            new_src: new_key.src,
+            new_dst: new_key.dst,
+            new_sport: new_key.sport,
+            new_dport: new_key.dport,
+            l3_delta,
+            l4_delta,
+            seq_offset,
+            ts_offset,
+            last_ack,
+            last_seen,
+            packets,
+            bytes_low,
+            bytes_high,
+            next_hop,
+            fib_generation,
+            flags,
+            timeout_class,
+            ..Flow::with_key(key)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +298,38 @@ mod tests {
         assert_eq!((flow.packets, flow.last_seen), (1, 5));
         assert_eq!(flow.take_counts(), (1, u64::from(u32::MAX) + 99));
         assert_eq!(flow.take_counts(), (0, 0));
+    }
+
+    #[test]
+    fn only_a_flow_between_ipv4_addresses_is_one_of_ipv4() {
+        let narrow = Flow {
+            new_src: 5,
+            new_dst: u32::MAX,
+            new_sport: 6,
+            l4_delta: 7,
+            seq_offset: 8,
+            packets: 9,
+            flags: flags::TOA,
+            timeout_class: 10,
+            state: State::Udp,
+            ..Flow::with_key(FlowKey { src: 1_u32, dst: 2, sport: 3, dport: 4, zone: 5, proto: 17 })
+        };
+        let key = types::FlowKey6::mapped(narrow.key());
+        let wide = Flow {
+            new_src: types::map_v4(narrow.new_src),
+            new_dst: types::map_v4(narrow.new_dst),
+            new_sport: 6,
+            l4_delta: 7,
+            seq_offset: 8,
+            packets: 9,
+            flags: flags::TOA,
+            timeout_class: 10,
+            state: State::Udp,
+            ..Flow::with_key(key)
+        };
+        assert_eq!(wide.narrow(), Some(narrow));
+        assert_eq!(Flow { new_dst: 1, ..wide }.narrow(), None);
+        assert_eq!(Flow { src: 1, ..wide }.narrow(), None);
     }
 
     #[test]

@@ -68,11 +68,7 @@ pub struct ErrorLayout {
 impl<A: Address> From<&wire::Parsed<A>> for ErrorLayout {
     fn from(parsed: &wire::Parsed<A>) -> Self {
         Self {
-            outer: Layout {
-                l3: parsed.l3.into(),
-                l4: parsed.l4.into(),
-                ip_len: parsed.ip_total_len.into(),
-            },
+            outer: Layout::from(parsed),
             inner_l3: parsed.inner_l3.into(),
             inner_l4: parsed.inner_l4.into(),
         }

@@ -18,6 +18,17 @@ pub struct Layout {
     pub ip_len: usize,
 }
 
+impl<A: Address> From<&wire::Parsed<A>> for Layout {
+    #[inline(always)]
+    fn from(parsed: &wire::Parsed<A>) -> Self {
+        Self {
+            l3: usize::from(parsed.l3),
+            l4: usize::from(parsed.l4),
+            ip_len: usize::from(parsed.ip_total_len),
+        }
+    }
+}
+
 /// The differences that exchanging addresses and ports makes to checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deltas {
@@ -106,17 +117,17 @@ pub(crate) fn finish_tcp<P: Packet, A: Family>(
     Ok(Outcome { toa: Some(toa::insert(packet, layout, client, mtu)?), ..Outcome::default() })
 }
 
-/// Translates a fragment but the first of a packet of `flow`: it has no header above IPv4, and what changes
-/// in the first one's changes nothing here (RFC 4787 REQ-14).
+/// Translates a fragment but the first of a packet of `flow`, both of whose sides are of its own family: it has no
+/// header above IP, and what changes in the first one's changes nothing here (RFC 4787 REQ-14).
 ///
 /// # Errors
 /// As [`apply`].
-pub fn apply_to_fragment<P: Packet>(
+pub fn apply_to_fragment<P: Packet, A: Family>(
     packet: &mut P,
     layout: Layout,
-    flow: &Flow,
+    flow: &Flow<A>,
 ) -> Result<(), Verdict> {
-    u32::translate_l3(packet.bytes_mut(), layout.l3, flow)
+    A::translate_l3(packet.bytes_mut(), layout.l3, flow)
 }
 
 #[inline(always)]

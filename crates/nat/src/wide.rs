@@ -2,14 +2,18 @@
 //!
 //! Between the families the headers are exchanged first ([`crate::nat64`]), then what is above them is
 //! rewritten as within one: numbers, timestamps, MSS and the client's address.
+//!
+//! A service that has servers of both families has its conns here whatever their sides are: those with none of
+//! IPv6, too.
 
 use flow::Flow;
 use types::{Packet, Proto, Verdict, unmap_v4};
 use wire::{checksum, chunk_at_mut, icmpv4, icmpv6};
 
-use crate::icmp::translate_quoted_numbers;
+use crate::icmp::{self, translate_quoted_numbers};
 use crate::icmp6;
-use crate::nat64::{ErrorLayout, Mtus, Settings, four_to_six, six_to_four};
+use crate::nat64::six_to_four::MAY_BE_FRAGMENTED_MAX;
+use crate::nat64::{self, ErrorLayout, Mtus, Settings, four_to_six, six_to_four};
 use crate::options::Sum;
 use crate::rewrite::{self, Layout, Outcome};
 
@@ -22,6 +26,8 @@ pub enum Sides {
     SixToFour,
     /// From IPv4 to IPv6.
     FourToSix,
+    /// IPv4 both.
+    Four,
 }
 
 impl Sides {
@@ -29,7 +35,8 @@ impl Sides {
     #[inline(always)]
     pub fn of(flow: &Flow<u128>) -> Self {
         match (unmap_v4(flow.dst).is_some(), unmap_v4(flow.new_dst).is_some()) {
-            (_, true) => Self::SixToFour,
+            (true, true) => Self::Four,
+            (false, true) => Self::SixToFour,
             (true, false) => Self::FourToSix,
             (false, false) => Self::Six,
         }
@@ -41,11 +48,16 @@ impl Sides {
         let Layout { l3, l4, ip_len } = layout;
         let transport = ip_len.saturating_sub(l4.saturating_sub(l3));
         match self {
-            Self::Six => ip_len,
+            Self::Six | Self::Four => ip_len,
             Self::SixToFour => transport + wire::ipv4::LEN,
             Self::FourToSix => transport + wire::ipv6::LEN,
         }
     }
+}
+
+/// Whether a packet of IPv6 may be fragmented as the packet of IPv4 that it becomes (RFC 7915 §5.1).
+pub const fn may_be_cut(layout: Layout) -> bool {
+    Sides::SixToFour.len_after(layout) <= MAY_BE_FRAGMENTED_MAX
 }
 
 /// Translates a packet of `flow` in place, as [`rewrite::apply`] does. Its frame may have another EtherType
@@ -62,25 +74,58 @@ pub fn apply<P: Packet>(
     show_client: bool,
     mtu: usize,
 ) -> Result<Outcome, Verdict> {
-    let (into, settings) = (flow.new_key(), Settings::default());
-    let translated = match (Sides::of(flow), into.unmapped()) {
-        (Sides::Six, _) => return rewrite::apply(packet, layout, flow, show_client, mtu),
-        (Sides::SixToFour, Some(into)) => {
-            // What its fragments are told apart by, on their way to the server.
-            let ident = flow.packets as u16;
-            six_to_four::translate(packet, layout, &into, flow.l4_delta, ident, settings)?
+    match Sides::of(flow) {
+        Sides::Six => return rewrite::apply(packet, layout, flow, show_client, mtu),
+        Sides::Four => {
+            let flow = flow.narrow().ok_or(Verdict::Internal)?;
+            return rewrite::apply(packet, layout, &flow, show_client, mtu);
         }
-        (Sides::FourToSix, _) => {
-            four_to_six::translate(packet, layout, &into, flow.l4_delta, settings)?
-        }
-        (Sides::SixToFour, None) => return Err(Verdict::Internal),
-    };
+        Sides::SixToFour | Sides::FourToSix => {}
+    }
+    let translated = exchange_headers(packet, layout, flow)?;
     let outcome = Outcome { summed: translated.summed, ..Outcome::default() };
     if flow.proto != Proto::Tcp.number() {
         return Ok(outcome);
     }
     let finished = rewrite::finish_tcp(packet, translated.layout, flow, 0, show_client, mtu)?;
     Ok(Outcome { toa: finished.toa, ..outcome })
+}
+
+/// Gives a packet the header of the other family, and the transport its ports.
+#[inline]
+fn exchange_headers<P: Packet>(
+    packet: &mut P,
+    layout: Layout,
+    flow: &Flow<u128>,
+) -> Result<nat64::Outcome, Verdict> {
+    let (into, settings) = (flow.new_key(), Settings::default());
+    match into.unmapped() {
+        Some(into) => {
+            // What its fragments are told apart by, on their way to the server.
+            let ident = flow.packets as u16;
+            six_to_four::translate(packet, layout, &into, flow.l4_delta, ident, settings)
+        }
+        None => four_to_six::translate(packet, layout, &into, flow.l4_delta, settings),
+    }
+}
+
+/// Translates a fragment but the first of a packet of `flow`, as [`rewrite::apply_to_fragment`] does.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_to_fragment<P: Packet>(
+    packet: &mut P,
+    layout: Layout,
+    flow: &Flow<u128>,
+) -> Result<(), Verdict> {
+    match Sides::of(flow) {
+        Sides::Six => rewrite::apply_to_fragment(packet, layout, flow),
+        Sides::Four => {
+            let flow = flow.narrow().ok_or(Verdict::Internal)?;
+            rewrite::apply_to_fragment(packet, layout, &flow)
+        }
+        Sides::SixToFour | Sides::FourToSix => exchange_headers(packet, layout, flow).map(|_| ()),
+    }
 }
 
 /// Translates an ICMP error that arrives along `flow`, in place, as [`crate::icmp::translate`] does.
@@ -102,6 +147,9 @@ pub fn translate_error<P: Packet>(
     if sides == Sides::Six {
         let inner = (at.inner_l3, at.inner_l4);
         return icmp6::translate(packet, at.outer, inner, flow, inserted);
+    }
+    if let Some(flow) = flow.narrow().filter(|_| sides == Sides::Four) {
+        return icmp::translate(packet, at.outer, &flow, inserted);
     }
     let ttl_at = if sides == Sides::FourToSix { 8 } else { 7 };
     if packet.bytes().get(at.outer.l3 + ttl_at).is_none_or(|ttl| *ttl <= 1) {
@@ -146,7 +194,7 @@ fn adjust_error(
         Sides::FourToSix => {
             [icmp[0], icmp[1]] == [icmpv4::UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED]
         }
-        Sides::SixToFour | Sides::Six => icmp[0] == icmpv6::PACKET_TOO_BIG,
+        Sides::SixToFour | Sides::Six | Sides::Four => icmp[0] == icmpv6::PACKET_TOO_BIG,
     };
     if too_big {
         // Of both families it stands in the low half of the word, as far as packets can be so long.

@@ -67,6 +67,13 @@ pub struct Leases<A = u32> {
     rests_cut_short: u64,
 }
 
+impl<A> std::fmt::Debug for Leases<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (taken, resting) = (self.taken, self.resting.len());
+        f.debug_struct("Leases").field("taken", &taken).field("resting", &resting).finish()
+    }
+}
+
 impl<A: Address> Leases<A> {
     /// An empty pool; all its memory is reserved here.
     ///

@@ -92,6 +92,12 @@ impl Steering {
         if self.workers == 1 {
             return WorkerId(0);
         }
+        // A packet of IPv4 has one owner, whichever lane its conn is in.
+        if A::BITS > u32::BITS as u8
+            && let Some(narrow) = A::narrow(key)
+        {
+            return self.owner(role, &narrow);
+        }
         match role {
             Role::Vip => self.share(self.keyed.hash_key(key)),
             Role::VipPersistent { prefix_len } => {

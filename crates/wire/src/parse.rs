@@ -2,7 +2,7 @@
 //!
 //! Each family has a file of its own; the transport headers are the same for both.
 
-use types::{Address, FlowKey, Verdict};
+use types::{Address, FlowKey, FlowKey6, Verdict};
 
 use crate::ethernet::{self, Ethernet};
 use crate::extension::Piece;
@@ -109,6 +109,61 @@ impl<A: Address> Parsed<A> {
     #[inline(always)]
     pub fn payload_len(&self) -> usize {
         self.ip_end().saturating_sub(usize::from(self.payload))
+    }
+}
+
+impl Parsed {
+    /// The same with IPv4-mapped addresses.
+    pub const fn mapped(&self) -> Parsed6 {
+        let (key, inner) = (FlowKey6::mapped(self.key), FlowKey6::mapped(self.inner));
+        let Self { l3, l4, payload, ip_total_len, inner_l3, inner_l4, vlan, kind, .. } = *self;
+        let Self { tcp_flags, ttl, tos, icmp_type, icmp_code, dont_fragment, .. } = *self;
+        Parsed6 {
+            key,
+            inner,
+            l3,
+            l4,
+            payload,
+            ip_total_len,
+            inner_l3,
+            inner_l4,
+            vlan,
+            kind,
+            tcp_flags,
+            ttl,
+            tos,
+            icmp_type,
+            icmp_code,
+            dont_fragment,
+        }
+    }
+}
+
+impl Parsed6 {
+    /// What is known of an IPv4 packet whose addresses were mapped; `None` of one of IPv6.
+    pub fn unmapped(&self) -> Option<Parsed> {
+        let key = self.key.unmapped()?;
+        let inner = self.inner.unmapped().unwrap_or_default();
+        let Self { l3, l4, payload, ip_total_len, inner_l3, inner_l4, vlan, kind, .. } = *self;
+        let Self { tcp_flags, ttl, tos, icmp_type, icmp_code, dont_fragment, .. } = *self;
+        Some(Parsed {
+            key,
+            inner,
+            l3,
+            l4,
+            payload,
+            ip_total_len,
+            inner_l3,
+            inner_l4,
+            vlan,
+            kind,
+            tcp_flags,
+            ttl,
+            tos,
+            icmp_type,
+            icmp_code,
+            dont_fragment,
+        })
     }
 }
 

@@ -102,8 +102,11 @@ pub struct ServiceSettings {
     #[arg(long, value_name = "DURATION")]
     pub persistence: Option<OrNone<Duration>>,
     /// Bits of the client's address that persistence looks at [default: 32]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u16).range(1..=128))]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u16).range(1..=32))]
     pub persistence_prefix: Option<u16>,
+    /// The same of clients with IPv6 [default: 128]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u16).range(1..=128))]
+    pub persistence_prefix_ipv6: Option<u16>,
     /// Choose a real server for each UDP datagram anew [default: off]
     #[arg(long, value_parser = on_off())]
     pub one_packet: Option<bool>,
@@ -168,6 +171,7 @@ impl ServiceSettings {
         put(&mut fields, "timeouts", (!timeouts.is_empty()).then_some(timeouts));
         let mut persistence = Map::new();
         put(&mut persistence, "prefix", self.persistence_prefix);
+        put(&mut persistence, "prefix_ipv6", self.persistence_prefix_ipv6);
         match self.persistence {
             Some(OrNone::None) => {
                 fields.insert("persistence".to_owned(), Value::Null);

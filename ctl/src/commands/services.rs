@@ -154,7 +154,8 @@ fn one_service(info: &ServiceInfo, options: &Options) -> String {
     };
     let lips: u64 = info.lips.iter().map(|lip| lip.connections).sum();
     let persistence = config.persistence.as_ref();
-    let persistence = persistence.map(|p| format!("{} by /{}", p.timeout, p.prefix));
+    let v6 = config.vips.first().is_some_and(|vip| vip.address.is_ipv6());
+    let persistence = persistence.map(|p| format!("{} by /{}", p.timeout, p.prefix_of(v6)));
     let most = config.limits.max_connections;
     let traffic = &info.traffic;
     let mut text = details(&[

@@ -311,7 +311,9 @@ fn planned(
 fn needed(plan: &Plan, worker: WorkerId) -> Reply<Vec<Command>> {
     let gateway = plan.prepare_gateway(worker)?.into_iter();
     let gateway = gateway.map(|work| Command::Gateway(Box::new(work)));
-    Ok(plan.prepare(worker.0).into_iter().map(Command::Prepare).chain(gateway).collect())
+    let wide = plan.wide_tables()?.map(Command::Wide);
+    let cells = plan.prepare(worker.0).into_iter().map(Command::Prepare);
+    Ok(cells.chain(gateway).chain(wide).collect())
 }
 
 /// Does on another thread what takes long with many services.

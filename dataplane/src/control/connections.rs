@@ -43,6 +43,7 @@ impl Control {
             let scan = Scan {
                 filter: chosen.filter,
                 cursor: at.cursor,
+                wide: at.wide,
                 records: Vec::with_capacity(room),
                 rules: Vec::with_capacity(room),
                 ..Scan::default()
@@ -62,7 +63,7 @@ impl Control {
                 .extend(found.map(|(record, rule)| connection(record, *rule, at.worker, &running)));
             at = match scan.finished {
                 true => Place::start(at.worker + 1),
-                false => Place { worker: at.worker, cursor: scan.cursor },
+                false => Place { worker: at.worker, cursor: scan.cursor, wide: scan.wide },
             };
             if page.connections.len() >= limit {
                 break;
@@ -108,7 +109,7 @@ impl Control {
         })
         .await?;
         let mut closed = 0;
-        for filter in found.into_iter().flatten() {
+        for filter in found {
             closed += self.close_chosen(worker, filter).await?;
         }
         Ok(closed)
@@ -176,23 +177,30 @@ impl Control {
     }
 }
 
-/// Where a list goes on: a worker, and a place in its slab.
+/// Where a list goes on: a worker, and a place in one of its slabs.
 pub(super) struct Place {
     pub worker: u16,
     pub cursor: Cursor,
+    /// Among the conns with an IPv6 side.
+    pub wide: bool,
 }
+
+/// What stands before a place among the conns with an IPv6 side.
+const WIDE: char = 'w';
 
 impl Place {
     pub(super) fn start(worker: u16) -> Self {
-        Self { worker, cursor: Cursor::default() }
+        Self { worker, cursor: Cursor::default(), wide: false }
     }
 
     pub(super) fn read(text: Option<&str>) -> Reply<Self> {
         let Some(text) = text else { return Ok(Self::start(0)) };
         let read = || {
             let (worker, place) = text.split_once('.')?;
-            let cursor = Cursor::from_bits(u32::from_str_radix(place, 16).ok()?);
-            Some(Self { worker: worker.parse().ok()?, cursor })
+            let bits = place.strip_prefix(WIDE);
+            let cursor = u32::from_str_radix(bits.unwrap_or(place), 16).ok()?;
+            let (cursor, wide) = (Cursor::from_bits(cursor), bits.is_some());
+            Some(Self { worker: worker.parse().ok()?, cursor, wide })
         };
         read().ok_or_else(|| {
             let mut body = ErrorBody::new(
@@ -206,7 +214,8 @@ impl Place {
     }
 
     pub(super) fn write(&self) -> String {
-        format!("{}.{:x}", self.worker, self.cursor.to_bits())
+        let lane = if self.wide { WIDE.to_string() } else { String::new() };
+        format!("{}.{lane}{:x}", self.worker, self.cursor.to_bits())
     }
 }
 
@@ -248,15 +257,15 @@ fn ends(record: &Record) -> [Endpoint; 4] {
 }
 
 /// The filter of this conn and those few that have its client, port and protocol in common.
-fn exactly(record: &Record) -> Option<ConnFilter> {
+fn exactly(record: &Record) -> ConnFilter {
     let client = record.forward.source;
-    let IpAddr::V4(address) = client.address else { return None };
-    Some(ConnFilter {
-        client: Some((address.to_bits(), 32)),
+    let len = if client.address.is_ipv4() { u32::BITS } else { u128::BITS };
+    ConnFilter {
+        client: Some((client.address, len as u8)),
         client_port: Some(client.l4_port.0),
         proto: Some(record.proto),
         ..ConnFilter::default()
-    })
+    }
 }
 
 impl State {
@@ -291,12 +300,16 @@ impl State {
 }
 
 /// A range as address and length, if it is a prefix.
-fn as_prefix(range: AddressRange) -> Option<(u32, u8)> {
-    let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else { return None };
-    let (first, last) = (first.to_bits(), last.to_bits());
+fn as_prefix(range: AddressRange) -> Option<(IpAddr, u8)> {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let (first, last) = (bits(range.first()), bits(range.last()));
     let host_bits = (first ^ last).count_ones();
-    let mask = 1u32.checked_shl(host_bits).map_or(u32::MAX, |bit| bit - 1);
-    (first & mask == 0 && last == first | mask).then_some((first, 32 - host_bits as u8))
+    let mask = 1u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
+    let len = if range.first().is_ipv4() { u32::BITS } else { u128::BITS } - host_bits;
+    (first & mask == 0 && last == first | mask).then_some((range.first(), len as u8))
 }
 
 /// A state as the API has it.
@@ -404,20 +417,26 @@ mod tests {
     #[test]
     fn ranges_that_are_prefixes_are_left_to_the_workers() {
         let range = |text: &str| as_prefix(text.parse().unwrap());
-        assert_eq!(range("10.0.0.0/8"), Some((0x0a00_0000, 8)));
-        assert_eq!(range("10.0.0.1"), Some((0x0a00_0001, 32)));
-        assert_eq!(range("0.0.0.0/0"), Some((0, 0)));
+        let prefix = |address: &str, len| Some((address.parse().unwrap(), len));
+        assert_eq!(range("10.0.0.0/8"), prefix("10.0.0.0", 8));
+        assert_eq!(range("10.0.0.1"), prefix("10.0.0.1", 32));
+        assert_eq!(range("0.0.0.0/0"), prefix("0.0.0.0", 0));
+        assert_eq!(range("2001:db8::/32"), prefix("2001:db8::", 32));
+        assert_eq!(range("::/0"), prefix("::", 0));
+        assert_eq!(range("2001:db8::1-2001:db8::2"), None);
         assert_eq!(range("10.0.0.1-10.0.0.2"), None);
         assert_eq!(range("10.0.0.0-10.0.0.2"), None);
-        assert_eq!(range("2001:db8::/32"), None);
     }
 
     #[test]
     fn cursors_round_trip() {
-        let place = Place { worker: 3, cursor: Cursor::from_bits(0xbeef) };
-        let again = Place::read(Some(&place.write())).unwrap();
-        assert_eq!((again.worker, again.cursor), (place.worker, place.cursor));
-        for text in ["", "1", "1.", "x.1", "1.1.1", "70000.0"] {
+        for wide in [false, true] {
+            let place = Place { worker: 3, cursor: Cursor::from_bits(0xbeef), wide };
+            let again = Place::read(Some(&place.write())).unwrap();
+            let parts = |place: &Place| (place.worker, place.cursor, place.wide);
+            assert_eq!(parts(&again), parts(&place));
+        }
+        for text in ["", "1", "1.", "x.1", "1.1.1", "70000.0", "1.w", "1.ww1"] {
             let error = Place::read(Some(text)).err().unwrap();
             assert_eq!(error.error.code, ErrorCode::Invalid, "{text}");
         }

@@ -1,16 +1,19 @@
 //! What would become of a packet: built, asked of the worker that owns its conn, told in words.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use api::{ErrorBody, ErrorCode, PacketDescription, PacketProtocol, Plan, StageDecision};
 use nat::rules::RuleMatch;
-use types::{Address, MacAddr, Proto, Verdict, WorkerId};
-use wire::{Icmpv4, Ipv4, Tcp, Udp, checksum, ethernet, icmpv4, ipv4, tcp, udp};
+use types::{Address as _, MacAddr, Proto, Verdict, WorkerId};
+use wire::{
+    Icmpv4, Icmpv6, Ipv4, Tcp, Udp, checksum, ethernet, icmpv4, icmpv6, ipv4, ipv6, tcp, udp,
+};
 
 use super::change::answer;
 use super::{Control, Reply, State, not_found, unavailable};
 use crate::path::explain::{Explanation, Outcome, Refusal};
 use crate::path::gateway::Opening;
+use crate::path::lane::Lane as _;
 use crate::worker::link::{Command, Explain};
 
 /// The source port of a packet that has none given, and the identifier of such an echo request.
@@ -62,13 +65,6 @@ fn invalid(field: &str, value: impl ToString, message: impl Into<String>) -> Err
     body
 }
 
-fn v4(field: &str, address: IpAddr) -> Reply<u32> {
-    match address {
-        IpAddr::V4(address) => Ok(address.to_bits()),
-        IpAddr::V6(_) => Err(invalid(field, address, format!("{address} is no IPv4 address"))),
-    }
-}
-
 fn tcp_flags(letters: &str) -> Reply<u8> {
     letters.chars().try_fold(0, |flags, letter| {
         let flag = match letter.to_ascii_uppercase() {
@@ -98,8 +94,11 @@ fn steered(owner: WorkerId, worker: WorkerId) -> String {
 
 /// The packet as it would arrive.
 fn build(packet: &PacketDescription, mac: MacAddr) -> Reply<Vec<u8>> {
-    let (source, destination) =
-        (v4("source", packet.source)?, v4("destination", packet.destination)?);
+    let PacketDescription { source, destination, .. } = *packet;
+    if source.is_ipv4() != destination.is_ipv4() {
+        let message = format!("{source} and {destination} are of different families");
+        return Err(invalid("source", source, message));
+    }
     let flags = tcp_flags(packet.tcp_flags.as_deref().unwrap_or("S"))?;
     let sport = packet.source_port.unwrap_or(SOURCE_PORT);
     let dport = match (packet.protocol, packet.destination_port) {
@@ -117,18 +116,19 @@ fn build(packet: &PacketDescription, mac: MacAddr) -> Reply<Vec<u8>> {
     };
     let payload = usize::from(packet.payload.unwrap_or(0));
     let too_long = || invalid("payload", payload, "the packet would be longer than 65535 bytes");
-    let total_len = u16::try_from(ipv4::LEN + l4_len + payload).map_err(|_| too_long())?;
-    let header = ipv4::Repr { source, destination, protocol: proto.number(), tos: 0, total_len };
-    let ends = Ends { mac, sport, dport, flags, ttl: packet.ttl.unwrap_or(64), l4_len };
+    let total_len = u16::try_from(ipv6::LEN + l4_len + payload).map_err(|_| too_long())?;
+    let ends = Ends { mac, proto, sport, dport, flags, ttl: packet.ttl.unwrap_or(64), l4_len };
     let mut bytes = vec![0; L2_MAX + usize::from(total_len)];
-    let len = write(&mut bytes, &header, proto, &ends).ok_or_else(too_long)?;
+    let headers = ends.headers(&mut bytes, (source, destination), l4_len + payload);
+    let len = headers.and_then(|at| ends.transport(&mut bytes, at)).ok_or_else(too_long)?;
     bytes.truncate(len);
     Ok(bytes)
 }
 
-/// What of a packet is not in its IPv4 header as that is usually made.
+/// What of a packet is not in its IP header as that is usually made.
 struct Ends {
     mac: MacAddr,
+    proto: Proto,
     sport: u16,
     dport: u16,
     flags: u8,
@@ -136,45 +136,86 @@ struct Ends {
     l4_len: usize,
 }
 
-fn write(bytes: &mut [u8], header: &ipv4::Repr, proto: Proto, ends: &Ends) -> Option<usize> {
-    let l3 = ethernet::write(bytes, ends.mac, NEIGHBOUR, 0, ethernet::IPV4)?;
-    header.write(bytes, l3)?;
-    let mut written = Ipv4::at_mut(bytes, l3)?;
-    written.set_ttl(ends.ttl);
-    written.set_checksum(0);
-    written.set_checksum(!checksum::sum_20(written.as_bytes()));
-    let (l4, end) = (l3 + ipv4::LEN, l3 + usize::from(header.total_len));
-    let len = (end - l4) as u16;
-    let pseudo = checksum::pseudo_header(header.source, header.destination, header.protocol, len);
-    match proto {
-        Proto::Tcp => {
-            let mut segment = Tcp::at_mut(bytes, l4)?;
-            segment.set_sport(ends.sport);
-            segment.set_dport(ends.dport);
-            segment.set_data_offset((ends.l4_len / 4) as u8 * 16);
-            segment.set_flags(ends.flags);
-            segment.set_window(u16::MAX);
-            let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
-            Tcp::at_mut(bytes, l4)?.set_checksum(!sum);
-        }
-        Proto::Udp => {
-            let mut datagram = Udp::at_mut(bytes, l4)?;
-            datagram.set_sport(ends.sport);
-            datagram.set_dport(ends.dport);
-            datagram.set_datagram_len(len);
-            let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
-            Udp::at_mut(bytes, l4)?.set_checksum(checksum::udp_never_zero(!sum));
-        }
-        Proto::Icmp => {
-            let mut message = Icmpv4::at_mut(bytes, l4)?;
-            message.set_icmp_type(icmpv4::ECHO_REQUEST);
-            message.set_ident(ends.sport);
-            message.set_seq(1);
-            let sum = checksum::checksum(bytes.get(l4..end)?);
-            Icmpv4::at_mut(bytes, l4)?.set_checksum(sum);
+/// Where the transport stands, and what its checksum has of the header before it.
+struct Transport {
+    l4: usize,
+    end: usize,
+    is_ipv4: bool,
+    pseudo: u16,
+}
+
+impl Ends {
+    fn headers(&self, bytes: &mut [u8], ends: (IpAddr, IpAddr), len: usize) -> Option<Transport> {
+        let protocol = self.proto.number();
+        match ends {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let (source, destination) = (source.to_bits(), destination.to_bits());
+                let l3 = ethernet::write(bytes, self.mac, NEIGHBOUR, 0, ethernet::IPV4)?;
+                let total_len = (ipv4::LEN + len) as u16;
+                ipv4::Repr { source, destination, protocol, tos: 0, total_len }.write(bytes, l3)?;
+                let mut written = Ipv4::at_mut(bytes, l3)?;
+                written.set_ttl(self.ttl);
+                written.set_checksum(0);
+                written.set_checksum(!checksum::sum_20(written.as_bytes()));
+                let l4 = l3 + ipv4::LEN;
+                let pseudo = checksum::pseudo_header(source, destination, protocol, len as u16);
+                Some(Transport { l4, end: l4 + len, is_ipv4: true, pseudo })
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let (source, destination) = (source.to_bits(), destination.to_bits());
+                let next = if self.proto == Proto::Icmp { icmpv6::PROTOCOL } else { protocol };
+                let l3 = ethernet::write(bytes, self.mac, NEIGHBOUR, 0, ethernet::IPV6)?;
+                let header = ipv6::Repr::new(source, destination, next, len as u16);
+                ipv6::Repr { hop_limit: self.ttl, ..header }.write(bytes, l3)?;
+                let l4 = l3 + ipv6::LEN;
+                let pseudo = checksum::pseudo_header_v6(source, destination, next, len as u32);
+                Some(Transport { l4, end: l4 + len, is_ipv4: false, pseudo })
+            }
+            _ => None,
         }
     }
-    Some(end)
+
+    /// Returns where the frame ends.
+    fn transport(&self, bytes: &mut [u8], at: Transport) -> Option<usize> {
+        let Transport { l4, end, is_ipv4, pseudo } = at;
+        let len = (end - l4) as u16;
+        match self.proto {
+            Proto::Tcp => {
+                let mut segment = Tcp::at_mut(bytes, l4)?;
+                segment.set_sport(self.sport);
+                segment.set_dport(self.dport);
+                segment.set_data_offset((self.l4_len / 4) as u8 * 16);
+                segment.set_flags(self.flags);
+                segment.set_window(u16::MAX);
+                let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
+                Tcp::at_mut(bytes, l4)?.set_checksum(!sum);
+            }
+            Proto::Udp => {
+                let mut datagram = Udp::at_mut(bytes, l4)?;
+                datagram.set_sport(self.sport);
+                datagram.set_dport(self.dport);
+                datagram.set_datagram_len(len);
+                let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
+                Udp::at_mut(bytes, l4)?.set_checksum(checksum::udp_never_zero(!sum));
+            }
+            Proto::Icmp if is_ipv4 => {
+                let mut message = Icmpv4::at_mut(bytes, l4)?;
+                message.set_icmp_type(icmpv4::ECHO_REQUEST);
+                message.set_ident(self.sport);
+                message.set_seq(1);
+                let sum = checksum::checksum(bytes.get(l4..end)?);
+                Icmpv4::at_mut(bytes, l4)?.set_checksum(sum);
+            }
+            Proto::Icmp => {
+                let mut message = Icmpv6::at_mut(bytes, l4)?;
+                message.set_icmp_type(icmpv6::ECHO_REQUEST);
+                message.set_rest(u32::from(self.sport) << 16 | 1);
+                let sum = checksum::add(pseudo, checksum::sum(bytes.get(l4..end)?));
+                Icmpv6::at_mut(bytes, l4)?.set_checksum(!sum);
+            }
+        }
+        Some(end)
+    }
 }
 
 impl State {
@@ -183,7 +224,7 @@ impl State {
         let mut stage = |stage: &str, decision: String| {
             stages.push(StageDecision { stage: stage.to_owned(), decision });
         };
-        stage("parse", format!("{}", told.parsed.key));
+        stage("parse", told.key.to_string());
         match told.role {
             Some(role) => stage("admit", format!("the destination is ours: {}", role.name())),
             None => stage("admit", "the destination is not ours".to_owned()),
@@ -293,28 +334,30 @@ impl State {
         service: types::Slot,
         server: usize,
     ) -> Option<Result<Plan, Verdict>> {
-        let found = self.snapshot.services.lookup(&told.parsed.key)?;
+        let found = self.snapshot.services.lookup(&told.key)?;
         if found.spec().slot != service {
             return None;
         }
         let server = found.servers().get(server)?;
-        let lip = match found.spec().mode {
-            balance::Mode::FullNat => found.spec().lips.first(),
-            balance::Mode::Nat => Some(&told.parsed.key.src),
+        let spec = found.spec();
+        let lip = match spec.mode {
+            balance::Mode::FullNat if server.address.is_ipv4() => {
+                spec.lips.first().map(|lip| lip.to_ip())
+            }
+            balance::Mode::FullNat => spec.lips_v6.first().map(|lip| lip.to_ip()),
+            balance::Mode::Nat => Some(told.key.src.to_ip()),
         };
         let Some(lip) = lip else { return Some(Err(Verdict::NoLease)) };
-        let Some(address) = u32::from_ip(server.address) else {
-            return Some(Err(Verdict::Internal));
-        };
-        let Some(route) = self.snapshot.fib.route(address) else {
+        let address = u128::from_ip(server.address).unwrap_or_default();
+        let Some(hop) = u128::hop(&self.snapshot.fib, address) else {
             return Some(Err(Verdict::NoRoute));
         };
         Some(Ok(Plan {
-            service: found.spec().name.to_string(),
+            service: spec.name.to_string(),
             server: server.endpoint(),
-            lip: IpAddr::V4(Ipv4Addr::from(*lip)),
-            next_hop: IpAddr::V4(Ipv4Addr::from(route.target(address))),
-            dev: self.name(route.iface).to_owned(),
+            lip,
+            next_hop: hop.target,
+            dev: self.name(hop.iface).to_owned(),
         }))
     }
 }
@@ -331,14 +374,18 @@ mod tests {
 
     #[test]
     fn packets_are_built_as_described() {
-        for (protocol, payload) in [("tcp", 0), ("udp", 3), ("icmp", 56)] {
+        let described = |ends: (&str, &str), protocol: &str, payload: u16| {
             let packet = packet(serde_json::json!({
-                "dev": "wan0", "protocol": protocol, "source": "192.0.2.7",
-                "destination": "203.0.113.10", "destination_port": 80, "payload": payload, "ttl": 3,
+                "dev": "wan0", "protocol": protocol, "source": ends.0, "destination": ends.1,
+                "destination_port": 80, "payload": payload, "ttl": 3,
             }));
-            let frame = build(&packet, MacAddr([2; 6])).unwrap();
-            let decoded = Decoded::check(&frame);
+            Decoded::check(&build(&packet, MacAddr([2; 6])).unwrap())
+        };
+        for (protocol, payload) in [("tcp", 0), ("udp", 3), ("icmp", 56)] {
+            let decoded = described(("192.0.2.7", "203.0.113.10"), protocol, payload);
             assert_eq!(decoded.ipv4().ttl, 3, "{protocol}");
+            let decoded = described(("2001:db8::7", "2001:db8::10"), protocol, payload);
+            assert_eq!(decoded.ipv6().hop_limit, 3, "{protocol}");
         }
     }
 

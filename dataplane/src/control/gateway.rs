@@ -1,6 +1,6 @@
 //! What workers have of NAT rules that are gone: conns of WAN IPs, their ports, and the rules' slots.
 
-use types::{Slot, WorkerId};
+use types::{Address as _, Slot, WorkerId};
 
 use super::change::answer;
 use super::compile::Compiler;
@@ -37,9 +37,9 @@ impl Control {
             let mut closed = 0;
             for worker in workers {
                 let conns = ConnFilter { translated: true, ..ConnFilter::default() };
-                let out = ConnFilter { lip: Some(address), ..conns };
+                let out = ConnFilter { lip: Some(address.to_ip()), ..conns };
                 closed += self.close_chosen(worker, out).await?;
-                let into = ConnFilter { vip: Some(address), ..conns };
+                let into = ConnFilter { vip: Some(address.to_ip()), ..conns };
                 closed += self.close_chosen(worker, into).await?;
             }
             self.tell_gateway(GatewayWork { wans: vec![(place, None)], ..Default::default() })

@@ -1,6 +1,6 @@
 //! LIPs and VIPs that are gone from the configuration stay ours until no conn names them.
 
-use types::{Address as _, WorkerId};
+use types::WorkerId;
 
 use super::compile::Lingerer;
 use super::{Control, Reply};
@@ -32,11 +32,10 @@ impl Control {
 
     /// Whether any worker has a conn that names an address.
     async fn has_conns(&self, address: Lingerer) -> Reply<bool> {
-        // Conns have IPv4 addresses only.
-        let Some(number) = u32::from_ip(address.address) else { return Ok(false) };
+        let (name, none) = (Some(address.address), ConnFilter::default());
         let filter = match address.role {
-            fib::Role::Lip => ConnFilter { lip: Some(number), ..ConnFilter::default() },
-            _ => ConnFilter { vip: Some(number), ..ConnFilter::default() },
+            fib::Role::Lip => ConnFilter { lip: name, ..none },
+            _ => ConnFilter { vip: name, ..none },
         };
         let workers: Vec<WorkerId> = self.state().workers.ids().collect();
         for worker in workers {

@@ -1,7 +1,7 @@
 //! The packets that pass the stages together, and what is known of each.
 
 use flow::{ConnId, FlowId};
-use types::{BURST_MAX, EthPortId, Packet, Verdict};
+use types::{Address, BURST_MAX, EthPortId, Packet, Verdict};
 use wire::Parsed;
 
 use crate::path::steer::Asked;
@@ -9,12 +9,12 @@ use crate::path::steer::Asked;
 /// Which of the burst's packets a stage is to look at: one bit a packet.
 pub type Mask = u64;
 
-/// What the stages have found out about a packet.
+/// What the stages have found out about a packet. `A` is the address of the flows of its lane.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
-pub struct Meta {
+pub struct Meta<A = u32> {
     /// What `parse` read from the headers.
-    pub parsed: Parsed,
+    pub parsed: Parsed<A>,
     /// Keyed hash of the flow key, from `lookup` on.
     pub hash: u64,
     /// The flow that the packet belongs to, from `lookup` or `open` on.
@@ -31,20 +31,28 @@ pub struct Meta {
     pub looped: bool,
 }
 
+impl Meta {
+    /// What is known of a packet of IPv4, as the wide lane has it. Its flow is another one there.
+    pub fn mapped(&self) -> Meta<u128> {
+        let Self { ref parsed, interface, role, asked, .. } = *self;
+        Meta { parsed: parsed.mapped(), interface, role, asked, ..Meta::default() }
+    }
+}
+
 /// Up to [`BURST_MAX`] packets on their way through the stages.
 ///
 /// A packet is *live* until a stage ends it with a verdict or takes it away.
 #[derive(Debug)]
-pub struct Burst<P> {
+pub struct Burst<P, A = u32> {
     packets: [Option<P>; BURST_MAX],
-    meta: [Meta; BURST_MAX],
+    meta: [Meta<A>; BURST_MAX],
     verdicts: [Verdict; BURST_MAX],
     live: Mask,
     ended: Mask,
     oversized: Mask,
 }
 
-impl<P> Default for Burst<P> {
+impl<P, A: Address> Default for Burst<P, A> {
     fn default() -> Self {
         Self {
             packets: [const { None }; BURST_MAX],
@@ -63,7 +71,7 @@ const WITHIN: usize = BURST_MAX - 1;
 const _: () = assert!(BURST_MAX == Mask::BITS as usize && BURST_MAX.is_power_of_two());
 
 #[allow(clippy::indexing_slicing, reason = "the index is cut to the array's length")]
-impl<P> Burst<P> {
+impl<P, A: Address> Burst<P, A> {
     /// The places for `receive`; all are `None` between bursts.
     #[inline]
     pub fn places(&mut self) -> &mut [Option<P>; BURST_MAX] {
@@ -84,12 +92,31 @@ impl<P> Burst<P> {
 
     /// Puts a packet with what is known of it into the next place. The burst must not be full.
     #[inline]
-    pub fn push(&mut self, packet: P, meta: Meta) {
-        let at = self.live.trailing_ones() as usize & WITHIN;
+    pub fn push(&mut self, packet: P, meta: Meta<A>) {
+        let at = (self.live | self.ended).trailing_ones() as usize & WITHIN;
         debug_assert!(self.packets[at].is_none(), "a full burst takes no more");
         self.packets[at] = Some(packet);
         self.meta[at] = meta;
         self.live |= 1 << at;
+    }
+
+    /// Puts a packet that came in on `interface`, and of which nothing is known, into the next place.
+    #[inline]
+    pub fn push_received(&mut self, packet: P, interface: u16) {
+        let at = (self.live | self.ended).trailing_ones() as usize & WITHIN;
+        debug_assert!(self.packets[at].is_none(), "a full burst takes no more");
+        self.packets[at] = Some(packet);
+        let meta = &mut self.meta[at];
+        meta.interface = interface;
+        meta.flow = None;
+        meta.looped = false;
+        self.live |= 1 << at;
+    }
+
+    /// True if no packet is here.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.live | self.ended == 0
     }
 
     /// Bytes of all packets that are here.
@@ -109,13 +136,13 @@ impl<P> Burst<P> {
 
     /// What is known of a packet.
     #[inline]
-    pub fn meta(&self, at: usize) -> &Meta {
+    pub fn meta(&self, at: usize) -> &Meta<A> {
         &self.meta[at & WITHIN]
     }
 
     /// The same, to write.
     #[inline]
-    pub fn meta_mut(&mut self, at: usize) -> &mut Meta {
+    pub fn meta_mut(&mut self, at: usize) -> &mut Meta<A> {
         &mut self.meta[at & WITHIN]
     }
 
@@ -127,7 +154,7 @@ impl<P> Burst<P> {
 
     /// A packet and what is known of it, both to write.
     #[inline]
-    pub fn both(&mut self, at: usize) -> Option<(&mut P, &mut Meta)> {
+    pub fn both(&mut self, at: usize) -> Option<(&mut P, &mut Meta<A>)> {
         let meta = &mut self.meta[at & WITHIN];
         self.packets[at & WITHIN].as_mut().map(|packet| (packet, meta))
     }
@@ -183,7 +210,7 @@ impl<P> Burst<P> {
 
     /// Frees all that ended and gives each one's verdict to `count`.
     #[inline]
-    pub fn drain_ended(&mut self, mut count: impl FnMut(&Meta, Verdict)) {
+    pub fn drain_ended(&mut self, mut count: impl FnMut(&Meta<A>, Verdict)) {
         for at in ones(self.ended) {
             self.packets[at] = None;
             count(&self.meta[at], self.verdicts[at]);

@@ -1,11 +1,11 @@
 //! Stage `egress`: next hop, neighbour and Ethernet header.
 
 use fib::{NextHop, NextHopId, NextHopState, RouteKind};
-use types::{Address as _, EthPortId, Io, MacAddr, Now, Packet, Verdict};
-use wire::{Ethernet, ethernet};
+use types::{EthPortId, Io, MacAddr, Now, Packet, Verdict};
+use wire::Ethernet;
 
 use crate::path::burst::{Burst, ones};
-use crate::path::forward;
+use crate::path::lane::Lane;
 use crate::path::oversized;
 use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::worker::Core;
@@ -14,10 +14,10 @@ use crate::worker::link::Event;
 
 /// Sends each live packet on its flow's way, or holds it until its next hop is resolved.
 #[inline]
-pub fn egress<I: Io>(
+pub fn egress<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     now: Now,
 ) {
     let oversized = burst.take_oversized();
@@ -27,7 +27,7 @@ pub fn egress<I: Io>(
             continue;
         };
         let generation = core.snapshot.fib.generation();
-        let Some(flow) = core.table.flow_mut(id) else {
+        let Some(flow) = A::table_mut(core).flow_mut(id) else {
             burst.end(at, Verdict::Internal);
             continue;
         };
@@ -46,15 +46,13 @@ pub fn egress<I: Io>(
                     continue;
                 }
                 Way::None => {
-                    if !forward::loops_back(core, destination)
-                        || !forward::loop_back(core, burst, at)
-                    {
+                    if !A::loops_back(core, destination) || !A::loop_back(core, burst, at) {
                         burst.end(at, Verdict::NoRoute);
                     }
                     continue;
                 }
             }
-            if let Some(flow) = core.table.flow_mut(id) {
+            if let Some(flow) = A::table_mut(core).flow_mut(id) {
                 flow.next_hop = next_hop.0;
                 flow.fib_generation = generation;
             }
@@ -65,7 +63,7 @@ pub fn egress<I: Io>(
             let Some(packet) = burst.take(at) else { continue };
             send(core, packet, hop);
         } else {
-            let destination = core.table.flow(id).map_or(0, |flow| flow.new_dst);
+            let destination = A::table(core).flow(id).map(|flow| flow.new_dst).unwrap_or_default();
             unresolved(core, burst, at, (next_hop, hop), destination, now);
         }
     }
@@ -83,27 +81,27 @@ pub(super) enum Way {
 
 /// Looks a destination up: route, then the slot of gateway or destination.
 #[cold]
-pub(super) fn resolve<P: Packet>(core: &Core<P>, destination: u32) -> Way {
+pub(super) fn resolve<P: Packet, A: Lane>(core: &Core<P>, destination: A) -> Way {
     let Some(waiting) = neighbour(core, destination) else { return Way::None };
     let id = core.snapshot.next_hops.find_any(waiting.interface, waiting.address);
     if id.is_none() { Way::Wait(waiting) } else { Way::To(id) }
 }
 
 /// Whose Ethernet address a packet to `destination` needs; `None` without a route to others.
-fn neighbour<P: Packet>(core: &Core<P>, destination: u32) -> Option<Waiting> {
-    let route = core.snapshot.fib.route(destination)?;
-    (route.kind == RouteKind::Unicast)
-        .then(|| Waiting { interface: route.iface, address: route.target(destination).to_ip() })
+fn neighbour<P: Packet, A: Lane>(core: &Core<P>, destination: A) -> Option<Waiting> {
+    let hop = A::hop(&core.snapshot.fib, destination)?;
+    (hop.kind == RouteKind::Unicast)
+        .then_some(Waiting { interface: hop.iface, address: hop.target })
 }
 
 /// The next hop is there but has no Ethernet address now.
 #[cold]
-fn unresolved<P: Packet>(
+fn unresolved<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     (id, hop): (NextHopId, NextHop),
-    destination: u32,
+    destination: A,
     now: Now,
 ) {
     core.snapshot.next_hops.mark_used(id);
@@ -117,7 +115,7 @@ fn unresolved<P: Packet>(
         return;
     };
     if hop.state == NextHopState::Vacant
-        && let Some(flow) = burst.meta(at).flow.and_then(|id| core.table.flow_mut(id))
+        && let Some(flow) = burst.meta(at).flow.and_then(|id| A::table_mut(core).flow_mut(id))
     {
         flow.next_hop = NextHopId::NONE.0;
     }
@@ -126,9 +124,9 @@ fn unresolved<P: Packet>(
 
 /// Keeps a live packet until its neighbour is resolved, as far as there is room.
 #[cold]
-fn hold<P: Packet>(
+fn hold<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     waiting: Waiting,
     now: Now,
@@ -187,13 +185,17 @@ fn write_addresses<P: Packet>(packet: &mut P, destination: MacAddr, source: MacA
     if let Some(mut header) = Ethernet::new_checked_mut(packet.bytes_mut()) {
         header.set_destination(destination);
         header.set_source(source);
-        header.set_ether_type(ethernet::IPV4);
     }
 }
 
-/// Sends a packet of ours with its IPv4 header complete and room for the Ethernet header before it,
+/// Sends a packet of ours with its IP header complete, and before it an Ethernet header but for the stations,
 /// by the route to `destination`.
-pub(crate) fn send_routed<P: Packet>(core: &mut Core<P>, packet: P, destination: u32, now: Now) {
+pub(crate) fn send_routed<P: Packet, A: Lane>(
+    core: &mut Core<P>,
+    packet: P,
+    destination: A,
+    now: Now,
+) {
     match resolve(core, destination) {
         Way::To(id) => {
             let hop = core.snapshot.next_hops.read(id);

@@ -1,25 +1,25 @@
 //! What would happen to a packet: the stages up to `decide`, on a copy, changing nothing.
 
 use flow::Record;
-use nat::mapping::Endpoint32;
 use nat::rules::RuleMatch;
-use types::{Address, Io, Now, Packet, Slot, Verdict, WorkerId};
-use wire::{Kind, ParseError, Parsed};
+use types::{EthPortId, FlowKey6, Io, Now, Packet, Slot, Verdict, WorkerId};
+use wire::{Kind, ParseError};
 
 use crate::path::burst::Meta;
-use crate::path::gateway::{Opening, denied_to_server, may_hairpin_query, passes_reverse_path};
+use crate::path::gateway::{Opening, may_hairpin_query, passes_reverse_path};
+use crate::path::lane::{Lane, is_wide};
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
 use crate::path::steer::Asked;
-use crate::path::{parse, punt, steer};
+use crate::path::{parse, parse6, punt, steer};
 use crate::worker::Core;
 use crate::worker::link::Explain;
 
 /// What a packet would meet, stage by stage.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// What `parse` reads.
-    pub parsed: Parsed,
+    /// The tuple that `parse` reads; of IPv4 with mapped addresses.
+    pub key: FlowKey6,
     /// What `admit` takes the destination for; `None` if it is not ours.
     pub role: Option<fib::Role>,
     /// Who owns the key, by `steer`.
@@ -88,103 +88,134 @@ fn explain_packet<P: Packet>(
     now: Now,
 ) -> Explanation {
     let interface = request.interface;
-    let mut meta = Meta { interface: interface.0, ..Meta::default() };
     let ours = core.snapshot.interfaces.get(usize::from(interface.0));
+    let mut meta = Meta { interface: interface.0, ..Meta::default() };
     let parsed = parse::parse_one(packet, &mut meta, ours);
     let mut explanation = Explanation {
-        parsed: meta.parsed,
+        key: FlowKey6::mapped(meta.parsed.key),
         role: None,
         owner: core.id,
         onward: None,
         conn: None,
         outcome: Outcome::Answered,
     };
-    let refused = |verdict| Outcome::Refused { verdict, refusal: Refusal::Silent };
-    match parsed {
-        Ok(()) => {}
-        // Others go where the first one of their packet went, which is not known here.
-        Err(ParseError::Fragment) if meta.parsed.kind != Kind::Fragment => {}
-        Err(ParseError::Drop(verdict)) => {
-            explanation.outcome = refused(verdict);
-            return explanation;
+    if parsed == Err(ParseError::Ipv6) {
+        let mut meta = Meta { interface: interface.0, ..Meta::default() };
+        let parsed = parse6::parse_one(packet, &mut meta, ours);
+        explanation.key = meta.parsed.key;
+        match refused_by_parse(parsed, meta.parsed.kind).or_else(|| admit6(core, &mut meta)) {
+            Some(outcome) => explanation.outcome = outcome,
+            None => explanation.go_on(core, &meta, request, now),
         }
-        Err(ParseError::Pull(_)) => {
-            explanation.outcome = refused(Verdict::Malformed);
-            return explanation;
-        }
-        Err(ParseError::Fragment) => {
-            explanation.outcome = refused(Verdict::NoFirstFragment);
-            return explanation;
-        }
-        Err(ParseError::Ipv6) => {
-            explanation.outcome = refused(Verdict::UnknownEtherType);
-            return explanation;
-        }
+        explanation.role = meta.role;
+        return explanation;
     }
-    let owner = core.snapshot.fib.owner(meta.parsed.key.dst);
-    meta.role = owner.map(|owner| owner.role);
-    explanation.role = meta.role;
-    match (meta.parsed.kind, owner) {
-        (Kind::Arp, _) => {
-            let ours = core.snapshot.fib.answers(interface, meta.parsed.key.dst);
-            if !ours {
-                explanation.outcome = refused(Verdict::NotOurs);
+    match refused_by_parse(parsed, meta.parsed.kind).or_else(|| admit(core, &mut meta)) {
+        Some(outcome) => explanation.outcome = outcome,
+        None => {
+            let key = meta.parsed.lookup_key();
+            let found = core.table.lookup(&key, core.table.hash(&key));
+            if found.is_none() && is_wide(core, &meta) {
+                explanation.go_on(core, &meta.mapped(), request, now);
+            } else {
+                explanation.go_on(core, &meta, request, now);
             }
-            return explanation;
         }
-        (_, None) if punt::of_kernel(&core.snapshot, &meta).is_some() => {
-            explanation.outcome = Outcome::Punted;
-            return explanation;
-        }
-        (_, None) if core.snapshot.gateway.is_none() => {
-            explanation.outcome = refused(Verdict::NotOurs);
-            return explanation;
-        }
-        (_, None) if !passes_reverse_path(&core.snapshot, meta.parsed.key.src, interface) => {
-            explanation.outcome = refused(Verdict::ReversePath);
-            return explanation;
-        }
-        (_, None) => {}
-        (_, Some(owner))
-            if owner.role == fib::Role::WanIp
-                && !passes_reverse_path(&core.snapshot, meta.parsed.key.src, interface) =>
-        {
-            explanation.outcome = refused(Verdict::ReversePath);
-            return explanation;
-        }
-        (Kind::IcmpQuery, Some(owner)) if owner.role == fib::Role::Leaving => {
-            explanation.outcome = refused(Verdict::NotOurs);
-            return explanation;
-        }
-        (Kind::IcmpQuery, _) if may_hairpin_query(&core.snapshot, &meta) => {}
-        (Kind::IcmpQuery, _) => return explanation,
-        (Kind::IcmpReply | Kind::OtherIp, Some(owner))
-            if punt::of_ours(&core.snapshot, &meta, owner.role).is_some() =>
-        {
-            explanation.outcome = Outcome::Punted;
-            return explanation;
-        }
-        (_, Some(owner)) if owner.role == fib::Role::WanIp => {}
-        (Kind::IcmpReply, _) => {
-            explanation.outcome = refused(Verdict::NoConn);
-            return explanation;
-        }
-        (Kind::OtherIp, _) => {
-            explanation.outcome = refused(Verdict::UnknownProtocol);
-            return explanation;
-        }
-        _ => {}
     }
-    explanation.owner = steer::owner(&core.snapshot, &meta);
-    explanation.onward = steer::onward(core, &meta, request.asked);
-    explanation.outcome = outcome(core, &meta, &mut explanation.conn, now);
+    explanation.role = meta.role;
     explanation
 }
 
-fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, now: Now) -> Outcome {
+const fn refused(verdict: Verdict) -> Outcome {
+    Outcome::Refused { verdict, refusal: Refusal::Silent }
+}
+
+/// How a packet ends that `parse` does not let through.
+fn refused_by_parse(parsed: Result<(), ParseError>, kind: Kind) -> Option<Outcome> {
+    match parsed {
+        Ok(()) => None,
+        // Others go where the first one of their packet went, which is not known here.
+        Err(ParseError::Fragment) if kind != Kind::Fragment => None,
+        Err(ParseError::Drop(verdict)) => Some(refused(verdict)),
+        Err(ParseError::Pull(_)) => Some(refused(Verdict::Malformed)),
+        Err(ParseError::Fragment) => Some(refused(Verdict::NoFirstFragment)),
+        Err(ParseError::Ipv6) => Some(refused(Verdict::UnknownEtherType)),
+    }
+}
+
+/// How a packet of IPv4 ends in `admit`; `None` if it goes on.
+fn admit<P: Packet>(core: &Core<P>, meta: &mut Meta) -> Option<Outcome> {
+    let interface = EthPortId(meta.interface);
+    let owner = core.snapshot.fib.owner(meta.parsed.key.dst);
+    meta.role = owner.map(|owner| owner.role);
+    let forged = || !passes_reverse_path(&core.snapshot, meta.parsed.key.src, interface);
+    match (meta.parsed.kind, owner) {
+        (Kind::Arp, _) => Some(match core.snapshot.fib.answers(interface, meta.parsed.key.dst) {
+            true => Outcome::Answered,
+            false => refused(Verdict::NotOurs),
+        }),
+        (_, None) if punt::of_kernel(&core.snapshot, meta).is_some() => Some(Outcome::Punted),
+        (_, None) if core.snapshot.gateway.is_none() => Some(refused(Verdict::NotOurs)),
+        (_, None) if forged() => Some(refused(Verdict::ReversePath)),
+        (_, None) => None,
+        (_, Some(owner)) if owner.role == fib::Role::WanIp && forged() => {
+            Some(refused(Verdict::ReversePath))
+        }
+        (Kind::IcmpQuery, Some(owner)) if owner.role == fib::Role::Leaving => {
+            Some(refused(Verdict::NotOurs))
+        }
+        (Kind::IcmpQuery, _) if may_hairpin_query(&core.snapshot, meta) => None,
+        (Kind::IcmpQuery, _) => Some(Outcome::Answered),
+        (Kind::IcmpReply | Kind::OtherIp, Some(owner))
+            if punt::of_ours(&core.snapshot, meta, owner.role).is_some() =>
+        {
+            Some(Outcome::Punted)
+        }
+        (_, Some(owner)) if owner.role == fib::Role::WanIp => None,
+        (Kind::IcmpReply, _) => Some(refused(Verdict::NoConn)),
+        (Kind::OtherIp, _) => Some(refused(Verdict::UnknownProtocol)),
+        _ => None,
+    }
+}
+
+/// The same of IPv6.
+fn admit6<P: Packet>(core: &Core<P>, meta: &mut Meta<u128>) -> Option<Outcome> {
+    let owner = core.snapshot.fib.owner_on(EthPortId(meta.interface), meta.parsed.key.dst);
+    meta.role = owner.map(|owner| owner.role);
+    match (meta.parsed.kind, meta.role) {
+        (_, None) | (Kind::IcmpQuery, Some(fib::Role::Leaving)) => Some(refused(Verdict::NotOurs)),
+        (Kind::IcmpQuery | Kind::Ndp, _) => Some(Outcome::Answered),
+        (Kind::IcmpReply, _) => Some(refused(Verdict::NoConn)),
+        (Kind::OtherIp | Kind::Arp, _) => Some(refused(Verdict::UnknownProtocol)),
+        (Kind::Tcp | Kind::Udp | Kind::IcmpError | Kind::Fragment, _) => None,
+    }
+}
+
+impl Explanation {
+    /// What the stages from `steer` on would do.
+    fn go_on<P: Packet, A: Lane>(
+        &mut self,
+        core: &Core<P>,
+        meta: &Meta<A>,
+        request: &Explain,
+        now: Now,
+    ) {
+        self.owner = steer::owner(&core.snapshot, meta);
+        self.onward = steer::onward(core, meta, request.asked);
+        self.outcome = outcome(core, meta, &mut self.conn, now);
+    }
+}
+
+fn outcome<P: Packet, A: Lane>(
+    core: &Core<P>,
+    meta: &Meta<A>,
+    conn: &mut Option<Record>,
+    now: Now,
+) -> Outcome {
     let key = meta.parsed.lookup_key();
-    let found = core.table.lookup(&key, core.table.hash(&key));
-    if let Some(record) = found.and_then(|id| core.table.export(id.conn(), now)) {
+    let table = A::table(core);
+    let found = table.lookup(&key, table.hash(&key));
+    if let Some(record) = found.and_then(|id| table.export(id.conn(), now)) {
         *conn = Some(record);
         return Outcome::Translated;
     }
@@ -206,8 +237,8 @@ fn outcome<P: Packet>(core: &Core<P>, meta: &Meta, conn: &mut Option<Record>, no
     match core.cells.pick(compiled, &key, now) {
         Ok(server) => {
             let rs = compiled.servers().get(server);
-            let to = rs.and_then(|rs| Some(Endpoint32::new(u32::from_ip(rs.address)?, rs.l4_port)));
-            match to.and_then(|to| denied_to_server(&core.snapshot, meta, to)) {
+            let to = rs.and_then(|rs| Some((A::from_ip(rs.address)?, rs.l4_port)));
+            match to.and_then(|to| A::denied_to_server(&core.snapshot, meta, to)) {
                 Some((verdict, refusal, _)) => Outcome::Refused { verdict, refusal },
                 None => {
                     let server_slot = rs.map_or(Slot::NONE, |rs| rs.slot);

@@ -31,7 +31,9 @@ pub(super) fn forward<I: Io>(
     }
     let is_oversized = parsed.ip_total_len > mtu;
     let passes = !is_oversized
-        || burst.packet(at).is_some_and(|packet| oversized::can_be_cut(packet, &parsed, mtu));
+        || burst
+            .packet(at)
+            .is_some_and(|packet| oversized::can_be_cut(packet, parsed.l3.into(), mtu));
     if !passes {
         let refusal = if parsed.dont_fragment {
             Refusal::Error(ErrorMessage::fragmentation_needed(mtu))

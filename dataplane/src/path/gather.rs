@@ -13,7 +13,7 @@ const AHEAD: usize = 8;
 
 /// The conns of a burst that open next, and which keys there were.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub struct Gathered {
     chosen: [Option<(usize, Opening)>; AHEAD],
     count: usize,
     seen: Seen,

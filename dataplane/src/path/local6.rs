@@ -1,73 +1,46 @@
-//! IPv6 to addresses of our own: neighbour discovery, echo, and the queries of multicast routers.
+//! Stage `admit` of the wide burst: neighbour discovery, echo, and the queries of multicast routers are answered
+//! here.
 //!
 //! Neighbour discovery is to IPv6 what ARP is to IPv4, and is done as that is: questions are answered here,
 //! from the snapshot, and control hears who spoke. What arrives from beyond the link has passed a router
 //! and has another hop limit than 255: the parser ends it (RFC 4861 §3.1).
 
-use counters::Event as Count;
 use fib::{Heard, Role};
 use types::{Address as _, EthPortId, MacAddr, Now, Packet, Verdict};
 use wire::ndp::{AdvertisementFlags, Message};
-use wire::{Ethernet, Kind, ParseError, Parsed6};
+use wire::{Ethernet, Kind, Parsed6, icmpv6};
 
-use crate::path::burst::Burst;
+use crate::path::burst::{Burst, ones};
 use crate::path::reply;
 use crate::worker::Core;
 use crate::worker::link::Event;
 
-/// Ends an IPv6 packet: answers what we answer, tells control what it has to know.
-#[cold]
-pub(super) fn receive<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, now: Now) {
-    match parse(core, burst, at) {
-        Ok(parsed) if wire::ipv6::is_multicast(parsed.key.dst) => {
-            to_group(core, burst, at, &parsed)
+/// Lets through what is for a VIP or a LIP, answers what we answer, ends the rest.
+#[inline]
+pub(super) fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P, u128>, now: Now) {
+    for at in ones(burst.live()) {
+        let parsed = &burst.meta(at).parsed;
+        match core.snapshot.fib.owner(parsed.key.dst) {
+            Some(owner) if matches!(parsed.kind, Kind::Tcp | Kind::Udp) => {
+                burst.meta_mut(at).role = Some(owner.role);
+            }
+            _ => unusual(core, burst, at, now),
         }
-        Ok(parsed) => to_address(core, burst, at, &parsed, now),
-        Err(verdict) => burst.end(at, verdict),
     }
 }
 
-/// No packet has more headers than Ethernet, IPv6 and its extensions, ICMPv6 and a quoted packet's; each pull
-/// asks for more than the one before.
-const PULLS: usize = 8;
-
-/// Parses a packet; what is for another station ends here.
-fn parse<P: Packet>(
-    core: &mut Core<P>,
-    burst: &mut Burst<P>,
-    at: usize,
-) -> Result<Parsed6, Verdict> {
-    let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
-    let ours = core.snapshot.interfaces.get(usize::from(meta.interface)).map(|ours| ours.mac);
-    let mut parsed = Parsed6::default();
-    for _ in 0..PULLS {
-        match wire::parse6(packet.bytes(), packet.total_len(), &mut parsed) {
-            Ok(()) => break,
-            Err(ParseError::Drop(verdict)) => return Err(verdict),
-            Err(ParseError::Pull(len)) if usize::from(len) > packet.bytes().len() => {
-                core.counters.add(Count::Copied, 1);
-                if !packet.pull(len.into()) {
-                    return Err(Verdict::NoRoom);
-                }
-            }
-            Err(ParseError::Fragment) => return Err(Verdict::NoFirstFragment),
-            Err(ParseError::Pull(_) | ParseError::Ipv6) => return Err(Verdict::Malformed),
-        }
+/// What is neither TCP nor UDP, or to no address of ours that others know.
+#[cold]
+fn unusual<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P, u128>, at: usize, now: Now) {
+    let parsed = burst.meta(at).parsed;
+    // What ends here is small: it may as well be in one piece.
+    if !burst.both(at).is_some_and(|(packet, _)| packet.pull(parsed.ip_end())) {
+        burst.end(at, Verdict::NoRoom);
+    } else if wire::ipv6::is_multicast(parsed.key.dst) {
+        to_group(core, burst, at, &parsed);
+    } else {
+        to_address(core, burst, at, &parsed, now);
     }
-    if usize::from(parsed.l3) != wire::ethernet::LEN {
-        return Err(Verdict::UnknownEtherType);
-    }
-    // All that is for us ends here, and is small: it may as well be in one piece.
-    if !packet.pull(parsed.ip_end()) {
-        return Err(Verdict::NoRoom);
-    }
-    if packet.l4_checksum_unfinished() {
-        wire::finish_l4_checksum6(packet, &parsed);
-        core.counters.add(Count::ChecksumFinished, 1);
-    }
-    let destination = station(packet).ok_or(Verdict::Malformed)?.0;
-    let is_group = destination.is_multicast() && wire::ipv6::is_multicast(parsed.key.dst);
-    if is_group || Some(destination) == ours { Ok(parsed) } else { Err(Verdict::OtherStation) }
 }
 
 /// Ethernet destination and source.
@@ -77,7 +50,12 @@ fn station<P: Packet>(packet: &P) -> Option<(MacAddr, MacAddr)> {
 }
 
 /// Neighbours and multicast routers speak to groups, and nobody else to us.
-fn to_group<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, parsed: &Parsed6) {
+fn to_group<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P, u128>,
+    at: usize,
+    parsed: &Parsed6,
+) {
     if parsed.kind == Kind::Ndp {
         discover(core, burst, at, parsed);
         return;
@@ -94,7 +72,7 @@ fn to_group<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, pars
 
 fn to_address<P: Packet>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, u128>,
     at: usize,
     parsed: &Parsed6,
     now: Now,
@@ -106,18 +84,43 @@ fn to_address<P: Packet>(
         (Kind::Ndp, _) => return discover(core, burst, at, parsed),
         // Who moved the address elsewhere wants no answer of ours.
         (Kind::IcmpQuery, Some(Role::Leaving)) => Verdict::NotOurs,
-        (Kind::IcmpQuery, _) => return reply::echo6(core, burst, at, parsed, now),
+        (Kind::IcmpQuery, _) => return reply::echo6(core, burst, at, now),
         (Kind::IcmpReply, _) => Verdict::NoConn,
-        (Kind::IcmpError, _) => Verdict::IcmpNoConn,
-        (Kind::Tcp | Kind::Udp, _) => Verdict::NoService,
-        (Kind::Fragment, _) => Verdict::NoFirstFragment,
+        (Kind::IcmpError, role) => return check_error(burst, at, role),
+        (Kind::Fragment, role) if parsed.key.proto == icmpv6::PROTOCOL => {
+            match (parsed.icmp_type, role) {
+                (icmpv6::ECHO_REQUEST, Some(Role::Leaving)) => Verdict::NotOurs,
+                (icmpv6::ECHO_REQUEST, _) => return reply::echo6(core, burst, at, now),
+                _ => Verdict::NoConn,
+            }
+        }
+        (Kind::Tcp | Kind::Udp | Kind::Fragment, role) => {
+            burst.meta_mut(at).role = role;
+            return;
+        }
         (Kind::OtherIp | Kind::Arp, _) => Verdict::UnknownProtocol,
     };
     burst.end(at, verdict);
 }
 
+/// Ends an ICMPv6 error that is forged or damaged.
+fn check_error<P: Packet>(burst: &mut Burst<P, u128>, at: usize, role: Option<Role>) {
+    let Some((packet, meta)) = burst.both(at) else { return };
+    meta.role = role;
+    // It goes to whom the quoted packet came from, or it is forged.
+    let to_sender = meta.parsed.inner.dst == meta.parsed.key.dst;
+    if !to_sender || wire::verify_icmp6(packet.bytes(), &meta.parsed).is_err() {
+        burst.end(at, Verdict::BadIcmp);
+    }
+}
+
 /// A message of neighbour discovery.
-fn discover<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, parsed: &Parsed6) {
+fn discover<P: Packet>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P, u128>,
+    at: usize,
+    parsed: &Parsed6,
+) {
     let packet = burst.packet(at);
     let message = packet.map(|packet| (wire::ndp::read(packet.bytes(), parsed), station(packet)));
     match message {
@@ -141,7 +144,7 @@ fn discover<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usize, pars
 /// Answers a question for an address of this interface; tells control who asks.
 fn asked<P: Packet>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, u128>,
     at: usize,
     parsed: &Parsed6,
     (message, source_mac): (&Message, Option<MacAddr>),
@@ -168,7 +171,7 @@ fn asked<P: Packet>(
         core.told(Event::Learned { interface, address: asker.to_ip(), mac, how: heard });
     }
     if for_us {
-        reply::advertise(core, burst, at, parsed, (message, ours));
+        reply::advertise(core, burst, at, (message, ours));
     } else {
         burst.end(at, Verdict::NotOurs);
     }
@@ -177,7 +180,7 @@ fn asked<P: Packet>(
 /// A neighbour says where an address is.
 fn told_of<P: Packet>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, u128>,
     at: usize,
     target: u128,
     (target_mac, from): (Option<MacAddr>, MacAddr),

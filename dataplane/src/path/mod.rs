@@ -16,6 +16,7 @@
 pub mod admit;
 pub mod burst;
 pub mod egress;
+mod endpoints;
 pub mod explain;
 pub mod finish;
 mod forward;
@@ -23,6 +24,7 @@ mod fragment;
 pub mod gateway;
 mod gateway_counts;
 mod gather;
+pub mod lane;
 mod lips;
 mod local6;
 pub mod lookup;
@@ -30,6 +32,7 @@ mod nat_log;
 pub mod open;
 mod oversized;
 pub mod parse;
+mod parse6;
 mod punt;
 pub mod receive;
 mod reply;
@@ -38,10 +41,11 @@ pub mod steer;
 pub mod track;
 pub mod transmit;
 
-use types::{Io, Now};
+use types::{Io, Now, Packet};
 
 use crate::worker::Core;
 use burst::Burst;
+use lane::Lane;
 
 pub(crate) use forward::answer_syns;
 pub(crate) use punt::send_for_kernel;
@@ -62,6 +66,13 @@ pub fn process<I: Io>(
     now: Now,
 ) {
     parse::parse(core, burst, now);
+    if core.wide.has_arrived() {
+        in_wide_burst(core, |core, burst| {
+            parse6::parse(core, burst, now);
+            local6::admit(core, burst, now);
+            steer::steer(core, burst);
+        });
+    }
     process_parsed(core, io, burst, now);
 }
 
@@ -89,14 +100,71 @@ pub fn process_waited<I: Io>(
     if count > 0 {
         process_parsed(core, io, burst, now);
     }
+    count + process_waited_wide(core, io, now)
+}
+
+/// The same of IPv6's.
+fn process_waited_wide<I: Io>(core: &mut Core<I::Packet>, io: &mut I, now: Now) -> usize {
+    let mut count = 0;
+    in_wide_burst(core, |core, burst| {
+        count = fragment::take_waited(core, burst);
+        if count > 0 {
+            local6::admit(core, burst, now);
+            steer::steer(core, burst);
+            finish_lane(core, io, burst, now);
+        }
+    });
     count
 }
 
-/// Takes packets that this worker owns through the stages from `lookup` on.
+/// Takes packets that this worker owns through the stages from `lookup` on, and those of the other lane that came
+/// with them.
 pub fn process_steered<I: Io>(
     core: &mut Core<I::Packet>,
     io: &mut I,
     burst: &mut Burst<I::Packet>,
+    now: Now,
+) {
+    finish_lane(core, io, burst, now);
+    process_wide(core, io, now);
+}
+
+/// Takes the packets of the wide burst, if there are any, through the stages from `lookup` on.
+#[inline]
+pub fn process_wide<I: Io>(core: &mut Core<I::Packet>, io: &mut I, now: Now) {
+    if core.wide.has_arrived() {
+        in_wide_burst(core, |core, burst| finish_lane(core, io, burst, now));
+    }
+}
+
+/// Takes packets with an IPv6 side that other workers have handed over through the stages from `lookup` on. Returns
+/// how many there were.
+pub fn process_wide_handed<I: Io>(core: &mut Core<I::Packet>, io: &mut I, now: Now) -> usize {
+    let mut count = 0;
+    in_wide_burst(core, |core, burst| {
+        count = receive::receive_handed(core, burst);
+        if count > 0 {
+            finish_lane(core, io, burst, now);
+        }
+    });
+    count
+}
+
+/// Does something with the wide burst, which is the core's between stages.
+fn in_wide_burst<P: Packet>(
+    core: &mut Core<P>,
+    stages: impl FnOnce(&mut Core<P>, &mut Burst<P, u128>),
+) {
+    let Some(mut burst) = core.wide.burst.take() else { return };
+    stages(core, &mut burst);
+    core.wide.burst = Some(burst);
+}
+
+/// Takes packets of one lane through the stages from `lookup` on.
+fn finish_lane<I: Io, A: Lane>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet, A>,
     now: Now,
 ) {
     lookup::lookup(core, burst, now);

@@ -10,22 +10,21 @@ use counters::Event;
 use fib::Role;
 use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
 use nat::fullnat::{ClientAddress, Opening, flows};
-use nat::mapping::Endpoint32;
 use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
 use pool::GroupKey;
-use types::{Address, BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
+use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::path::gather::Gathered;
-use crate::path::lips::lease;
+use crate::path::lane::{Lane, Pools};
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{forward, gateway, gateway_counts, gather, punt, steer};
+use crate::path::{gateway, punt, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::kernel::PuntClass;
 use crate::worker::{Core, LIP_CURSORS};
@@ -65,7 +64,12 @@ pub enum Decision {
 
 /// Opens conns for the packets that have no flow.
 #[inline]
-pub fn open<I: Io>(core: &mut Core<I::Packet>, io: &mut I, burst: &mut Burst<I::Packet>, now: Now) {
+pub fn open<I: Io, A: Lane>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet, A>,
+    now: Now,
+) {
     let mut misses: Mask = 0;
     for at in ones(burst.live()) {
         if burst.meta(at).flow.is_none() {
@@ -73,27 +77,27 @@ pub fn open<I: Io>(core: &mut Core<I::Packet>, io: &mut I, burst: &mut Burst<I::
         }
     }
     if misses != 0 {
+        let misses = A::change_lanes(core, burst, misses);
         let misses = steer::ask_others(core, burst, misses, now);
         open_missed(core, io, burst, misses, now);
     }
 }
 
 /// A conn that has its server and its lease, and goes into the table next.
-struct Pending {
+struct Pending<A> {
     /// Its packet.
     at: usize,
-    conn: Prepared,
+    conn: Prepared<A>,
     cold: NewCold,
     client: IpAddr,
     /// The LIP's port, if it needs one.
-    lease: Option<(GroupKey, u16)>,
+    lease: Option<(GroupKey<A>, u16)>,
     on_limit: Refusal,
 }
 
 /// The pending conns of a burst: memory answers for all of them at once.
-#[derive(Default)]
-struct Ahead {
-    pending: [Option<Pending>; AHEAD],
+struct Ahead<A> {
+    pending: [Option<Pending<A>>; AHEAD],
     count: usize,
     seen: Seen,
 }
@@ -123,9 +127,15 @@ impl Seen {
     }
 }
 
-impl Ahead {
+impl<A> Default for Ahead<A> {
+    fn default() -> Self {
+        Self { pending: [const { None }; AHEAD], count: 0, seen: Seen::default() }
+    }
+}
+
+impl<A: Lane> Ahead<A> {
     /// Puts all pending conns into the table.
-    fn commit<P: Packet>(&mut self, core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+    fn commit<P: Packet>(&mut self, core: &mut Core<P>, burst: &mut Burst<P, A>, now: Now) {
         for place in self.pending.iter_mut().take(self.count) {
             if let Some(pending) = place {
                 commit_pending(core, burst, pending, now);
@@ -137,10 +147,10 @@ impl Ahead {
 }
 
 /// Two passes: the first one decides, the second one reserves and commits.
-fn open_missed<I: Io>(
+fn open_missed<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     misses: Mask,
     now: Now,
 ) {
@@ -149,23 +159,23 @@ fn open_missed<I: Io>(
     for at in ones(misses) {
         match decide(core, burst.meta(at)) {
             Decision::Open { .. } => opening |= 1 << at,
-            Decision::OpenNat(nat) => gathered.add(core, burst, at, nat, now),
+            Decision::OpenNat(nat) => A::gather(&mut gathered, core, burst, at, nat, now),
             other => settle(core, io, burst, at, other, now),
         }
     }
-    gathered.commit(core, burst, now);
+    A::open_gathered(&mut gathered, core, burst, now);
     let mut ahead = Ahead::default();
     for at in ones(opening) {
         let (key, hash) = (burst.meta(at).parsed.key, burst.meta(at).hash);
         if ahead.seen.notes(hash) {
             // A packet before it in the burst may have opened the conn.
             ahead.commit(core, burst, now);
-            if let Some(flow) = core.table.lookup(&key, hash) {
+            if let Some(flow) = A::table(core).lookup(&key, hash) {
                 burst.meta_mut(at).flow = Some(flow);
                 continue;
             }
         }
-        if ahead.count >= AHEAD || core.table.room() as usize <= ahead.count {
+        if ahead.count >= AHEAD || A::table(core).room() as usize <= ahead.count {
             ahead.commit(core, burst, now);
         }
         let Some(place) = ahead.pending.get_mut(ahead.count) else { continue };
@@ -176,38 +186,33 @@ fn open_missed<I: Io>(
 }
 
 /// Does what was decided about a packet that opens nothing.
-fn settle<I: Io>(
+fn settle<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     at: usize,
     decision: Decision,
     now: Now,
 ) {
     match decision {
-        Decision::Forward { by } => {
-            gateway_counts::count_forwarded(core, burst.meta(at), by);
-            forward::forward(core, io, burst, at, now);
-        }
-        Decision::Echo => reply::echo(core, burst, at, now),
-        Decision::HoldSyn { verdict } => {
-            gateway_counts::count_refused(core, burst.meta(at), verdict);
-            forward::hold_syn(core, burst, at, verdict, now);
-        }
         Decision::Punt(class) => punt::punt(core, burst, at, class, now),
         Decision::Refuse { verdict, refusal } => {
-            gateway_counts::count_refused(core, burst.meta(at), verdict);
+            A::count_refused(core, burst.meta(at), verdict);
             reply::refuse(core, burst, at, verdict, refusal, now);
         }
-        Decision::Open { .. } | Decision::OpenNat(_) => burst.end(at, Verdict::Internal),
+        Decision::Open { .. } => burst.end(at, Verdict::Internal),
+        Decision::OpenNat(_)
+        | Decision::Forward { .. }
+        | Decision::Echo
+        | Decision::HoldSyn { .. } => A::settle_nat(core, io, burst, at, decision, now),
     }
 }
 
 /// Decides about one packet whose conn was over, and opens a new one for it.
-pub(super) fn open_one<I: Io>(
+pub(super) fn open_one<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     at: usize,
     now: Now,
 ) {
@@ -220,25 +225,24 @@ pub(super) fn open_one<I: Io>(
                 commit_pending(core, burst, pending, now);
             }
         }
-        Decision::OpenNat(opening) => gather::open(core, burst, at, opening, now),
         other => settle(core, io, burst, at, other, now),
     }
 }
 
 /// Takes what the conn of a packet needs but its place in the table; refuses it without that.
-fn reserve_packet<I: Io>(
+fn reserve_packet<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     (at, now): (usize, Now),
-    pending: &mut Option<Pending>,
+    pending: &mut Option<Pending<A>>,
 ) {
     if burst.meta(at).parsed.kind == Kind::Fragment {
         burst.end(at, Verdict::NoFirstFragment);
         return;
     }
     let opening = opening_of(burst.packet(at), &burst.meta(at).parsed);
-    if core.table.is_full() {
+    if A::table(core).is_full() {
         match make_room(core, io, &opening.key, now) {
             Ok(evicted) => burst.end_of(evicted, Verdict::TableFull),
             Err((verdict, refusal)) => {
@@ -255,20 +259,20 @@ fn reserve_packet<I: Io>(
 
 /// What is to become of a packet without a flow; changes nothing.
 #[inline]
-pub fn decide<P: Packet>(core: &Core<P>, meta: &Meta) -> Decision {
-    if let Some(class) = punt::unclaimed(&core.snapshot, meta) {
+pub fn decide<P: Packet, A: Lane>(core: &Core<P>, meta: &Meta<A>) -> Decision {
+    if let Some(class) = A::unclaimed(&core.snapshot, meta) {
         return Decision::Punt(class);
     }
-    match (&core.snapshot.gateway, &core.nat) {
-        (Some(gateway), Some(nat)) if gateway::is_gateways(&core.snapshot, meta) => {
-            decide_nat(&core.snapshot, gateway, nat, meta)
-        }
-        _ => decide_served(&core.snapshot, meta),
-    }
+    A::decide_nat(core, meta).unwrap_or_else(|| decide_served(&core.snapshot, meta))
 }
 
 /// What is not for a service: to a WAN IP, or to nobody of ours.
-fn decide_nat(snapshot: &Snapshot, gateway: &Gateway, nat: &NatState, meta: &Meta) -> Decision {
+pub(super) fn decide_nat(
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+    nat: &NatState,
+    meta: &Meta,
+) -> Decision {
     match meta.role {
         Some(_) if meta.asked.is_vacant() => {
             Decision::Refuse { verdict: Verdict::NoMapping, refusal: Refusal::Silent }
@@ -280,7 +284,7 @@ fn decide_nat(snapshot: &Snapshot, gateway: &Gateway, nat: &NatState, meta: &Met
 
 /// What is for a service, or would be.
 #[inline]
-fn decide_served(snapshot: &Snapshot, meta: &Meta) -> Decision {
+fn decide_served<A: Lane>(snapshot: &Snapshot, meta: &Meta<A>) -> Decision {
     let parsed = &meta.parsed;
     if parsed.kind == Kind::IcmpError {
         return Decision::Refuse { verdict: Verdict::IcmpNoConn, refusal: Refusal::Silent };
@@ -288,7 +292,7 @@ fn decide_served(snapshot: &Snapshot, meta: &Meta) -> Decision {
     if meta.role == Some(Role::Lip) {
         return of_no_conn(meta);
     }
-    if snapshot.fib.owner(parsed.key.src).is_some() {
+    if A::owner(&snapshot.fib, parsed.key.src).is_some() {
         return Decision::Refuse { verdict: Verdict::BadSource, refusal: Refusal::Silent };
     }
     let service = snapshot.services.lookup(&parsed.key);
@@ -311,7 +315,7 @@ fn decide_served(snapshot: &Snapshot, meta: &Meta) -> Decision {
 
 /// A real server speaks of a conn that is gone here. A reset with the number that it expects ends it
 /// there, too: one that we sent before may have had an older number (RFC 5961 §3.2).
-fn of_no_conn(meta: &Meta) -> Decision {
+fn of_no_conn<A>(meta: &Meta<A>) -> Decision {
     let acknowledges = meta.parsed.kind == Kind::Tcp && meta.parsed.tcp_flags & tcp::ACK != 0;
     let refusal = if acknowledges { Refusal::Reset } else { Refusal::Silent };
     Decision::Refuse { verdict: Verdict::NoConn, refusal }
@@ -319,7 +323,7 @@ fn of_no_conn(meta: &Meta) -> Decision {
 
 /// Nobody serves it: as a host would say, or silently.
 #[cold]
-fn unserved(snapshot: &Snapshot, meta: &Meta) -> Decision {
+fn unserved<A>(snapshot: &Snapshot, meta: &Meta<A>) -> Decision {
     let refusal = match meta.parsed.kind {
         _ if !snapshot.policy.reject_unserved => Refusal::Silent,
         Kind::Tcp => Refusal::Reset,
@@ -336,7 +340,7 @@ pub const fn is_opening_syn(tcp_flags: u8) -> bool {
 }
 
 /// What the flows of a new conn begin with.
-fn opening_of<P: Packet>(packet: Option<&P>, parsed: &Parsed) -> Opening {
+fn opening_of<P: Packet, A: Lane>(packet: Option<&P>, parsed: &Parsed<A>) -> Opening<A> {
     let mut opening = Opening { key: parsed.key, sequence: 0, timestamp: None };
     if parsed.kind == Kind::Tcp
         && let Some(packet) = packet
@@ -355,14 +359,14 @@ fn opening_of<P: Packet>(packet: Option<&P>, parsed: &Parsed) -> Opening {
 }
 
 /// Takes a server and a lease.
-fn reserve<P: Packet>(
+fn reserve<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    opening: &Opening,
-    (at, meta): (usize, &Meta),
+    opening: &Opening<A>,
+    (at, meta): (usize, &Meta<A>),
     now: Now,
-    pending: &mut Option<Pending>,
+    pending: &mut Option<Pending<A>>,
 ) -> Result<(), (Verdict, Refusal)> {
-    let Core { snapshot, table, leases, cells, classes, next_lip, secrets, nat, .. } = core;
+    let Core { snapshot, leases, wide, cells, classes, next_lip, secrets, nat, .. } = core;
     let mut hash = meta.hash;
     let Some(service) = snapshot.services.lookup(&opening.key) else {
         return Err((Verdict::Internal, Refusal::Silent));
@@ -374,11 +378,11 @@ fn reserve<P: Packet>(
     };
     let client = opening.key.src.to_ip();
     let key = opening.key;
-    let rs = u32::from_ip(server.address).ok_or((Verdict::Internal, Refusal::Silent))?;
-    let group = GroupKey { lip: 0, rs, rport: server.l4_port, proto: key.proto };
+    let rs = A::from_ip(server.address).ok_or((Verdict::Internal, Refusal::Silent))?;
+    let group = GroupKey { lip: A::default(), rs, rport: server.l4_port, proto: key.proto };
     let (mut forward, reverse, lease) = if spec.mode == Mode::Nat {
-        let to = Endpoint32::new(rs, server.l4_port);
-        if let Some((verdict, refusal, rule)) = gateway::denied_to_server(snapshot, meta, to) {
+        let to = (rs, server.l4_port);
+        if let Some((verdict, refusal, rule)) = A::denied_to_server(snapshot, meta, to) {
             cells.abandoned(spec.slot, server.slot, client, now);
             if let Some(nat) = nat {
                 nat.decided(rule, false, meta.parsed.ip_total_len);
@@ -390,8 +394,8 @@ fn reserve<P: Packet>(
         (forward, reverse, None)
     } else {
         let next = next_lip.get_mut(spec.slot.index() % LIP_CURSORS);
-        let take = |group: &GroupKey| leases.take(group, *classes);
-        let leased = next.and_then(|next| lease(&spec.lips, next, group, take));
+        let mut pools = Pools { v4: leases, v6: &mut wide.leases, classes: *classes };
+        let leased = next.and_then(|next| A::lease(&mut pools, spec, next, group));
         let Some((lip, lport)) = leased else {
             cells.abandoned(spec.slot, server.slot, client, now);
             return Err((Verdict::NoLease, refusal(spec.on_limit)));
@@ -399,7 +403,10 @@ fn reserve<P: Packet>(
         let pair = Pair { lip, lport, rs, rport: server.l4_port };
         let client_address = match spec.client_address {
             balance::ClientAddress::Toa => ClientAddress::Toa,
-            balance::ClientAddress::Option => ClientAddress::Option,
+            balance::ClientAddress::Option if both_ipv4(client, server.address) => {
+                ClientAddress::Option
+            }
+            balance::ClientAddress::Option => ClientAddress::None,
             balance::ClientAddress::None => ClientAddress::None,
         };
         let (forward, reverse) = flows(opening, pair, client_address, secrets, now);
@@ -407,7 +414,11 @@ fn reserve<P: Packet>(
     };
     forward.state = State::opening(spec.proto.number());
     forward.timeout_class = spec.timeout_class;
-    if spec.one_packet {
+    let (service, on_limit) = (spec.slot, refusal(spec.on_limit));
+    let rs = server.slot;
+    let is_one_packet = spec.one_packet;
+    let table = A::table(core);
+    if is_one_packet {
         // No packet arrives with this key: so each one opens a conn of its own, for its answers.
         let key = FlowKey { zone: ONE_PACKET_ZONE, ..reverse.key().reversed() };
         (forward.src, forward.dst) = (key.src, key.dst);
@@ -416,27 +427,27 @@ fn reserve<P: Packet>(
         hash = table.hash(&key);
     }
     let kind = if lease.is_some() { LeaseKind::Lip } else { LeaseKind::None };
-    let cold = NewCold { service: spec.slot, rs: server.slot, lease: kind };
+    let cold = NewCold { service, rs, lease: kind };
     *pending = Some(Pending {
         at,
         conn: table.prepare(forward, reverse, cold, hash),
         cold,
         client,
         lease,
-        on_limit: refusal(spec.on_limit),
+        on_limit,
     });
     Ok(())
 }
 
 /// Takes a place in the table; without one, what was reserved goes back.
-fn commit_pending<P: Packet>(
+fn commit_pending<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
-    pending: &Pending,
+    burst: &mut Burst<P, A>,
+    pending: &Pending<A>,
     now: Now,
 ) {
     let Pending { at, conn, cold, client, lease, on_limit } = pending;
-    let error = match core.table.insert_prepared(conn, now) {
+    let error = match A::table_mut(core).insert_prepared(conn, now) {
         Ok(conn) => {
             core.counters.add(Event::Opened, 1);
             burst.meta_mut(*at).flow = Some(conn.forward());
@@ -445,7 +456,7 @@ fn commit_pending<P: Packet>(
         Err(error) => error,
     };
     if let Some((group, lport)) = lease {
-        core.leases.give_back(group, *lport, None);
+        A::give_back(&mut core.pools(), group, *lport, None);
     }
     core.cells.abandoned(cold.service, cold.rs, *client, now);
     let (verdict, refusal) = match error {
@@ -460,25 +471,31 @@ pub const ONE_PACKET_ZONE: u16 = u16::MAX;
 
 /// The table is full: the conn that is missed least goes, if there is one, and is returned.
 #[cold]
-fn make_room<I: Io>(
+fn make_room<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    key: &FlowKey,
+    key: &FlowKey<A>,
     now: Now,
 ) -> Result<ConnId, (Verdict, Refusal)> {
-    let services = &core.snapshot.services;
+    let (snapshot, table) = A::parts(core);
+    let services = &snapshot.services;
     let on_limit = services.lookup(key).map_or(Refusal::Silent, |s| refusal(s.spec().on_limit));
-    let may_evict_idle = |forward: &Flow| {
+    let may_evict_idle = |forward: &Flow<A>| {
         services.lookup(&forward.key()).is_some_and(|service| service.spec().evict_idle)
     };
-    match core.table.victim(now, may_evict_idle) {
+    match table.victim(now, may_evict_idle) {
         Some(conn) => {
             core.counters.add(Event::Evicted, 1);
-            close(core, io, conn, true, now);
+            close::<I, A>(core, io, conn, true, now);
             Ok(conn)
         }
         None => Err((Verdict::TableFull, on_limit)),
     }
+}
+
+/// The IP option that shows a client is one of IPv4, for clients of IPv4.
+const fn both_ipv4(client: IpAddr, server: IpAddr) -> bool {
+    client.is_ipv4() && server.is_ipv4()
 }
 
 #[cold]

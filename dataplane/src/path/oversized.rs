@@ -5,10 +5,11 @@
 
 use counters::{Event, Source};
 use types::{Io, Now, Packet, Verdict};
-use wire::{Cut, Parsed};
+use wire::Cut;
 
 use crate::path::burst::Burst;
 use crate::path::egress::send_routed;
+use crate::path::lane::Lane;
 use crate::path::rewrite::mtu_towards;
 use crate::path::transmit::keep_room;
 use crate::worker::Core;
@@ -19,31 +20,31 @@ const FRAGMENTS_MAX: usize = 128;
 /// Those but the first.
 const LATER_MAX: usize = FRAGMENTS_MAX - 1;
 
-/// Whether a packet may be cut, and into few enough fragments.
+/// Whether the packet of IPv4 whose header is at `l3` may be cut, and into few enough fragments.
 #[cold]
-pub(super) fn can_be_cut<P: Packet>(packet: &P, parsed: &Parsed, mtu: u16) -> bool {
-    cut_of(packet, parsed, mtu).is_some()
+pub(super) fn can_be_cut<P: Packet>(packet: &P, l3: usize, mtu: u16) -> bool {
+    cut_of(packet, l3, mtu).is_some()
 }
 
-fn cut_of<P: Packet>(packet: &P, parsed: &Parsed, mtu: u16) -> Option<Cut> {
-    Cut::new(packet.bytes(), usize::from(parsed.l3), mtu).filter(|cut| cut.later() <= LATER_MAX)
+fn cut_of<P: Packet>(packet: &P, l3: usize, mtu: u16) -> Option<Cut> {
+    Cut::new(packet.bytes(), l3, mtu).filter(|cut| cut.later() <= LATER_MAX)
 }
 
 /// Sends a live packet, otherwise finished, in fragments by the route to `destination`: all of them, or none
 /// if there are no buffers for all.
 #[cold]
-pub(super) fn send<I: Io>(
+pub(super) fn send<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     at: usize,
-    destination: u32,
+    destination: A,
     now: Now,
 ) {
     let Some(packet) = burst.packet(at) else { return };
     let mut later = [const { None }; LATER_MAX];
-    let parsed = &burst.meta(at).parsed;
-    let cut = cut_of(packet, parsed, mtu_towards(core, destination)).ok_or(Verdict::TooBig);
+    let l3 = usize::from(burst.meta(at).parsed.l3);
+    let cut = cut_of(packet, l3, mtu_towards(core, destination)).ok_or(Verdict::TooBig);
     let cut = match cut.and_then(|cut| write(io, packet, &cut, &mut later).map(|()| cut)) {
         Ok(cut) => cut,
         Err(verdict) => return burst.end(at, verdict),

@@ -4,14 +4,14 @@ use types::{Now, Packet, Verdict};
 use wire::{Ethernet, ParseError};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::path::{fragment, local6, punt};
+use crate::path::{fragment, punt};
 use crate::snapshot::Interface;
 use crate::worker::Core;
 
 /// So many packets ahead the headers are asked into the cache.
 const AHEAD: usize = 6;
 
-/// Parses all packets of the burst. Those of IPv6 end here, at addresses of ours or nowhere.
+/// Parses all packets of the burst. Those of IPv6 change to the wide one, where they are parsed next.
 #[inline]
 pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     let mut pieces: Mask = 0;
@@ -56,7 +56,7 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
         fragment::track(core, burst, pieces, now);
     }
     for at in ones(ipv6) {
-        local6::receive(core, burst, at, now);
+        core.wide.enter(burst, at);
     }
     for at in ones(refused) {
         punt::refused(core, burst, at, now);

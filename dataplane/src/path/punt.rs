@@ -10,6 +10,7 @@ use wire::{Arp, Ethernet, Ipv4, Parsed, arp, ethernet};
 
 use crate::path::burst::{Burst, Meta};
 use crate::path::egress::gather;
+use crate::path::lane::Lane;
 use crate::path::parse::parse_one;
 use crate::snapshot::Snapshot;
 use crate::worker::Core;
@@ -50,9 +51,9 @@ fn class_of(snapshot: &Snapshot, meta: &Meta) -> PuntClass {
 
 /// Gives a live packet to the kernel, as far as its kind may.
 #[cold]
-pub(super) fn punt<P: Packet>(
+pub(super) fn punt<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     class: PuntClass,
     now: Now,

@@ -4,6 +4,7 @@ use counters::Source;
 use types::{BURST_MAX, EthPortId, Io, Packet};
 
 use crate::path::burst::Burst;
+use crate::path::lane::Lane;
 use crate::worker::Core;
 
 /// Rings of other workers that are looked at in one loop, at most.
@@ -30,8 +31,8 @@ pub fn receive<I: Io>(
 
 /// Takes a burst of packets that other workers have parsed and that this one owns.
 #[inline]
-pub fn receive_handed<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) -> usize {
-    let count = core.handoff.receive(RINGS, BURST_MAX, |handed| {
+pub fn receive_handed<P: Packet, A: Lane>(core: &mut Core<P>, burst: &mut Burst<P, A>) -> usize {
+    let count = A::handoff_mut(core).receive(RINGS, BURST_MAX, |handed| {
         burst.push(handed.packet, handed.meta);
     });
     core.counters.began(Source::FromRing, count as u64);

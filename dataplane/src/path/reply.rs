@@ -5,13 +5,14 @@
 
 use counters::{Event, Source};
 use flow::{Flow, Removed, State};
-use types::{EthPortId, FlowKey, Io, MacAddr, Now, Packet, Proto, Verdict};
-use wire::reply::{ErrorMessage, Reset, write_reset};
+use types::{EthPortId, Io, MacAddr, Now, Packet, Proto, Verdict};
+use wire::reply::{ErrorMessage, RESET6_MAX_LEN, Reset};
 use wire::{Parsed, Parsed6};
 
 use crate::path::burst::Burst;
 use crate::path::egress::{gather, send_routed};
 use crate::path::forward;
+use crate::path::lane::Lane;
 use crate::path::transmit::keep_room;
 use crate::worker::Core;
 use crate::worker::bucket::Bucket;
@@ -67,16 +68,15 @@ pub(super) fn echo<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, at: usiz
 /// Answers an ICMPv6 echo request to an address of ours.
 pub(super) fn echo6<P: Packet>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, u128>,
     at: usize,
-    parsed: &Parsed6,
     now: Now,
 ) {
     if !core.replies.echo.take(ECHO_A_MS, now) {
         burst.end(at, Verdict::ReplyLimit);
         return;
     }
-    let turned = |packet: &mut P, _: &Parsed| {
+    let turned = |packet: &mut P, parsed: &Parsed6| {
         wire::reply::echo_reply6(packet.bytes_mut(), parsed, parsed.key.dst)
     };
     answer(core, burst, at, Event::EchoAnswered, Verdict::BadIcmp, turned);
@@ -85,12 +85,11 @@ pub(super) fn echo6<P: Packet>(
 /// Answers a neighbour solicitation: the address asked for is at `mac`.
 pub(super) fn advertise<P: Packet>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, u128>,
     at: usize,
-    parsed: &Parsed6,
     (message, mac): (&wire::ndp::Message, MacAddr),
 ) {
-    let turned = |packet: &mut P, _: &Parsed| {
+    let turned = |packet: &mut P, parsed: &Parsed6| {
         wire::reply::neighbour_advertisement(packet, parsed, message, mac)
     };
     answer(core, burst, at, Event::NdAnswered, Verdict::NoRoom, turned);
@@ -98,9 +97,9 @@ pub(super) fn advertise<P: Packet>(
 
 /// Ends a live packet with `verdict`, or with an answer that says so.
 #[cold]
-pub(super) fn refuse<P: Packet>(
+pub(super) fn refuse<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     verdict: Verdict,
     refusal: Refusal,
@@ -114,20 +113,18 @@ pub(super) fn refuse<P: Packet>(
         Refusal::Reset if parsed.tcp_flags & wire::tcp::RST != 0 => burst.end(at, verdict),
         _ if !core.replies.may_tell(now) => burst.end(at, verdict),
         Refusal::Reset => {
-            answer(core, burst, at, Event::ResetMade, verdict, wire::reply::reset_reply::<P>);
+            answer(core, burst, at, Event::ResetMade, verdict, A::reset_reply::<P>);
         }
         Refusal::Error(message) => {
-            let may = burst.packet(at).is_some_and(|packet| {
-                wire::reply::may_answer_with_error(packet.bytes(), &parsed)
-                    && !core.snapshot.fib.is_broadcast(interface, parsed.key.dst)
-            });
             let fib = &core.snapshot.fib;
-            let hinted = fib.route(parsed.key.src).and_then(|route| route.src);
-            match hinted.or_else(|| fib.icmp_source(interface)).filter(|_| may) {
+            let source = burst
+                .packet(at)
+                .and_then(|packet| A::error_source(fib, interface, packet, &parsed, message));
+            match source {
                 None => burst.end(at, verdict),
                 Some(source) => {
-                    let turned = |packet: &mut P, parsed: &Parsed| {
-                        wire::reply::icmp_error(packet, parsed, message, source)
+                    let turned = |packet: &mut P, parsed: &Parsed<A>| {
+                        A::icmp_error(packet, parsed, message, source)
                     };
                     answer(core, burst, at, Event::IcmpErrorMade, verdict, turned);
                 }
@@ -138,13 +135,13 @@ pub(super) fn refuse<P: Packet>(
 
 /// Turns a live packet into its answer and sends it back; `otherwise` is its verdict if it cannot
 /// be turned.
-fn answer<P: Packet>(
+fn answer<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     event: Event,
     otherwise: Verdict,
-    turn: impl FnOnce(&mut P, &Parsed) -> bool,
+    turn: impl FnOnce(&mut P, &Parsed<A>) -> bool,
 ) {
     let Some((packet, meta)) = burst.both(at) else { return };
     let (interface, looped) = (EthPortId(meta.interface), meta.looped);
@@ -165,10 +162,10 @@ fn answer<P: Packet>(
 
 /// Tells both ends of a TCP conn that is gone. Each reset carries the number that its receiver
 /// expects next, as the receiver itself acknowledged it last (RFC 5961 §3.2).
-pub(crate) fn reset_ends<I: Io>(
+pub(crate) fn reset_ends<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    removed: &Removed,
+    removed: &Removed<A>,
     now: Now,
 ) {
     if removed.forward.proto != Proto::Tcp.number() {
@@ -187,9 +184,7 @@ pub(crate) fn reset_ends<I: Io>(
     }
 }
 
-fn reset_sender<I: Io>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow, now: Now) {
-    /// Ethernet, IPv4 and TCP without options.
-    const LEN: usize = 54;
+fn reset_sender<I: Io, A: Lane>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow<A>, now: Now) {
     core.counters.began(Source::Generated, 1);
     let Some(mut packet) = io.allocate() else {
         core.counters.ended(Verdict::NoBuffer, 1);
@@ -197,7 +192,7 @@ fn reset_sender<I: Io>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow, now:
     };
     // Many conns may end in one round; what a burst sends besides still finds room.
     keep_room(core, io);
-    let key: FlowKey = flow.key().reversed();
+    let key = flow.key().reversed();
     let reset = Reset {
         eth_destination: MacAddr::default(),
         eth_source: MacAddr::default(),
@@ -206,11 +201,15 @@ fn reset_sender<I: Io>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow, now:
         seq: flow.last_ack,
         ack: None,
     };
-    let written = packet.append(LEN) && write_reset(packet.bytes_mut(), &reset).is_some();
-    if !written {
+    let written = match packet.append(RESET6_MAX_LEN) {
+        true => A::write_reset(packet.bytes_mut(), &reset),
+        false => None,
+    };
+    let Some(len) = written else {
         core.counters.ended(Verdict::NoRoom, 1);
         return;
-    }
+    };
+    packet.truncate(len);
     core.counters.add(Event::ResetMade, 1);
     send_routed(core, packet, key.dst, now);
 }

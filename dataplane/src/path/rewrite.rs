@@ -5,23 +5,21 @@ use fib::{NextHopId, NextHopState};
 use flow::{Flow, FlowId, flags};
 use nat::gateway::MssClamp;
 use nat::rewrite::Layout;
-use nat::{icmp, toa, uoa};
+use nat::toa;
 use types::{Now, Packet, Proto, Verdict};
+use wire::Kind;
 use wire::icmpv4::{HOST_UNREACHABLE, NET_UNREACHABLE};
 use wire::reply::ErrorMessage;
-use wire::{Kind, Parsed};
 
 use crate::path::burst::{Burst, Meta, ones};
 use crate::path::egress::{self, Way};
-use crate::path::forward;
-use crate::path::fragment;
-use crate::path::oversized;
+use crate::path::lane::Lane;
 use crate::path::reply::{self, Refusal};
 use crate::worker::Core;
 
 /// Translates all live packets.
 #[inline]
-pub fn rewrite<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+pub fn rewrite<P: Packet, A: Lane>(core: &mut Core<P>, burst: &mut Burst<P, A>, now: Now) {
     for at in ones(burst.live()) {
         if let Err(verdict) = rewrite_one(core, burst, at) {
             refused(core, burst, at, verdict, now);
@@ -30,55 +28,58 @@ pub fn rewrite<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
 }
 
 #[inline(always)]
-fn rewrite_one<P: Packet>(
+fn rewrite_one<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
 ) -> Result<(), Verdict> {
     let (mut packet, mut meta) = burst.both(at).ok_or(Verdict::Internal)?;
     let id = meta.flow.ok_or(Verdict::Internal)?;
-    let mut flow = core.table.flow(id).ok_or(Verdict::Internal)?;
+    let mut flow = A::table(core).flow(id).ok_or(Verdict::Internal)?;
     let next_hop = NextHopId(flow.next_hop);
     if flow.fib_generation != core.snapshot.fib.generation() || next_hop.is_none() {
-        reachable_anew(core, id)?;
-        flow = core.table.flow(id).ok_or(Verdict::Internal)?;
+        reachable_anew::<P, A>(core, id)?;
+        flow = A::table(core).flow(id).ok_or(Verdict::Internal)?;
     } else {
         is_up(core, next_hop)?;
     }
-    let mut mtu = core.snapshot.fib.mtu_floor();
-    if meta.parsed.ip_total_len > mtu {
+    let mut mtu = A::mtu_floor(&core.snapshot.fib);
+    let len_after = A::len_after(flow, &meta.parsed);
+    if len_after > mtu {
         mtu = mtu_towards(core, flow.new_dst);
-        if meta.parsed.ip_total_len > mtu {
+        if len_after > mtu {
             // It is translated as any other, and `egress` cuts it (RFC 4787 REQ-13 a).
-            if !oversized::can_be_cut(packet, &meta.parsed, mtu) {
+            if !A::can_be_cut(packet, &meta.parsed, flow, mtu) {
                 return Err(Verdict::TooBig);
             }
             burst.mark_oversized(at);
             (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
         }
     }
-    let layout = layout(&meta.parsed);
+    let layout = Layout::from(&meta.parsed);
     if meta.parsed.kind == Kind::IcmpError {
         let inserted = inserted(core, id, flow);
-        icmp::translate(packet, layout, flow, inserted)?;
+        A::translate_error(packet, &meta.parsed, flow, inserted, &core.snapshot.fib)?;
         core.counters.add(Event::IcmpTranslated, 1);
         return Ok(());
     }
     if meta.parsed.kind == Kind::Fragment {
-        return nat::rewrite::apply_to_fragment(packet, layout, flow);
+        return A::apply_to_fragment(packet, layout, flow);
     }
     let shown = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
-    let show_client = shown && !fragment::is_first(packet, meta);
+    let show_client = shown && !A::is_first_fragment(packet, &meta.parsed);
     let mtu = usize::from(mtu);
-    let outcome = nat::rewrite::apply(packet, layout, flow, show_client, mtu)?;
-    if meta.parsed.tcp_flags & wire::tcp::SYN != 0 && core.nat.is_some() {
-        clamp_mss(core, packet, id, layout);
+    let outcome = A::apply(packet, layout, flow, show_client, mtu)?;
+    if meta.parsed.tcp_flags & wire::tcp::SYN != 0 {
+        A::clamp_mss(core, packet, id, layout);
     }
     // Also the first of several fragments: it gets none, but may bring one of its own.
     let inserted = match shown && flow.proto == Proto::Udp.number() {
         // Of the one that each answer goes to: a conn of one packet has no flow with the client's key.
-        true => match core.table.flow(id.twin()) {
-            Some(back) => Some(uoa::insert(packet, layout, (back.new_dst, back.new_dport), mtu)?),
+        true => match A::table(core).flow(id.twin()) {
+            Some(back) => {
+                A::show_datagram_client(packet, layout, (back.new_dst, back.new_dport), mtu)?
+            }
             None => None,
         },
         false => outcome.toa,
@@ -93,7 +94,7 @@ fn rewrite_one<P: Packet>(
 
 /// Lowers the MSS of a SYN as the conn's rule says.
 #[cold]
-fn clamp_mss<P: Packet>(core: &Core<P>, packet: &mut P, id: FlowId, layout: Layout) {
+pub(super) fn clamp_mss<P: Packet>(core: &Core<P>, packet: &mut P, id: FlowId, layout: Layout) {
     /// IPv4 and TCP headers without options (RFC 9293 §3.7.1).
     const HEADERS: u16 = 40;
     let Some(cold) = core.table.cold(id.conn()).filter(|cold| cold.rs().is_none()) else { return };
@@ -122,17 +123,17 @@ fn is_up<P: Packet>(core: &Core<P>, next_hop: NextHopId) -> Result<(), Verdict> 
 
 /// The same for a flow whose way has to be looked up; it keeps it.
 #[cold]
-fn reachable_anew<P: Packet>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdict> {
-    let destination = core.table.flow(id).ok_or(Verdict::Internal)?.new_dst;
+fn reachable_anew<P: Packet, A: Lane>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdict> {
+    let destination = A::table(core).flow(id).ok_or(Verdict::Internal)?.new_dst;
     let next_hop = match egress::resolve(core, destination) {
         Way::To(next_hop) => next_hop,
         Way::Wait(_) => return Ok(()),
-        Way::None if forward::loops_back(core, destination) => return Ok(()),
+        Way::None if A::loops_back(core, destination) => return Ok(()),
         Way::None => return Err(Verdict::NoRoute),
     };
     is_up(core, next_hop)?;
     let generation = core.snapshot.fib.generation();
-    if let Some(flow) = core.table.flow_mut(id) {
+    if let Some(flow) = A::table_mut(core).flow_mut(id) {
         flow.next_hop = next_hop.0;
         flow.fib_generation = generation;
     }
@@ -141,36 +142,28 @@ fn reachable_anew<P: Packet>(core: &mut Core<P>, id: FlowId) -> Result<(), Verdi
 
 /// What may be sent towards `destination`: the route's MTU, or its interface's.
 #[cold]
-pub(super) fn mtu_towards<P: Packet>(core: &Core<P>, destination: u32) -> u16 {
-    if forward::loops_back(core, destination) {
+pub(super) fn mtu_towards<P: Packet, A: Lane>(core: &Core<P>, destination: A) -> u16 {
+    if A::loops_back(core, destination) {
         // Whoever has that port knows the way.
         return u16::MAX;
     }
-    core.snapshot.fib.route(destination).map_or(u16::MAX, |route| route.mtu)
+    A::hop(&core.snapshot.fib, destination).map_or(u16::MAX, |hop| hop.mtu)
 }
 
 /// What we add to packets of the direction that an error is about: the client's address, for as long
 /// as it is shown.
-fn inserted<P: Packet>(core: &Core<P>, id: FlowId, flow: &Flow) -> u16 {
+fn inserted<P: Packet, A: Lane>(core: &Core<P>, id: FlowId, flow: &Flow<A>) -> u16 {
     let about_forward = flow.has(flags::REVERSE);
-    let shown = core.table.flow(id.twin()).is_some_and(|twin| twin.has(flags::TOA));
-    if about_forward && shown { toa::LEN } else { 0 }
-}
-
-fn layout(parsed: &Parsed) -> Layout {
-    Layout {
-        l3: usize::from(parsed.l3),
-        l4: usize::from(parsed.l4),
-        ip_len: usize::from(parsed.ip_total_len),
-    }
+    let shown = A::table(core).flow(id.twin()).is_some_and(|twin| twin.has(flags::TOA));
+    if about_forward && shown { toa::len(flow.new_dst) } else { 0 }
 }
 
 /// A packet that cannot go on: its sender is told of a used-up TTL, of a size that does not pass, and of a
 /// way that is not there (RFC 1812 §5.2.7.1).
 #[cold]
-fn refused<P: Packet>(
+fn refused<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     verdict: Verdict,
     now: Now,
@@ -189,8 +182,9 @@ fn refused<P: Packet>(
 }
 
 /// The size that passes on a packet's way, with room for what we insert.
-fn passing<P: Packet>(core: &Core<P>, meta: &Meta) -> u16 {
-    let Some(flow) = meta.flow.and_then(|id| core.table.flow(id)) else { return 0 };
-    let added = if flow.has(flags::TOA) && !flow.has(flags::REVERSE) { toa::LEN } else { 0 };
-    mtu_towards(core, flow.new_dst).saturating_sub(added)
+fn passing<P: Packet, A: Lane>(core: &Core<P>, meta: &Meta<A>) -> u16 {
+    let Some(flow) = meta.flow.and_then(|id| A::table(core).flow(id)) else { return 0 };
+    let added =
+        if flow.has(flags::TOA) && !flow.has(flags::REVERSE) { toa::len(flow.src) } else { 0 };
+    A::told_mtu(flow, mtu_towards(core, flow.new_dst).saturating_sub(added))
 }

@@ -1,15 +1,11 @@
 //! Stage `steer`: hands packets to the worker that owns their key, and on to the one that has their conn.
 
 use counters::Event;
-use fib::Role;
-use flow::FlowId;
-use nat::gateway::Decision;
-use nat::mapping::Endpoint32;
-use types::{EthPortId, FlowKey, Now, Packet, Verdict, WorkerId};
+use types::{EthPortId, Now, Packet, Verdict, WorkerId};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::path::gateway::query;
-use crate::snapshot::{Snapshot, from_endpoint};
+use crate::path::lane::Lane;
+use crate::snapshot::Snapshot;
 use crate::worker::Core;
 
 /// Which workers have been asked for a packet's conn. It only ever grows, so no packet goes round.
@@ -50,7 +46,7 @@ impl Asked {
 
 /// Keeps what this worker owns and puts the rest into the owners' rings.
 #[inline]
-pub fn steer<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
+pub fn steer<P: Packet, A: Lane>(core: &mut Core<P>, burst: &mut Burst<P, A>) {
     if core.snapshot.steering.workers() == 1 {
         return;
     }
@@ -62,21 +58,22 @@ pub fn steer<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>) {
             hand(core, burst, at, owner, Asked::NOBODY);
         }
     }
-    core.handoff.ring(core.id);
+    let id = core.id;
+    A::handoff_mut(core).ring(id);
 }
 
 /// Gives a packet away; who calls it rings afterwards.
 #[inline]
-pub(super) fn hand<P: Packet>(
+pub(super) fn hand<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     to: WorkerId,
     asked: Asked,
 ) {
     let meta = Meta { asked, ..*burst.meta(at) };
     let Some(packet) = burst.take(at) else { return };
-    let verdict = match core.handoff.send(to, packet, meta) {
+    let verdict = match A::handoff_mut(core).send(to, packet, meta) {
         Ok(()) => Verdict::Handed,
         Err(_refused) => Verdict::HandoffFull,
     };
@@ -84,41 +81,46 @@ pub(super) fn hand<P: Packet>(
 }
 
 /// The worker that owns a packet's key.
-pub(super) fn owner(snapshot: &Snapshot, meta: &Meta) -> WorkerId {
+pub(super) fn owner<A: Lane>(snapshot: &Snapshot, meta: &Meta<A>) -> WorkerId {
     snapshot.owner(meta.role, &meta.parsed.lookup_key(), EthPortId(meta.interface))
 }
 
 /// Hands over what `lookup` found a redirect for. A packet that comes back tells that the redirect's conn is
 /// gone: so goes the redirect.
 #[cold]
-pub(super) fn follow_redirects<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
+pub(super) fn follow_redirects<P: Packet, A: Lane>(
+    core: &mut Core<P>,
+    burst: &mut Burst<P, A>,
+    now: Now,
+) {
     for at in ones(burst.live()) {
         let meta = burst.meta(at);
         let (asked, flow) = (meta.asked, meta.flow);
-        let Some((id, to)) = flow.and_then(|id| Some((id, core.table.flow(id)?.redirect()?)))
+        let Some((id, to)) = flow.and_then(|id| Some((id, A::table(core).flow(id)?.redirect()?)))
         else {
             continue;
         };
         if !asked.redirected {
-            core.table.follow_redirect(id, now);
-            renew_endpoint(core, burst.meta(at), now);
+            A::table_mut(core).follow_redirect(id, now);
+            A::renew_endpoint(core, burst.meta(at), now);
             core.counters.add(Event::Redirected, 1);
             hand(core, burst, at, to, Asked { here: false, redirected: true, ..asked });
         } else if asked.all {
-            core.table.remove_redirect(id);
+            A::table_mut(core).remove_redirect(id);
             burst.forget(id);
         } else {
             burst.meta_mut(at).flow = None;
         }
     }
-    core.handoff.ring(core.id);
+    let id = core.id;
+    A::handoff_mut(core).ring(id);
 }
 
 /// Hands packets that are of no conn here to those who may have it, see [`next`]. The others come back.
 #[inline]
-pub(super) fn ask_others<P: Packet>(
+pub(super) fn ask_others<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     misses: Mask,
     now: Now,
 ) -> Mask {
@@ -128,11 +130,13 @@ pub(super) fn ask_others<P: Packet>(
     let mut here = misses;
     for at in ones(misses) {
         let meta = burst.meta(at);
-        if core.table.redirects() != 0 {
+        if A::table(core).redirects() != 0 {
             if meta.asked.redirected && meta.asked.all {
-                forget_endpoint(core, &meta.parsed.lookup_key());
+                let key = meta.parsed.lookup_key();
+                A::forget_endpoint(core, &key);
             } else if !meta.asked.redirected {
-                renew_endpoint(core, meta, now);
+                let meta = *meta;
+                A::renew_endpoint(core, &meta, now);
             }
         }
         let meta = burst.meta(at);
@@ -143,7 +147,8 @@ pub(super) fn ask_others<P: Packet>(
         }
     }
     if here != misses {
-        core.handoff.ring(core.id);
+        let id = core.id;
+        A::handoff_mut(core).ring(id);
     }
     here
 }
@@ -156,24 +161,26 @@ pub(super) fn ask_others<P: Packet>(
 /// owners, so each role is asked in its turn, whether or not it names the owner: a role keeps its place in the
 /// list, and who runs the older snapshot ends with the owner that the newer one's list ends with.
 #[inline]
-pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, Asked)> {
+pub(super) fn next<P: Packet, A: Lane>(
+    core: &Core<P>,
+    meta: &Meta<A>,
+) -> Option<(WorkerId, Asked)> {
     let (snapshot, me) = (&core.snapshot, core.id);
     let mut asked = Asked { here: false, ..meta.asked };
     if asked.all {
         return None;
     }
     let key = meta.parsed.lookup_key();
-    if core.table.redirects() != 0
+    if A::table(core).redirects() != 0
         && !asked.redirected
-        && let Some(to) =
-            redirect_of_endpoint(core, &key).and_then(|id| core.table.flow(id)?.redirect())
+        && let Some(to) = A::endpoint_redirect(core, &key)
     {
         return Some((to, Asked { redirected: true, ..asked }));
     }
-    if asked.redirected && has_mapping(core, meta) {
+    if asked.redirected && A::has_mapping(core, meta) {
         return None;
     }
-    let second = snapshot.second(meta.role, &key, EthPortId(meta.interface));
+    let second = A::second(snapshot, meta.role, &key, EthPortId(meta.interface));
     if meta.asked.here && snapshot.earlier.is_empty() && second.is_none() {
         return None;
     }
@@ -187,7 +194,7 @@ pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, 
     let owner = owner(snapshot, meta);
     if let Some(second) = second.filter(|_| !asked.source) {
         asked.source = true;
-        asked.vacant = owner == me && meta.role.is_some() && is_vacant(core, &key);
+        asked.vacant = owner == me && meta.role.is_some() && A::is_vacant(core, &key);
         if second.worker != me {
             return Some((second.worker, asked));
         }
@@ -199,58 +206,11 @@ pub(super) fn next<P: Packet>(core: &Core<P>, meta: &Meta) -> Option<(WorkerId, 
     (end != me).then_some((end, Asked { all: true, vacant, ..asked }))
 }
 
-/// The redirect of all that an inside endpoint sends whose mapping is another worker's, since it was imported there.
-fn redirect_of_endpoint<P: Packet>(core: &Core<P>, key: &FlowKey) -> Option<FlowId> {
-    core.nat.as_ref()?;
-    let endpoint = from_endpoint(key);
-    core.table.lookup(&endpoint, core.table.hash(&endpoint))
-}
-
-/// An endpoint whose conns go on keeps its mapping: so does the redirect to it.
-fn renew_endpoint<P: Packet>(core: &mut Core<P>, meta: &Meta, now: Now) {
-    if let Some(id) = redirect_of_endpoint(core, &meta.parsed.lookup_key()) {
-        core.table.follow_redirect(id, now);
-    }
-}
-
-/// The worker that it names has no mapping any more.
-fn forget_endpoint<P: Packet>(core: &mut Core<P>, key: &FlowKey) {
-    if let Some(id) = redirect_of_endpoint(core, key) {
-        core.table.remove_redirect(id);
-    }
-}
-
-/// Whether the sender of a packet that was redirected here has the mapping here by which it is to be translated.
-fn has_mapping<P: Packet>(core: &Core<P>, meta: &Meta) -> bool {
-    let Core { snapshot, nat, .. } = core;
-    let (Some(gateway), Some(nat)) = (&snapshot.gateway, nat) else { return false };
-    let (key, in_dev) = (meta.parsed.lookup_key(), EthPortId(meta.interface));
-    let found = match meta.role {
-        None => {
-            let out_dev = snapshot.fib.route(key.dst).map(|route| route.iface);
-            gateway.decide_out(&query(&key, in_dev, out_dev))
-        }
-        Some(Role::WanIp) => {
-            let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
-            gateway.decide_source(&query(&key, in_dev, out_dev))
-        }
-        Some(_) => return false,
-    };
-    matches!(found, Decision::Translate(found) if nat.has_mapping(&key, found.slot))
-}
-
-/// True if a port of a WAN IP that is this worker's has no mapping. There may still be conns that go by it: those of
-/// one remote each.
-fn is_vacant<P: Packet>(core: &Core<P>, key: &FlowKey) -> bool {
-    let outside = Endpoint32::new(key.dst, key.dport);
-    core.nat.as_ref().is_some_and(|nat| nat.mappings().find_outside(outside, key.proto).is_none())
-}
-
 /// Where a packet goes on from here that `explain` is asked about; changes nothing. `asked` is `None` for one
 /// that comes in here.
-pub(super) fn onward<P: Packet>(
+pub(super) fn onward<P: Packet, A: Lane>(
     core: &Core<P>,
-    meta: &Meta,
+    meta: &Meta<A>,
     asked: Option<Asked>,
 ) -> Option<(WorkerId, Asked)> {
     let asked = match (asked, owner(&core.snapshot, meta)) {
@@ -259,7 +219,8 @@ pub(super) fn onward<P: Packet>(
         (None, owner) => return Some((owner, Asked::NOBODY)),
     };
     let key = meta.parsed.lookup_key();
-    let found = core.table.lookup(&key, core.table.hash(&key)).and_then(|id| core.table.flow(id));
+    let table = A::table(core);
+    let found = table.lookup(&key, table.hash(&key)).and_then(|id| table.flow(id));
     match found.map(|flow| flow.redirect()) {
         Some(None) => None,
         Some(Some(to)) if !asked.redirected => {

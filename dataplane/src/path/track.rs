@@ -5,19 +5,20 @@ use counters::Event;
 use flow::{ConnId, FlowId, LeaseKind, Removed, State, Track, flags, icmp, tcp, udp};
 use nat::reuse::Pair;
 use pool::GroupKey;
-use types::{Address, Dir, Io, Now, Packet, Proto, Verdict};
+use types::{Dir, Io, Now, Packet, Proto, Verdict};
 use wire::{Kind, Parsed, Tcp, tcp_options};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::{gateway, gateway_counts, open, reply};
+use crate::path::lane::Lane;
+use crate::path::{open, reply};
 use crate::worker::Core;
 
 /// Tracks all live packets.
 #[inline]
-pub fn track<I: Io>(
+pub fn track<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     now: Now,
 ) {
     let mut left = burst.live();
@@ -31,11 +32,11 @@ pub fn track<I: Io>(
         let ip_len = meta.parsed.ip_total_len;
         let tracked = match meta.parsed.kind {
             Kind::Tcp => track_tcp(core, burst.packet(at), &meta.parsed, id, now),
-            Kind::Udp | Kind::OtherIp => udp::on_packet(&mut core.table, id, ip_len, now),
+            Kind::Udp | Kind::OtherIp => udp::on_packet(A::table_mut(core), id, ip_len, now),
             // An error neither refreshes nor ends a conn (RFC 5508 REQ-6, RFC 5382 REQ-10).
             Kind::IcmpError => Track::Pass,
             Kind::Fragment => track_fragment(core, &meta.parsed, id, now),
-            _ => icmp::on_packet(&mut core.table, id, ip_len, now),
+            _ => icmp::on_packet(A::table_mut(core), id, ip_len, now),
         };
         match tracked {
             Track::Pass => {}
@@ -51,13 +52,18 @@ pub fn track<I: Io>(
 
 /// A fragment but the first counts, and keeps its conn; of TCP it tells nothing else.
 #[cold]
-fn track_fragment<P: Packet>(core: &mut Core<P>, parsed: &Parsed, id: FlowId, now: Now) -> Track {
+fn track_fragment<P: Packet, A: Lane>(
+    core: &mut Core<P>,
+    parsed: &Parsed<A>,
+    id: FlowId,
+    now: Now,
+) -> Track {
     let (proto, ip_len) = (parsed.key.proto, parsed.ip_total_len);
     match Proto::from_number(proto) {
-        Some(Proto::Udp) => udp::on_packet(&mut core.table, id, ip_len, now),
-        Some(Proto::Icmp) => icmp::on_packet(&mut core.table, id, ip_len, now),
+        Some(Proto::Udp) => udp::on_packet(A::table_mut(core), id, ip_len, now),
+        Some(Proto::Icmp) => icmp::on_packet(A::table_mut(core), id, ip_len, now),
         _ => {
-            if let Some(flow) = core.table.flow_mut(id) {
+            if let Some(flow) = A::table_mut(core).flow_mut(id) {
                 flow.count(ip_len, now);
             }
             Track::Pass
@@ -66,10 +72,10 @@ fn track_fragment<P: Packet>(core: &mut Core<P>, parsed: &Parsed, id: FlowId, no
 }
 
 #[inline(always)]
-fn track_tcp<P: Packet>(
+fn track_tcp<P: Packet, A: Lane>(
     core: &mut Core<P>,
     packet: Option<&P>,
-    parsed: &Parsed,
+    parsed: &Parsed<A>,
     id: FlowId,
     now: Now,
 ) -> Track {
@@ -82,35 +88,32 @@ fn track_tcp<P: Packet>(
         payload_len: parsed.payload_len() as u16,
         ip_len: parsed.ip_total_len,
     };
-    tcp::on_packet(&mut core.table, id, &view, now)
+    tcp::on_packet(A::table_mut(core), id, &view, now)
 }
 
 /// A conn has another state: its servers' counts follow, and its end is noted for the lease.
 #[cold]
-fn moved<P: Packet>(
+fn moved<P: Packet, A: Lane>(
     core: &mut Core<P>,
-    burst: &mut Burst<P>,
+    burst: &mut Burst<P, A>,
     at: usize,
     id: FlowId,
     (from, to): (State, State),
     now: Now,
 ) {
-    let Some(cold) = core.table.cold(id.conn()) else { return };
-    let (service, rs, lease) = (cold.service(), cold.rs(), cold.lease());
+    let Some(cold) = A::table(core).cold(id.conn()) else { return };
+    let (service, rs) = (cold.service(), cold.rs());
     if rs.is_none() {
         let answers = id.dir() == Dir::Reverse && !to.is_closing();
-        if lease == LeaseKind::Unanswered
-            && answers
-            && let Err(verdict) = gateway::answered(core, id.conn(), now)
-        {
-            core.table.set_state(id.conn(), from, now);
+        if answers && let Err(verdict) = A::answered(core, id.conn(), now) {
+            A::table_mut(core).set_state(id.conn(), from, now);
             burst.end(at, verdict);
         }
         return;
     }
-    if from == State::UdpOneway && is_one_packet(core, id) {
+    if from == State::UdpOneway && is_one_packet::<P, A>(core, id) {
         // Nothing follows the answers of one packet: the conn goes on waiting as briefly as before.
-        core.table.set_state(id.conn(), from, now);
+        A::table_mut(core).set_state(id.conn(), from, now);
         return;
     }
     match (from.is_established(), to.is_established()) {
@@ -120,7 +123,7 @@ fn moved<P: Packet>(
     }
     let parsed = &burst.meta(at).parsed;
     if to == State::Closed && parsed.tcp_flags & wire::tcp::RST != 0 {
-        if let Some(forward) = core.table.flow_mut(id.conn().forward()) {
+        if let Some(forward) = A::table_mut(core).flow_mut(id.conn().forward()) {
             forward.flags |= flags::ENDED;
         }
     } else if to.is_closing() && id.dir() == Dir::Forward {
@@ -128,22 +131,22 @@ fn moved<P: Packet>(
     }
 }
 
-fn is_one_packet<P: Packet>(core: &Core<P>, id: FlowId) -> bool {
-    let forward = core.table.flow(id.conn().forward());
+fn is_one_packet<P: Packet, A: Lane>(core: &Core<P>, id: FlowId) -> bool {
+    let forward = A::table(core).flow(id.conn().forward());
     forward.is_some_and(|forward| forward.zone == open::ONE_PACKET_ZONE)
 }
 
 /// Remembers that the last timestamp sent to the real server is ahead of our clock: a SYN on the same
 /// port would look old to it. That is for when the lease goes back, as the closed conn expires: before
 /// that a client's clock seems ahead as often as not, by what its packets' delays differ.
-fn note_timestamp<P: Packet>(
+fn note_timestamp<P: Packet, A: Lane>(
     core: &mut Core<P>,
     packet: Option<&P>,
-    parsed: &Parsed,
+    parsed: &Parsed<A>,
     id: FlowId,
     now: Now,
 ) {
-    let Some(flow) = core.table.flow(id) else { return };
+    let Some(flow) = A::table(core).flow(id) else { return };
     let options = usize::from(parsed.l4) + wire::tcp::LEN..usize::from(parsed.payload);
     let value = packet
         .and_then(|packet| packet.bytes().get(options))
@@ -151,33 +154,33 @@ fn note_timestamp<P: Packet>(
         .map(|timestamps| timestamps.value.wrapping_add(flow.ts_offset));
     let pair =
         Pair { lip: flow.new_src, lport: flow.new_sport, rs: flow.new_dst, rport: flow.new_dport };
-    let closed_ms = core.table.timeouts(flow.timeout_class).of(State::Closed);
+    let closed_ms = A::table(core).timeouts(flow.timeout_class).of(State::Closed);
     let returned = Now { tick_ms: now.tick_ms.wrapping_add(closed_ms), ..now };
     let rest_ms = core.snapshot.policy.rs_time_wait_ms;
     let stale = flow.has(flags::ADJUST_TS)
         && value.is_some_and(|v| core.secrets.timestamp_is_stale(pair, v, returned, rest_ms));
-    if let Some(twin) = core.table.flow_mut(id.twin()).filter(|_| stale) {
+    if let Some(twin) = A::table_mut(core).flow_mut(id.twin()).filter(|_| stale) {
         twin.flags |= flags::ENDED;
     }
 }
 
 /// A SYN begins a new conn where an old one is over.
 #[cold]
-fn reopen<I: Io>(
+fn reopen<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
-    burst: &mut Burst<I::Packet>,
+    burst: &mut Burst<I::Packet, A>,
     at: usize,
     id: FlowId,
     now: Now,
 ) {
     core.counters.add(Event::Reopened, 1);
     burst.meta_mut(at).flow = None;
-    let kept = gateway::keep(core, id.conn());
-    close(core, io, id.conn(), false, now);
+    let kept = A::keep(core, id.conn());
+    close::<I, A>(core, io, id.conn(), false, now);
     burst.end_of(id.conn(), Verdict::BadState);
     open::open_one(core, io, burst, at, now);
-    gateway::let_go(core, kept, now);
+    A::let_go(core, kept, now);
     let meta = burst.meta(at);
     if let Some(id) = meta.flow {
         let parsed = meta.parsed;
@@ -189,22 +192,22 @@ fn reopen<I: Io>(
 
 /// Removes a conn and gives back all that it held; with `reset` both ends of a TCP conn are told.
 #[cold]
-pub(crate) fn close<I: Io>(
+pub(crate) fn close<I: Io, A: Lane>(
     core: &mut Core<I::Packet>,
     io: &mut I,
     conn: ConnId,
     reset: bool,
     now: Now,
 ) {
-    fold_counts(core, conn);
-    let Some(removed) = core.table.remove(conn) else { return };
+    fold_counts::<I::Packet, A>(core, conn);
+    let Some(removed) = A::table_mut(core).remove(conn) else { return };
     let (service, rs) = (removed.cold.service(), removed.cold.rs());
     let reset = reset && can_be_reset(removed.forward.state);
     if rs.is_none() {
         if reset {
             reply::reset_ends(core, io, &removed, now);
         }
-        gateway::release(core, &removed, now);
+        A::release(core, &removed, now);
         return;
     }
     let active = removed.forward.state.is_established();
@@ -224,7 +227,7 @@ const fn can_be_reset(state: State) -> bool {
 
 /// Gives the lease back; the port rests if the real server may still remember the conn and would not
 /// take a SYN for newer (see [`nat::reuse`]).
-fn give_back<P: Packet>(core: &mut Core<P>, removed: &Removed, reset: bool, now: Now) {
+fn give_back<P: Packet, A: Lane>(core: &mut Core<P>, removed: &Removed<A>, reset: bool, now: Now) {
     let Removed { forward, reverse, .. } = removed;
     let pair =
         Pair { lip: reverse.dst, lport: reverse.dport, rs: reverse.src, rport: reverse.sport };
@@ -242,20 +245,21 @@ fn give_back<P: Packet>(core: &mut Core<P>, removed: &Removed, reset: bool, now:
         core.counters.add(Event::LeaseRested, 1);
     }
     let group = GroupKey { lip: pair.lip, rs: pair.rs, rport: pair.rport, proto: forward.proto };
-    let returned = core.leases.give_back(&group, pair.lport, until);
+    let returned = A::give_back(&mut core.pools(), &group, pair.lport, until);
     debug_assert!(returned, "a conn's port is leased");
 }
 
 /// Adds what a conn has sent since the last time to its service's and real server's counts.
-pub(crate) fn fold_counts<P: Packet>(core: &mut Core<P>, conn: ConnId) {
-    let Some((service, rs)) = core.table.cold(conn).map(|cold| (cold.service(), cold.rs())) else {
+pub(crate) fn fold_counts<P: Packet, A: Lane>(core: &mut Core<P>, conn: ConnId) {
+    let Some((service, rs)) = A::table(core).cold(conn).map(|cold| (cold.service(), cold.rs()))
+    else {
         return;
     };
     if rs.is_none() {
-        gateway_counts::fold_counts(core, conn, service);
+        A::fold_rule_counts(core, conn, service);
         return;
     }
-    let mut take = |id| core.table.flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
+    let mut take = |id| A::table_mut(core).flow_mut(id).map_or((0, 0), |flow| flow.take_counts());
     let (forward_packets, forward_bytes) = take(conn.forward());
     let (reverse_packets, reverse_bytes) = take(conn.reverse());
     let traffic = Traffic {

@@ -13,6 +13,7 @@ use steer::{Destination, Earlier, Role};
 use types::{Address, EthPortId, FlowKey, FlowKey6, Proto, WorkerId, unmap_v4};
 
 use super::Snapshot;
+use crate::path::lane::Lane;
 
 /// Which worker a record's conn belongs to, and who sends it packets that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,8 @@ impl Snapshot {
     }
 
     /// The worker that owns a key, by the role that its destination has, wherever it arrives.
-    pub fn owner_of(&self, key: &FlowKey) -> WorkerId {
-        let role = self.fib.owner(key.dst).map(|owner| owner.role);
+    pub fn owner_of<A: Lane>(&self, key: &FlowKey<A>) -> WorkerId {
+        let role = A::owner(&self.fib, key.dst).map(|owner| owner.role);
         self.owner(role, key, EthPortId(u16::MAX))
     }
 
@@ -158,7 +159,7 @@ impl Snapshot {
     /// # Errors
     /// If it has addresses of a family that the tables do not hold.
     pub fn home(&self, record: &Record) -> Result<Home, ImportError> {
-        let [forward, reverse] = record.keys()?;
+        let [forward, reverse] = record.keys::<u128>()?;
         let opener = self.owner_of(&forward);
         let leaves_as_wan = record.forward.new_source != record.forward.source;
         let worker = match record.lease {
@@ -173,6 +174,8 @@ impl Snapshot {
         if record.rs.is_some() {
             return Ok(Home { worker, redirect, answers: None, inside: None });
         }
+        let answers = other(self.owner_of(&reverse));
+        let [forward, reverse] = record.keys::<u32>()?;
         let has_mapping = matches!(record.lease, LeaseKind::Mapping | LeaseKind::Unanswered)
             && !self.gateway.as_ref().is_some_and(|gateway| {
                 gateway.has_forward(forward.dst, forward.dport, forward.proto)
@@ -182,7 +185,7 @@ impl Snapshot {
         Ok(Home {
             worker,
             redirect,
-            answers: other(self.owner_of(&reverse)),
+            answers,
             inside: owner.map(|owner| (owner, from_endpoint(inside))),
         })
     }

@@ -5,7 +5,7 @@ use counters::{Gauge, Source};
 use flow::{ImportError, LeaseKind, Local, Record, Timeouts};
 use nat::state::{AdoptError, Held};
 use pool::GroupKey;
-use types::{Address, FlowKey, Io, Now, Packet, Verdict, WorkerId};
+use types::{Address as _, FlowKey, FlowKey6, Io, Now, Packet, Verdict, WorkerId};
 
 use super::link::{
     Command, Import, Outgoing, Prepare, Redirect, Redirects, Refused, Retire, Totals, Update,
@@ -13,6 +13,7 @@ use super::link::{
 use super::{Core, Worker};
 use crate::path::egress;
 use crate::path::explain::explain;
+use crate::path::lane::Lane;
 use crate::snapshot::Home;
 
 /// Commands that one round does.
@@ -35,6 +36,7 @@ impl<I: Io> Worker<I> {
                 Command::Import(import) => import.result = self.import(import, now),
                 Command::Redirect(redirect) => redirect.result = self.redirect(redirect, now),
                 Command::Gateway(work) => self.change_gateway(work),
+                Command::Wide(tables) => self.core.wide.adopt(tables),
                 Command::ReadNat(reading) => self.read_nat(reading),
             }
             // The ring has room for all commands that can be under way.
@@ -63,6 +65,7 @@ impl<I: Io> Worker<I> {
         core.classes = core.snapshot.steering.classes_of(core.id);
         for (class, timeouts) in &update.timeouts {
             core.table.set_timeouts(*class, *timeouts);
+            core.wide.table.set_timeouts(*class, *timeouts);
         }
         core.counters.set(Gauge::Generation, core.snapshot.generation);
     }
@@ -136,22 +139,13 @@ impl<I: Io> Worker<I> {
         if record.rs.is_none() {
             return self.import_nat(import, &home, now);
         }
-        let lease = leased_for(record)?;
-        if let Some((group, l4_port)) = &lease {
-            core.leases.take_exact(group, *l4_port)?;
-        }
-        let conn = match core.table.import(record, *local, now) {
-            Ok(conn) => conn,
-            Err(error) => {
-                if let Some((group, l4_port)) = &lease {
-                    core.leases.give_back(group, *l4_port, None);
-                }
-                return Err(error.into());
-            }
-        };
+        let wide = !record.is_ipv4();
         // What the client sends, whatever zone the forward flow is hidden in.
-        let key = core.table.flow(conn.reverse()).map(|flow| flow.new_key().reversed());
-        let key = key.unwrap_or_default();
+        let key = match wide {
+            false => FlowKey6::mapped(self.import_served::<u32>(import, now)?),
+            true => self.import_served::<u128>(import, now)?,
+        };
+        let core = &mut self.core;
         // The cells of servers come into being with the first look at their service.
         if let Some(service) = core.snapshot.services.lookup(&key) {
             core.cells.update(service, now);
@@ -160,7 +154,29 @@ impl<I: Io> Worker<I> {
         if record.state.is_established() {
             core.cells.established(local.service, local.rs);
         }
-        Ok(redirects(&home, local.timeout_class, (key, FlowKey::default())))
+        Ok(redirects(&home, local.timeout_class, wide, (key, FlowKey6::default())))
+    }
+
+    /// Puts the conn of a service into its lane, with its lease; the key of the client's packets.
+    fn import_served<A: Lane>(&mut self, import: &Import, now: Now) -> Result<FlowKey<A>, Refused> {
+        let Import { record, local, .. } = import;
+        let core = &mut self.core;
+        let lease = leased_for::<A>(record)?;
+        if let Some((group, l4_port)) = &lease {
+            A::take_exact(&mut core.pools(), group, *l4_port)?;
+        }
+        match A::table_mut(core).import(record, *local, now) {
+            Ok(conn) => {
+                let reverse = A::table(core).flow(conn.reverse());
+                Ok(reverse.map(|flow| flow.new_key().reversed()).unwrap_or_default())
+            }
+            Err(error) => {
+                if let Some((group, l4_port)) = &lease {
+                    A::give_back(&mut core.pools(), group, *l4_port, None);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Opens the conn of a rule of NAT or of a port forward: its mapping, or its port, is as it was.
@@ -191,11 +207,12 @@ impl<I: Io> Worker<I> {
             table.remove(conn);
             return Err(error.into());
         }
-        Ok(redirects(home, local.timeout_class, (forward, reverse)))
+        let keys = (FlowKey6::mapped(forward), FlowKey6::mapped(reverse));
+        Ok(redirects(home, local.timeout_class, false, keys))
     }
 
     fn redirect(&mut self, redirect: &Redirect, now: Now) -> Result<(), Refused> {
-        let Redirect { at, key, to, timeout_class, .. } = *redirect;
+        let Redirect { at, key, wide, to, timeout_class, .. } = *redirect;
         let core = &mut self.core;
         if at != core.id {
             return Err(Refused::BelongsTo(at.0));
@@ -203,23 +220,33 @@ impl<I: Io> Worker<I> {
         if to == core.id || to.0 >= core.snapshot.steering.workers() {
             return Err(Refused::NoWorker(to.0));
         }
-        Ok(core.table.insert_redirect(key, to, timeout_class, now)?)
+        match key.unmapped().filter(|_| !wide) {
+            Some(key) => core.table.insert_redirect(key, to, timeout_class, now)?,
+            None => core.wide.table.insert_redirect(key, to, timeout_class, now)?,
+        }
+        Ok(())
     }
 }
 
 /// Who else has to know of an imported conn: the keys are those of the opener's packets and of those to the opener.
-fn redirects(home: &Home, timeout_class: u8, (forward, reverse): (FlowKey, FlowKey)) -> Redirects {
-    let redirect = |(at, key): (WorkerId, FlowKey)| {
+fn redirects(
+    home: &Home,
+    timeout_class: u8,
+    wide: bool,
+    (forward, reverse): (FlowKey6, FlowKey6),
+) -> Redirects {
+    let redirect = |(at, key): (WorkerId, FlowKey6)| {
         let result = Err(Refused::Pending);
-        Redirect { at, key, to: home.worker, timeout_class, result }
+        Redirect { at, key, wide, to: home.worker, timeout_class, result }
     };
     let answers = home.answers.map(|at| (at, reverse));
-    let of = [home.redirect.map(|at| (at, forward)), answers, home.inside];
+    let inside = home.inside.map(|(at, key)| (at, FlowKey6::mapped(key)));
+    let of = [home.redirect.map(|at| (at, forward)), answers, inside];
     Redirects(of.map(|wanted| wanted.map(redirect)))
 }
 
 /// The port that a FullNAT record has leased: answers arrive at it.
-fn leased_for(record: &Record) -> Result<Option<(GroupKey, u16)>, ImportError> {
+fn leased_for<A: Lane>(record: &Record) -> Result<Option<(GroupKey<A>, u16)>, ImportError> {
     let [_, reverse] = record.keys()?;
     let FlowKey { src: rs, dst: lip, sport: rport, proto, .. } = reverse;
     let group = GroupKey { lip, rs, rport, proto };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
-use types::WorkerId;
+use types::{Address, WorkerId};
 
 use crate::path::burst::Meta;
 
@@ -14,18 +14,18 @@ pub const RING: usize = 1024;
 
 /// A packet with what the sender found out about it.
 #[derive(Debug)]
-pub struct Handed<P> {
+pub struct Handed<P, A = u32> {
     /// The packet.
     pub packet: P,
     /// Its parse result; the receiver goes on at `lookup`.
-    pub meta: Meta,
+    pub meta: Meta<A>,
 }
 
-/// One worker's ends of all rings.
+/// One worker's ends of all rings for packets of one lane.
 #[derive(Debug)]
-pub struct Handoff<P> {
-    to: Vec<Option<Outbound<P>>>,
-    from: Vec<Option<Inbound<P>>>,
+pub struct Handoff<P, A = u32> {
+    to: Vec<Option<Outbound<P, A>>>,
+    from: Vec<Option<Inbound<P, A>>>,
     /// Bumped by each sender after it put something in; one cache line shows which rings to look at.
     bells: Arc<[AtomicU8]>,
     turn: usize,
@@ -36,8 +36,8 @@ pub struct Handoff<P> {
 const LOOKS: u8 = 128;
 
 #[derive(Debug)]
-struct Outbound<P> {
-    ring: Producer<Handed<P>>,
+struct Outbound<P, A> {
+    ring: Producer<Handed<P, A>>,
     bells: Arc<[AtomicU8]>,
     /// Something was put in since the bell rang.
     news: bool,
@@ -46,12 +46,12 @@ struct Outbound<P> {
 }
 
 #[derive(Debug)]
-struct Inbound<P> {
-    ring: Consumer<Handed<P>>,
+struct Inbound<P, A> {
+    ring: Consumer<Handed<P, A>>,
     seen: u8,
 }
 
-impl<P> Handoff<P> {
+impl<P, A: Address> Handoff<P, A> {
     /// The ends of `workers` workers, each connected with all, itself among them.
     pub fn mesh(workers: usize) -> Vec<Self> {
         let bells: Vec<Arc<[AtomicU8]>> =
@@ -84,7 +84,7 @@ impl<P> Handoff<P> {
 
     /// Puts a packet into the ring to `worker`; gives it back if the ring is full or there is none.
     #[inline]
-    pub fn send(&mut self, worker: WorkerId, packet: P, meta: Meta) -> Result<(), P> {
+    pub fn send(&mut self, worker: WorkerId, packet: P, meta: Meta<A>) -> Result<(), P> {
         let Some(to) = self.to.get_mut(usize::from(worker.0)).and_then(Option::as_mut) else {
             return Err(packet);
         };
@@ -111,7 +111,12 @@ impl<P> Handoff<P> {
 
     /// Calls `take` with up to `most` waiting packets of up to `rings` rings, fairly in turn.
     #[inline]
-    pub fn receive(&mut self, rings: usize, most: usize, mut take: impl FnMut(Handed<P>)) -> usize {
+    pub fn receive(
+        &mut self,
+        rings: usize,
+        most: usize,
+        mut take: impl FnMut(Handed<P, A>),
+    ) -> usize {
         let (mut taken, mut visited) = (0, 0);
         let workers = self.from.len();
         for step in 0..workers {

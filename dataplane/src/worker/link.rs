@@ -17,7 +17,7 @@ use nat::state::AdoptError;
 use pool::LeaseError;
 use pool::wan::AddressPorts;
 use rtrb::{Consumer, Producer, RingBuffer};
-use types::{EthPortId, FlowKey, MacAddr, Proto, Slot, WorkerId};
+use types::{EthPortId, FlowKey6, MacAddr, Proto, Slot, WorkerId};
 
 use crate::path::explain::Explanation;
 use crate::path::steer::Asked;
@@ -52,6 +52,8 @@ pub enum Command {
     Redirect(Box<Redirect>),
     /// Change the NAT state.
     Gateway(Box<GatewayWork>),
+    /// Take these tables of conns with an IPv6 side; what is not needed any more comes back.
+    Wide(Box<super::wide::WideTables>),
     /// Read counts and usage of the NAT state.
     ReadNat(Box<super::nat::Reading>),
 }
@@ -198,8 +200,10 @@ impl Redirects {
 pub struct Redirect {
     /// The worker that is to have it.
     pub at: WorkerId,
-    /// The key of the packets.
-    pub key: FlowKey,
+    /// The key of the packets; of IPv4 with mapped addresses.
+    pub key: FlowKey6,
+    /// Whether the conn has an IPv6 side.
+    pub wide: bool,
     /// The worker that has the conn.
     pub to: WorkerId,
     /// The class of the conn's timeouts.
@@ -248,6 +252,8 @@ pub struct Scan {
     pub action: ScanAction,
     /// Where it goes on.
     pub cursor: Cursor,
+    /// Whether it goes on among the conns with an IPv6 side, which come after those of IPv4.
+    pub wide: bool,
     /// Conns found, up to the capacity that it brought along; then the scan comes back.
     pub records: Vec<Record>,
     /// The rules of NAT that they are of, none if of a service; as far as it brought capacity along.
@@ -285,11 +291,11 @@ pub struct ConnFilter {
     /// Conns to this real server of any service.
     pub server: Option<Slot>,
     /// Conns from clients of this prefix: address and length.
-    pub client: Option<(u32, u8)>,
+    pub client: Option<(IpAddr, u8)>,
     /// Conns by this LIP.
-    pub lip: Option<u32>,
+    pub lip: Option<IpAddr>,
     /// Conns to this VIP.
-    pub vip: Option<u32>,
+    pub vip: Option<IpAddr>,
     /// Conns from this client port.
     pub client_port: Option<u16>,
     /// Conns of this protocol.

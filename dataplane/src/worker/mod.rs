@@ -13,6 +13,7 @@ pub mod nat;
 pub mod nat_log;
 mod scan;
 mod sweep;
+pub mod wide;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ use rtrb::Producer;
 use types::{ClassSet, EthPortId, Io, Now, Packet, WorkerId};
 
 use crate::path::burst::{Burst, Meta};
+use crate::path::lane::Pools;
 use crate::path::transmit::{GATHERED_MAX, TxBuffer, transmit};
 use crate::path::{self, ReplyLimit, egress, receive};
 use crate::snapshot::Snapshot;
@@ -37,6 +39,7 @@ use idle::{Idle, Idler};
 use kernel::KernelEnd;
 use link::{Event, WorkerEnd};
 use nat_log::NatRecord;
+use wide::{Wide, WideConfig};
 
 /// What a worker is made of.
 pub struct WorkerConfig<P> {
@@ -48,6 +51,8 @@ pub struct WorkerConfig<P> {
     pub table: FlowTable,
     /// Its leases of LIP ports.
     pub leases: Leases,
+    /// What it has of conns with an IPv6 side.
+    pub wide: WideConfig<P>,
     /// Its cells of services and real servers.
     pub cells: Cells,
     /// The node's secrets.
@@ -72,10 +77,12 @@ pub struct Core<P> {
     pub id: WorkerId,
     /// The configuration that it runs.
     pub snapshot: Arc<Snapshot>,
-    /// Its conns.
+    /// Its conns of IPv4.
     pub table: FlowTable,
-    /// Its leases of LIP ports.
+    /// Its leases of IPv4 LIPs' ports.
     pub leases: Leases,
+    /// What it has of conns with an IPv6 side.
+    pub wide: Wide<P>,
     /// The classes of ports that it leases.
     pub classes: ClassSet,
     /// Counts the LIPs tried, by services' slots modulo the length: where the next conn's search begins.
@@ -92,7 +99,7 @@ pub struct Core<P> {
     pub tx: Vec<TxBuffer<P>>,
     /// Packets that wait for their next hop.
     pub held: Held<P>,
-    /// The fragments that are under way, and those that wait for their first one.
+    /// The fragments of IPv4 that are under way, and those that wait for their first one.
     pub fragments: Fragments<(P, Meta)>,
     /// Rings to and from the other workers.
     pub handoff: Handoff<P>,
@@ -121,7 +128,13 @@ impl<P: Packet> Core<P> {
     /// Packets that are here and have no verdict yet: a term of the ledger.
     pub fn held_now(&self) -> u64 {
         let gathered: usize = self.tx.iter().map(TxBuffer::len).sum();
-        (self.held.len() + self.fragments.len() + gathered) as u64
+        (self.held.len() + self.fragments.len() + self.wide.fragments.len() + gathered) as u64
+    }
+
+    /// The ports that it leases.
+    #[inline]
+    pub fn pools(&mut self) -> Pools<'_> {
+        Pools { v4: &mut self.leases, v6: &mut self.wide.leases, classes: self.classes }
     }
 }
 
@@ -160,6 +173,7 @@ impl<I: Io> Worker<I> {
     /// A worker with `interfaces` interfaces, which does nothing yet.
     pub fn new(config: WorkerConfig<I::Packet>, io: I, interfaces: usize) -> Self {
         let WorkerEnd { commands, done, scans, scanned, events, nat_log } = config.link;
+        let fragments = [config.secrets.isn[1], config.secrets.timestamp[0]];
         let core = Core {
             id: config.id,
             classes: config.snapshot.steering.classes_of(config.id),
@@ -173,7 +187,8 @@ impl<I: Io> Worker<I> {
             secrets: config.secrets,
             tx: (0..interfaces).map(|_| TxBuffer::default()).collect(),
             held: Held::default(),
-            fragments: Fragments::new([config.secrets.isn[1], config.secrets.timestamp[0]]),
+            fragments: Fragments::new(fragments),
+            wide: Wide::new(config.wide, fragments),
             handoff: config.handoff,
             kernel: config.kernel,
             replies: ReplyLimit::default(),
@@ -222,6 +237,7 @@ impl<I: Io> Worker<I> {
                 path::process_steered(&mut self.core, &mut self.io, &mut self.burst, now);
                 packets += count;
             }
+            packets += path::process_wide_handed(&mut self.core, &mut self.io, now);
         }
         packets += self.waited_fragments(now);
         packets += path::send_for_kernel::<I>(&mut self.core);
@@ -240,13 +256,15 @@ impl<I: Io> Worker<I> {
     /// Goes on with fragments whose first one has come, and ends those that waited in vain.
     #[inline]
     fn waited_fragments(&mut self, now: Now) -> usize {
-        if self.core.fragments.is_empty() {
+        let Core { fragments, wide, .. } = &mut self.core;
+        if fragments.is_empty() && wide.fragments.is_empty() {
             return 0;
         }
-        self.core.fragments.expire(now);
+        fragments.expire(now);
+        wide.fragments.expire(now);
         let mut packets = 0;
         // Nothing that comes out makes others come out.
-        while self.core.fragments.has_ended() {
+        while self.core.fragments.has_ended() || self.core.wide.fragments.has_ended() {
             packets += path::process_waited(&mut self.core, &mut self.io, &mut self.burst, now);
         }
         packets
@@ -263,11 +281,14 @@ impl<I: Io> Worker<I> {
     pub fn publish(&mut self) {
         let core = &mut self.core;
         core.counters.set(Gauge::Held, core.held_now());
-        core.counters.set(Gauge::Conns, u64::from(core.table.len()));
-        core.counters.set(Gauge::Redirects, u64::from(core.table.redirects()));
-        core.counters.set(Gauge::HalfOpen, u64::from(core.table.half_open()));
-        let leases = core.leases.totals();
-        core.counters.set(Gauge::Leases, u64::from(leases.taken) + u64::from(leases.resting));
+        let (narrow, wide) = (&core.table, &core.wide.table);
+        let both = |narrow: u32, wide: u32| u64::from(narrow) + u64::from(wide);
+        core.counters.set(Gauge::Conns, both(narrow.len(), wide.len()));
+        core.counters.set(Gauge::Redirects, both(narrow.redirects(), wide.redirects()));
+        core.counters.set(Gauge::HalfOpen, both(narrow.half_open(), wide.half_open()));
+        let leases = [core.leases.totals(), core.wide.leases.totals()];
+        let leases = leases.map(|leases| both(leases.taken, leases.resting));
+        core.counters.set(Gauge::Leases, leases.iter().sum());
         core.counters.publish();
     }
 }

@@ -1,11 +1,14 @@
 //! Walks over a worker's conns that control asks for, a few conns each round.
 
-use flow::ConnId;
-use types::{Io, Now, Packet};
+use std::net::IpAddr;
+
+use flow::{ConnId, Cursor};
+use types::{Address as _, Io, Now, Packet};
 
 use super::link::{ConnFilter, Scan, ScanAction};
 use super::{Core, Worker, nat};
 use crate::path::close;
+use crate::path::lane::Lane;
 
 /// Places of the slab that one round looks at: 64 cold lines are about 6 µs.
 const PLACES: u32 = 64;
@@ -30,25 +33,40 @@ impl<I: Io> Worker<I> {
 
     /// True if the scan goes back: it is finished, or its room for records is full.
     fn scan_some(&mut self, scan: &mut Scan, now: Now) -> bool {
+        if let ScanAction::Mappings(filter) = scan.action {
+            return nat::scan_some(self.core.nat.as_deref(), scan, filter, PLACES);
+        }
+        if scan.wide {
+            return self.scan_lane::<u128>(scan, now);
+        }
+        if !self.scan_lane::<u32>(scan, now) || !scan.finished {
+            return scan.action == ScanAction::List && is_full(scan);
+        }
+        // What follows has a table, and so a cursor, of its own.
+        scan.wide = true;
+        scan.cursor = Cursor::default();
+        scan.finished = self.core.wide.table.is_empty();
+        scan.finished
+    }
+
+    /// The same for the conns of one lane.
+    fn scan_lane<A: Lane>(&mut self, scan: &mut Scan, now: Now) -> bool {
         let (mut places, mut closed) = (PLACES, 0);
         let core = &mut self.core;
-        if let ScanAction::Mappings(filter) = scan.action {
-            return nat::scan_some(core.nat.as_deref(), scan, filter, places);
-        }
         loop {
-            if scan.action == ScanAction::List && scan.records.len() == scan.records.capacity() {
+            if scan.action == ScanAction::List && is_full(scan) {
                 return true;
             }
-            let Some(conn) = core.table.next_conn(&mut scan.cursor, &mut places) else { break };
-            if !matches(core, conn, &scan.filter) {
+            let Some(conn) = A::table(core).next_conn(&mut scan.cursor, &mut places) else { break };
+            if !matches::<I::Packet, A>(core, conn, &scan.filter) {
                 continue;
             }
             scan.matched += 1;
             match scan.action {
-                ScanAction::List => list(core, conn, scan, now),
+                ScanAction::List => list::<I::Packet, A>(core, conn, scan, now),
                 ScanAction::Count | ScanAction::Mappings(_) => {}
                 ScanAction::Close { reset } => {
-                    close(core, &mut self.io, conn, reset, now);
+                    close::<I, A>(core, &mut self.io, conn, reset, now);
                     closed += 1;
                     if closed == CLOSED {
                         break;
@@ -56,48 +74,63 @@ impl<I: Io> Worker<I> {
                 }
             }
         }
-        scan.finished = core.table.is_end(&scan.cursor);
+        scan.finished = A::table(core).is_end(&scan.cursor);
         scan.finished
     }
 }
 
-fn list<P: Packet>(core: &Core<P>, conn: ConnId, scan: &mut Scan, now: Now) {
-    let Some(record) = core.table.export(conn, now) else { return };
+fn is_full(scan: &Scan) -> bool {
+    scan.records.len() == scan.records.capacity()
+}
+
+fn list<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId, scan: &mut Scan, now: Now) {
+    let table = A::table(core);
+    let Some(record) = table.export(conn, now) else { return };
     scan.records.push(record);
     if scan.rules.len() < scan.rules.capacity() {
-        let cold = core.table.cold(conn).filter(|cold| cold.rs().is_none());
+        let cold = table.cold(conn).filter(|cold| cold.rs().is_none());
         scan.rules.push(cold.map(|cold| cold.service()).unwrap_or_default());
     }
 }
 
 /// Whether all conditions hold for a conn.
-fn matches<P: Packet>(core: &Core<P>, conn: ConnId, filter: &ConnFilter) -> bool {
-    let table = &core.table;
+fn matches<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId, filter: &ConnFilter) -> bool {
+    let table = A::table(core);
     // The reverse flow names client, VIP and LIP in every mode.
     let (Some(flow), Some(cold)) = (table.flow(conn.reverse()), table.cold(conn)) else {
         return false;
-    };
-    let is_client = |(prefix, len): (u32, u8)| {
-        let host_bits = 32_u32.saturating_sub(len.into());
-        (u64::from(prefix ^ flow.new_dst)) >> host_bits == 0
     };
     let of_rule = cold.rs().is_none();
     filter.service.is_none_or(|slot| slot == cold.service() && !of_rule)
         && filter.rule.is_none_or(|slot| slot == cold.service() && of_rule)
         && (!filter.translated || of_rule)
         && filter.server.is_none_or(|slot| slot == cold.rs())
-        && filter.client.is_none_or(is_client)
-        && filter.lip.is_none_or(|address| address == flow.dst)
-        && filter.vip.is_none_or(|address| address == flow.new_src)
+        && filter.client.is_none_or(|prefix| is_in(flow.new_dst, prefix))
+        && filter.lip.is_none_or(|address| address == flow.dst.to_ip())
+        && filter.vip.is_none_or(|address| address == flow.new_src.to_ip())
         && filter.client_port.is_none_or(|port| port == flow.new_dport)
         && filter.proto.is_none_or(|proto| proto.number() == flow.proto)
         && filter.state.is_none_or(|state| state == flow.state)
-        && (!filter.stray || is_stray(core, conn))
+        && (!filter.stray || is_stray::<P, A>(core, conn))
+}
+
+/// Whether an address is in a prefix, which is of its family.
+fn is_in<A: Lane>(address: A, (prefix, len): (IpAddr, u8)) -> bool {
+    match (address.to_ip(), prefix) {
+        (IpAddr::V4(address), IpAddr::V4(prefix)) => {
+            address.to_bits().prefix(len) == prefix.to_bits().prefix(len)
+        }
+        (IpAddr::V6(address), IpAddr::V6(prefix)) => {
+            address.to_bits().prefix(len) == prefix.to_bits().prefix(len)
+        }
+        _ => false,
+    }
 }
 
 /// Whether steering has changed where packets of a conn go, and they are not steered to this worker any more.
-fn is_stray<P: Packet>(core: &Core<P>, conn: ConnId) -> bool {
-    [conn.forward(), conn.reverse()].into_iter().filter_map(|id| core.table.flow(id)).any(|flow| {
+fn is_stray<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId) -> bool {
+    let flows = [conn.forward(), conn.reverse()];
+    flows.into_iter().filter_map(|id| A::table(core).flow(id)).any(|flow| {
         let key = flow.key();
         !core.snapshot.earlier.of(&key).is_empty() && core.snapshot.owner_of(&key) != core.id
     })

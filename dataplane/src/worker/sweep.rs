@@ -2,10 +2,10 @@
 
 use counters::Event;
 use flow::{Budget, ConnId, Due, State};
-use nat::state::Held;
 use types::{Io, Now};
 
 use super::Worker;
+use crate::path::lane::Lane;
 use crate::path::{answer_syns, close, fold_counts};
 
 /// Heads of lists, and places of the slab, that one round looks at.
@@ -44,14 +44,10 @@ pub(super) fn is_due(last_ms: &mut u32, now: Now, every_ms: u32) -> bool {
 impl<I: Io> Worker<I> {
     /// Closes what has been idle for its timeout, ends rests, gives back spare parts of limits.
     pub(super) fn expire(&mut self, now: Now) {
-        let mut budget = Budget { heads: HEADS, places: PLACES };
-        while let Some(due) = self.core.table.next_due(now, &mut budget) {
-            match due {
-                Due::Counted(conn) => fold_counts(&mut self.core, conn),
-                Due::Expired(conn) => self.expired(conn, now),
-            }
-        }
+        self.expire_lane::<u32>(now);
+        self.expire_lane::<u128>(now);
         self.core.leases.tick(now, RESTS);
+        self.core.wide.leases.tick(now, RESTS);
         if let Some(nat) = &mut self.core.nat {
             nat.tick(now, RESTS);
             answer_syns(&mut self.core, &mut self.io, now);
@@ -61,11 +57,21 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    fn expire_lane<A: Lane>(&mut self, now: Now) {
+        let mut budget = Budget { heads: HEADS, places: PLACES };
+        while let Some(due) = A::table_mut(&mut self.core).next_due(now, &mut budget) {
+            match due {
+                Due::Counted(conn) => fold_counts::<I::Packet, A>(&mut self.core, conn),
+                Due::Expired(conn) => self.expired::<A>(conn, now),
+            }
+        }
+    }
+
     /// A conn has been idle for its timeout. A closed one is gone for both ends; of an established one
     /// they are told if the service wants it, and so is the server that waits for the end of a handshake.
-    fn expired(&mut self, conn: ConnId, now: Now) {
+    fn expired<A: Lane>(&mut self, conn: ConnId, now: Now) {
         let core = &mut self.core;
-        let Some(forward) = core.table.flow(conn.forward()) else { return };
+        let Some(forward) = A::table(core).flow(conn.forward()) else { return };
         let state = forward.state;
         let resets = (state.is_established() || state == State::SynReceived)
             && core
@@ -75,19 +81,12 @@ impl<I: Io> Worker<I> {
                 .is_some_and(|service| service.spec().reset_on_expiry);
         let ended = matches!(state, State::Closed | State::Reset);
         // What the next one holds is asked for as this one is closed: first what leads to its mapping.
-        let next = match (&core.nat, &core.snapshot.gateway) {
-            (Some(nat), Some(gateway)) => core.table.behind(conn).map(|(forward, cold)| {
-                let held = Held::of(forward, cold);
-                nat.prefetch_release(gateway, &held);
-                held
-            }),
-            _ => None,
-        };
+        let next = A::prefetch_release(core, conn);
         let event = if ended { Event::Closed } else { Event::Expired };
         core.counters.add(event, 1);
-        close(core, &mut self.io, conn, resets, now);
-        if let (Some(nat), Some(held)) = (&self.core.nat, &next) {
-            nat.prefetch_mapping(held);
+        close::<I, A>(core, &mut self.io, conn, resets, now);
+        if let Some(held) = &next {
+            A::prefetch_mapping(&self.core, held);
         }
     }
 }

@@ -90,17 +90,18 @@ fn every_condition_of_a_filter_holds() {
     Conn::syn(&mut bed, 20_000);
     let first = bed.shop.servers[0].slot;
     let all = ConnFilter::default();
+    let client = |address: &str, len| address.parse().ok().map(|address| (address, len));
     let filters = [
         (all, 21),
         (ConnFilter { service: Some(SHOP), ..all }, 11),
         (ConnFilter { service: Some(DNS), ..all }, 10),
         (ConnFilter { server: Some(first), ..all }, 6),
-        (ConnFilter { client: Some((ip(CLIENT), 32)), ..all }, 21),
-        (ConnFilter { client: Some((ip("198.51.100.0"), 24)), ..all }, 21),
-        (ConnFilter { client: Some((0, 0)), ..all }, 21),
-        (ConnFilter { client: Some((ip("198.51.100.8"), 32)), ..all }, 0),
-        (ConnFilter { lip: Some(ip(LIP)), ..all }, 21),
-        (ConnFilter { lip: Some(ip("198.18.0.250")), ..all }, 0),
+        (ConnFilter { client: client(CLIENT, 32), ..all }, 21),
+        (ConnFilter { client: client("198.51.100.0", 24), ..all }, 21),
+        (ConnFilter { client: client("0.0.0.0", 0), ..all }, 21),
+        (ConnFilter { client: client("198.51.100.8", 32), ..all }, 0),
+        (ConnFilter { lip: LIP.parse().ok(), ..all }, 21),
+        (ConnFilter { lip: "198.18.0.250".parse().ok(), ..all }, 0),
         (ConnFilter { client_port: Some(10_003), ..all }, 2),
         (ConnFilter { proto: Some(Proto::Udp), client_port: Some(10_003), ..all }, 1),
         (ConnFilter { state: Some(State::SynSent), ..all }, 1),

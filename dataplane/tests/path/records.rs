@@ -7,7 +7,7 @@ use dataplane::worker::link::{Command, Explain, Import, Redirect, Redirects, Ref
 use flow::{ImportError, InsertError, Local, Record};
 use pool::LeaseError;
 use testkit::PacketBuilder;
-use types::{EthPortId, Slot, WorkerId};
+use types::{EthPortId, FlowKey6, Slot, WorkerId};
 
 use crate::bed::{Setup, Testbed};
 use crate::conn::Conn;
@@ -344,7 +344,8 @@ fn no_packet_goes_round() {
         let wanted = Redirect {
             at: WorkerId(at),
             to: WorkerId(to),
-            key,
+            key: FlowKey6::mapped(key),
+            wide: false,
             timeout_class: 0,
             result: Err(Refused::Pending),
         };
@@ -372,6 +373,7 @@ fn what_is_given_to_the_wrong_worker_is_refused() {
         at: WorkerId(at),
         to: WorkerId(to),
         key,
+        wide: false,
         timeout_class: 0,
         result: Err(Refused::Pending),
     };

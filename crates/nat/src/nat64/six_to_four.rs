@@ -13,7 +13,7 @@ use crate::rewrite::Layout;
 
 /// Translated packets of no more bytes may be fragmented on their way: their sender is never told to send
 /// less than IPv6's smallest MTU, of which this is left (RFC 7915 §5.1).
-const MAY_BE_FRAGMENTED_MAX: usize = 1260;
+pub(crate) const MAY_BE_FRAGMENTED_MAX: usize = 1260;
 
 /// What turning packets of key `from` into packets of key `into` does to the checksum of TCP and UDP: the
 /// pseudo headers differ by the addresses only.

@@ -145,7 +145,7 @@ fn service_lines(config: &Config, service: &Service, key: &Key, style: &Style) -
     if let Some(persistence) = &service.persistence {
         text.push_str(&format!(" -p {}", persistence.timeout.as_ms() / 1000));
         let v6 = service.vips.first().is_some_and(|vip| vip.address.is_ipv6());
-        match (v6, persistence.prefix) {
+        match (v6, persistence.prefix_of(v6)) {
             (false, 32) | (true, 128) => {}
             (true, prefix) => text.push_str(&format!(" -M {prefix}")),
             (false, prefix) => text.push_str(&format!(" -M {}", netmask(prefix))),

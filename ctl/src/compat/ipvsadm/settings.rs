@@ -259,7 +259,9 @@ fn persistence(words: &Words, v6: bool) -> Outcome<Option<Persistence>> {
             bits.leading_ones() as u16
         }
     };
-    Ok(Some(Persistence { timeout: Duration::from_secs(seconds.into()), prefix }))
+    let timeout = Duration::from_secs(seconds.into());
+    let (prefix, prefix_ipv6) = if v6 { (32, prefix) } else { (prefix, 128) };
+    Ok(Some(Persistence { timeout, prefix, prefix_ipv6 }))
 }
 
 /// How a real server is reached.

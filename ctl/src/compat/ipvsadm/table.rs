@@ -118,7 +118,7 @@ fn flags(service: &config::Service) -> String {
     if let Some(persistence) = &service.persistence {
         text.push_str(&format!(" persistent {}", persistence.timeout.as_ms() / 1000));
         let v6 = service.vips.first().is_some_and(|vip| vip.address.is_ipv6());
-        match (v6, persistence.prefix) {
+        match (v6, persistence.prefix_of(v6)) {
             (false, 32) | (true, 128) => {}
             (true, prefix) => text.push_str(&format!(" mask {prefix}")),
             (false, prefix) => text.push_str(&format!(" mask {}", netmask(prefix))),

@@ -11,6 +11,7 @@ mod network;
 mod prepare;
 mod ruled;
 mod services;
+mod wide;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use gateway::{
 pub use lingering::Lingerer;
 pub use network::refuse;
 pub use ruled::Rulings;
+pub use wide::{WideSizes, has_ipv6_service};
 
 /// What a configuration is compiled for: the interfaces and workers that were started.
 #[derive(Clone, Debug)]
@@ -116,6 +118,8 @@ pub struct Plan {
     classes: Classes,
     services: Vec<(String, Option<Entry>)>,
     gateway: Option<gateway::Next>,
+    /// The workers need tables for conns with an IPv6 side, and have none.
+    wide: Option<WideSizes>,
     sizes: Sizes,
     taken: Taken,
 }
@@ -188,6 +192,8 @@ pub struct Compiler {
     rule_slots: SlotAllocator,
     gateway: gateway::Running,
     sizes: Sizes,
+    /// Of the tables for conns with an IPv6 side, as long as the workers have none.
+    wide: Option<WideSizes>,
     /// Chunks of cells that the workers have room for.
     chunks: (usize, usize),
     tables: TableCache,
@@ -251,6 +257,7 @@ impl Compiler {
                 max_connections: config.conntrack.max_connections,
                 seed: facts.nat_seed,
             },
+            wide: Some(WideSizes::of(config)),
             chunks: (0, 0),
             tables: TableCache::default(),
             idle: Vec::new(),
@@ -318,6 +325,7 @@ impl Compiler {
             policy: gateway::policy(&config, policy),
         };
         let (services, servers) = self.chunks;
+        let wide = self.wide.filter(|_| changes.has_ipv6());
         Ok(Plan {
             config,
             snapshot: Arc::new(snapshot),
@@ -333,6 +341,7 @@ impl Compiler {
             service_chunks: services..chunks(&self.service_slots).max(services),
             server_chunks: servers..chunks(&self.server_slots).max(servers),
             fib_plan,
+            wide,
             classes: changes.classes,
             services: changes.services,
             gateway,
@@ -397,6 +406,7 @@ impl Compiler {
         if let Some(gateway) = plan.gateway {
             self.gateway = gateway.commit();
         }
+        self.wide = self.wide.filter(|_| plan.wide.is_none());
         self.classes = plan.classes;
         self.config = plan.config;
         self.rulings = plan.rulings;

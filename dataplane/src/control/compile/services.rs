@@ -1,6 +1,7 @@
 //! Compiles the services that a change touches, with the slots that they have or new ones.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use balance::{
@@ -10,7 +11,7 @@ use balance::{
 use config::{Config, ConfigError, DnatRule, DnatTarget, ErrorKind, OnFailure, Path};
 use flow::TimeoutSet;
 use health::Ruling;
-use types::{Address, Endpoint, Now, Proto, SlotAllocator};
+use types::{Address, Endpoint, Now, Proto, SlotAllocator, map_v4};
 
 use super::classes::{Classes, timeout_set};
 use super::network::{pool_addresses, refuse, v4};
@@ -35,6 +36,15 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Whether a service that is new or another has an IPv6 side.
+    pub fn has_ipv6(&self) -> bool {
+        let mut new = self.services.iter().filter_map(|(_, entry)| entry.as_ref());
+        new.any(|entry| {
+            let is_ipv6 = |key: &ServiceKey| key.address.is_ipv6();
+            entry.service.has_ipv6_server() || entry.keys.iter().any(is_ipv6)
+        })
+    }
+
     /// Where services may be others than before.
     pub fn keys(&self, entries: &HashMap<String, Entry>) -> Vec<ServiceKey> {
         let old = self.services.iter().filter_map(|(name, _)| entries.get(name));
@@ -253,10 +263,18 @@ impl Build<'_> {
                 Some(_) => self.path().key("on"),
                 None => self.path().key("vips").index(index),
             };
-            let address = v4(vip.address, path)?.to_ip();
+            let address = self.address(vip.address, path)?.to_ip();
             Ok(ServiceKey { zone: 0, proto, address, l4_port: vip.l4_port.0 })
         };
         self.service.vips.iter().enumerate().map(key).collect()
+    }
+
+    /// The number of an address; a port forward has those of IPv4 only.
+    fn address(&self, address: IpAddr, path: impl FnOnce() -> Path) -> Result<u128, ConfigError> {
+        match self.forward {
+            Some(_) => v4(address, path).map(map_v4),
+            None => Ok(u128::from_ip(address).unwrap_or_default()),
+        }
     }
 
     fn servers(&mut self, before: Option<&Service>) -> Result<Vec<Server>, ConfigError> {
@@ -281,7 +299,7 @@ impl Build<'_> {
             if self.down(wanted.address) == Some(OnFailure::Remove) {
                 continue;
             }
-            let address = v4(wanted.address.address, || path().key("address"))?;
+            let address = self.address(wanted.address.address, || path().key("address"))?;
             let known = known.get(&wanted.address).copied();
             let slot = match known {
                 Some(server) => server.slot,
@@ -296,7 +314,7 @@ impl Build<'_> {
     fn server(
         &self,
         wanted: &config::Server,
-        address: u32,
+        address: u128,
         slot: types::Slot,
         known: Option<&Server>,
         runs: bool,
@@ -348,16 +366,13 @@ impl Build<'_> {
             refuse(ErrorKind::Invalid, path.key("timeouts"), self.name, error.to_string())
         })?;
         let lips = match service.resolved_pool(config) {
-            Some(pool) => {
-                let path = || path.key("local_pool");
-                let lips = pool_addresses(pool, path)?.into_iter();
-                lips.map(|lip| v4(lip, || path().key("addresses"))).collect::<Result<_, _>>()?
-            }
+            Some(pool) => pool_addresses(pool, || path.key("local_pool"))?,
             None => Vec::new(),
         };
-        let lips = match before {
-            Some(spec) if *spec.lips == *lips => Arc::clone(&spec.lips),
-            _ => lips.into(),
+        let (lips, lips_v6) = (lips_of(&lips), lips_of(&lips));
+        let (lips, lips_v6) = match before {
+            Some(spec) => (same_or(&spec.lips, lips), same_or(&spec.lips_v6, lips_v6)),
+            None => (lips.into(), lips_v6.into()),
         };
         Ok(ServiceSpec {
             mode: match service.mode {
@@ -370,6 +385,7 @@ impl Build<'_> {
                 config::HashBy::SourceAndPort => HashBy::SourceAndPort,
             },
             lips,
+            lips_v6,
             on_not_syn: match service.on_not_syn {
                 config::OnNotSyn::Drop => OnNotSyn::Drop,
                 config::OnNotSyn::Reset => OnNotSyn::Reset,
@@ -391,6 +407,17 @@ impl Build<'_> {
             ..ServiceSpec::new(slot, name, service.protocol.into())
         })
     }
+}
+
+/// The LIPs of one family.
+fn lips_of<A: Address>(all: &[IpAddr]) -> Vec<A> {
+    let of_family = |lip: &&IpAddr| lip.is_ipv4() == (A::BITS == u32::BITS as u8);
+    all.iter().filter(of_family).filter_map(|lip| A::from_ip(*lip)).collect()
+}
+
+/// What was there if it is the same.
+fn same_or<A: PartialEq>(before: &Arc<[A]>, now: Vec<A>) -> Arc<[A]> {
+    if **before == *now { Arc::clone(before) } else { now.into() }
 }
 
 pub(super) fn take(
@@ -433,6 +460,9 @@ fn persistence(configured: &config::Persistence) -> Persistence {
             prefix_len: u8::try_from(configured.prefix).unwrap_or(u8::MAX),
             capacity: PERSISTENCE_CAPACITY,
         },
-        v6: Remembered::default(),
+        v6: Remembered {
+            prefix_len: u8::try_from(configured.prefix_ipv6).unwrap_or(u8::MAX),
+            capacity: PERSISTENCE_CAPACITY,
+        },
     }
 }

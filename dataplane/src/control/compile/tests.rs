@@ -62,6 +62,7 @@ impl Bench {
             classes: plan.classes.clone(),
             services: plan.services.clone(),
             gateway: plan.gateway.clone(),
+            wide: plan.wide,
             sizes: plan.sizes,
             taken: Taken::default(),
         };

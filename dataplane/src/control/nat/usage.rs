@@ -54,7 +54,7 @@ impl Control {
                 .extend(found.filter_map(|mapping| mapping_info(mapping, &names, at.worker, now)));
             at = match scan.finished {
                 true => Place::start(at.worker + 1),
-                false => Place { worker: at.worker, cursor: scan.cursor },
+                false => Place { worker: at.worker, cursor: scan.cursor, wide: false },
             };
         }
         page.next = (at.worker < workers).then(|| at.write());

@@ -10,7 +10,7 @@ use pool::LeaseConfig;
 use pool::wan::AddressPorts;
 use types::ClassSet;
 
-use crate::control::compile::{Sizes, has_gateway};
+use crate::control::compile::{Sizes, WideSizes, has_gateway, has_ipv6_service};
 
 /// One line of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,11 @@ impl MemoryPlan {
             part("flow table: cold parts", table.cold),
             part("leases of LIP ports", leases.total_bytes() as u64),
         ];
+        if has_ipv6_service(config) {
+            let (table, leases) = WideSizes::of(config).reserved_bytes();
+            parts.push(part("IPv6: flow table", table));
+            parts.push(part("IPv6: leases of LIP ports", leases));
+        }
         if has_gateway(config) {
             let sizes = Sizes { max_connections, seed: [0; 2] };
             parts.push(part("NAT: mappings and ports", sizes.reserved_bytes()));

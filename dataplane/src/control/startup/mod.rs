@@ -15,5 +15,6 @@ pub use args::Args;
 pub use check::{MemoryPlan, available_bytes};
 #[cfg(feature = "dpdk")]
 pub use run::run;
+pub(super) use secrets::random;
 pub use secrets::{NodeSecrets, SecretsError};
 pub use workers::{StartError, worker_configs};

@@ -124,7 +124,7 @@ impl NodeSecrets {
 }
 
 /// Two random numbers of the system's.
-pub(super) fn random() -> io::Result<[u64; 2]> {
+pub(in crate::control) fn random() -> io::Result<[u64; 2]> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let bits = u128::from_ne_bytes(bytes);

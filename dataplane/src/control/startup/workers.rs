@@ -18,6 +18,7 @@ use crate::worker::handoff::Handoff;
 use crate::worker::idle::Idle;
 use crate::worker::kernel::{PumpEnd, kernel_link};
 use crate::worker::link::{ControlEnd, link};
+use crate::worker::wide::{WideConfig, WideError, WideTables};
 
 /// Why the workers cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum StartError {
     /// A flow table cannot be made.
     #[error("conntrack.max_connections: {0}")]
     Table(#[from] TableError),
+    /// The tables of conns with an IPv6 side cannot be made.
+    #[error("conntrack.max_connections_ipv6: {0}")]
+    Wide(#[from] WideError),
     /// A pool of leases cannot be made.
     #[error("conntrack.max_connections: {0}")]
     Leases(#[from] LeaseConfigError),
@@ -52,7 +56,9 @@ pub fn worker_configs<P>(
     let timeouts = Timeouts::new(timeout_set(&config.conntrack.timeouts));
     let (mut configs, mut ends, mut pumps) = (Vec::new(), Vec::new(), Vec::new());
     let has_kni = snapshot.interfaces.iter().any(|interface| interface.kni);
-    for (id, handoff) in (0..workers).zip(Handoff::mesh(usize::from(workers))) {
+    let rings = Handoff::mesh(usize::from(workers)).into_iter();
+    let rings = rings.zip(Handoff::mesh(usize::from(workers)));
+    for (id, (handoff, wide)) in (0..workers).zip(rings) {
         let counters = WorkerCounters::new(snapshot.interfaces.len());
         let (control_end, worker_end) = link(counters.published());
         ends.push(control_end);
@@ -68,6 +74,7 @@ pub fn worker_configs<P>(
                 pages: pages(config.hugepages),
             })?,
             leases: Leases::new(&LeaseConfig::new(max_connections, random()?))?,
+            wide: WideConfig { tables: WideTables::placeholder(timeouts.clone())?, handoff: wide },
             cells: Cells::new(id, workers),
             secrets: secrets.of_workers(),
             handoff,

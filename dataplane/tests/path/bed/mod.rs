@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use balance::{Service, ServiceCell};
 use counters::{Event, Source, Values};
+use dataplane::path::lane::Lane;
 use dataplane::snapshot::Snapshot;
-use dataplane::worker::Worker;
 use dataplane::worker::kernel::PumpEnd;
 use dataplane::worker::link::{
     self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
 };
+use dataplane::worker::{Core, Worker};
 use fib::{Fib, FibConfig, Heard, Learned, Neighbours, next_generation};
-use flow::{Cursor, LeaseKind, Record};
+use flow::{Cold, ConnId, Cursor, LeaseKind, Record, State};
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
 use types::{EthPortId, MacAddr, Now, Verdict};
 
@@ -245,11 +246,17 @@ impl Testbed {
         let values = self.values();
         let sum = |of: fn(&Worker<FakePorts>) -> u64| self.workers.iter().map(of).sum::<u64>();
         let tables = [
-            ("conns", sum(|worker| worker.core.table.len().into())),
-            ("redirects", sum(|worker| worker.core.table.redirects().into())),
-            ("half-open", sum(|worker| worker.core.table.half_open().into())),
-            ("leases", sum(|worker| worker.core.leases.totals().taken.into())),
-            ("resting", sum(|worker| worker.core.leases.totals().resting.into())),
+            ("conns", sum(|it| both(it.core.table.len(), it.core.wide.table.len()))),
+            (
+                "redirects",
+                sum(|it| both(it.core.table.redirects(), it.core.wide.table.redirects())),
+            ),
+            (
+                "half-open",
+                sum(|it| both(it.core.table.half_open(), it.core.wide.table.half_open())),
+            ),
+            ("leases", sum(|it| leases(it).taken.into())),
+            ("resting", sum(|it| leases(it).resting.into())),
             ("held", sum(|worker| worker.core.held_now())),
             ("told", self.told.len() as u64),
         ];
@@ -280,11 +287,11 @@ impl Testbed {
             let ledger = counters::Ledger::of(worker.core.counters.values());
             let ledger = counters::Ledger { held, ..ledger };
             assert!(ledger.closes(), "worker {:?}: {ledger}", worker.core.id);
-            let conns = worker.core.table.len();
+            let conns = worker.core.table.len() + worker.core.wide.table.len();
             let sessions = worker.core.nat.as_ref().map_or(0, |nat| {
                 [RULE, FORWARD, ALSO].map(|slot| nat.counts(slot).sessions).iter().sum()
             });
-            let leases = worker.core.leases.totals().taken;
+            let leases = leases(worker).taken;
             // In NAT mode a service's conns lease nothing.
             if self.shop.spec.mode == balance::Mode::FullNat {
                 assert_eq!(leases + sessions, conns, "leases and conns");
@@ -307,10 +314,7 @@ impl Testbed {
     fn check_counts(&self, worker: &Worker<FakePorts>) {
         let core = &worker.core;
         let (mut active, mut inactive) = ([0; 64], [0; 64]);
-        let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
-        while let Some(conn) = core.table.next_conn(&mut cursor, &mut budget) {
-            let cold = core.table.cold(conn).expect("a live conn");
-            let state = core.table.flow(conn.forward()).expect("a live conn").state;
+        for (cold, state) in conns::<u32>(core).chain(conns::<u128>(core)) {
             if cold.rs().is_none() {
                 assert_ne!(cold.lease(), LeaseKind::Lip);
                 continue;
@@ -332,10 +336,10 @@ impl Testbed {
         let now = self.now();
         let mut records = Vec::new();
         for worker in &self.workers {
-            let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
-            while let Some(conn) = worker.core.table.next_conn(&mut cursor, &mut budget) {
-                records.extend(worker.core.table.export(conn, now));
-            }
+            let core = &worker.core;
+            let narrow = conn_ids::<u32>(core).filter_map(|conn| core.table.export(conn, now));
+            let wide = conn_ids::<u128>(core).filter_map(|conn| core.wide.table.export(conn, now));
+            records.extend(narrow.chain(wide));
         }
         records
     }
@@ -472,4 +476,29 @@ impl Testbed {
             }
         }
     }
+}
+
+fn both(narrow: u32, wide: u32) -> u64 {
+    u64::from(narrow) + u64::from(wide)
+}
+
+/// The ports that a worker has leased, of both families.
+fn leases(worker: &Worker<FakePorts>) -> pool::Usage {
+    let (v4, v6) = (worker.core.leases.totals(), worker.core.wide.leases.totals());
+    pool::Usage { taken: v4.taken + v6.taken, resting: v4.resting + v6.resting }
+}
+
+/// All conns of a lane.
+fn conn_ids<A: Lane>(core: &Core<Buf>) -> impl Iterator<Item = ConnId> {
+    let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
+    std::iter::from_fn(move || A::table(core).next_conn(&mut cursor, &mut budget))
+}
+
+/// The cold parts and the states of all conns of a lane.
+fn conns<A: Lane>(core: &Core<Buf>) -> impl Iterator<Item = (Cold, State)> {
+    conn_ids::<A>(core).map(|conn| {
+        let table = A::table(core);
+        let state = table.flow(conn.forward()).expect("a live conn").state;
+        (*table.cold(conn).expect("a live conn"), state)
+    })
 }

@@ -1,5 +1,6 @@
 //! What a testbed is made of: addresses, services, servers and limits.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use dataplane::worker::handoff::Handoff;
 use dataplane::worker::idle::Idle;
 use dataplane::worker::kernel::{PumpEnd, kernel_link};
 use dataplane::worker::link::{ControlEnd, link};
+use dataplane::worker::wide::{WideConfig, WideTables};
 use dataplane::worker::{Worker, WorkerConfig};
 use fib::{Address, Fib, FibConfig, NeighbourConfig, Neighbours, Role, Route, RouteKind};
 use flow::{FlowTable, PageRequest, TableConfig, TimeoutSet, Timeouts};
@@ -35,6 +37,15 @@ pub const ONE_ARM_GATEWAY: &str = "198.18.0.254";
 pub const LIP: &str = "198.18.0.10";
 pub const RS1: &str = "198.18.0.121";
 pub const RS2: &str = "198.18.0.122";
+/// The same of IPv6; they are there with [`Setup::ipv6`].
+pub const CLIENT6: &str = "2001:db8:51::7";
+pub const VIP6: &str = "2001:db8:cb::10";
+pub const GATEWAY6: &str = "2001:db8:cb::fe";
+pub const WAN_IP6: &str = "2001:db8:cb::1";
+pub const LAN_IP6: &str = "fd00:18::1";
+pub const LIP6: &str = "fd00:18::10";
+pub const RS1_6: &str = "fd00:18::121";
+pub const RS2_6: &str = "fd00:18::122";
 pub const SHOP: Slot = Slot::new(1, 1);
 pub const DNS: Slot = Slot::new(2, 1);
 
@@ -43,6 +54,19 @@ pub const SECRETS: Secrets = Secrets { isn: [1, 2], timestamp: [3, 4] };
 /// The station of an address on link: `02:00:00:00:00:` and its last byte.
 pub fn station(address: &str) -> MacAddr {
     mac(ip(address) as u8)
+}
+
+/// The number of an IPv6 address.
+pub fn ip6(address: &str) -> u128 {
+    address.parse::<Ipv6Addr>().unwrap().to_bits()
+}
+
+/// The station of an address of either family.
+pub fn station_of(address: &str) -> MacAddr {
+    match address.parse().unwrap() {
+        IpAddr::V4(address) => mac(address.octets()[3]),
+        IpAddr::V6(address) => mac(address.octets()[15]),
+    }
 }
 
 /// Clients are remembered for a minute, by a prefix of so many bits.
@@ -54,6 +78,7 @@ pub fn persistence(prefix_len: u8) -> Persistence {
 /// A service and its servers.
 #[derive(Clone)]
 pub struct Plan {
+    pub vip: IpAddr,
     pub vport: u16,
     pub spec: ServiceSpec,
     pub servers: Vec<Server>,
@@ -71,12 +96,26 @@ impl Plan {
             let slot = Slot::new(slot.index() as u32 * 16 + n as u32, 1);
             Server::new(slot, ip(address), rport)
         });
-        Self { vport, spec, servers: servers.collect() }
+        Self { vip: VIP.parse().unwrap(), vport, spec, servers: servers.collect() }
     }
 
     pub fn key(&self) -> ServiceKey {
         let proto = self.spec.proto;
-        ServiceKey { zone: 0, proto, address: VIP.parse().unwrap(), l4_port: self.vport }
+        ServiceKey { zone: 0, proto, address: self.vip, l4_port: self.vport }
+    }
+
+    /// On another VIP, with these servers at the port that those before have, and LIPs of both families.
+    pub fn between(&mut self, vip: &str, servers: &[&str]) {
+        self.vip = vip.parse().unwrap();
+        let (first, l4_port) = (self.servers[0].slot.index() as u32, self.servers[0].l4_port);
+        self.servers = (first..)
+            .zip(servers)
+            .map(|(index, address)| {
+                let address = u128::from_ip(address.parse().unwrap()).unwrap();
+                Server::new(Slot::new(index, 1), address, l4_port)
+            })
+            .collect();
+        self.spec.lips_v6 = Arc::new([ip6(LIP6)]);
     }
 
     pub fn compiled(&self) -> Arc<Service> {
@@ -114,6 +153,8 @@ pub struct Setup {
     pub kernel: Arc<KernelSide>,
     /// With the WAN IPs of a NAT gateway, see [`Setup::gateway`].
     pub wan_ips: bool,
+    /// With IPv6 on both interfaces.
+    pub ipv6: bool,
 }
 
 impl Default for Setup {
@@ -139,6 +180,7 @@ impl Default for Setup {
             kni: false,
             kernel: Arc::default(),
             wan_ips: false,
+            ipv6: false,
         }
     }
 }
@@ -218,7 +260,35 @@ impl Setup {
         if self.wan_ips {
             GatewayPlan::addresses(&mut config);
         }
+        if self.ipv6 {
+            self.add_ipv6(&mut config, (wan, lan));
+        }
         config
+    }
+
+    fn add_ipv6(&self, config: &mut FibConfig, (wan, lan): (EthPortId, EthPortId)) {
+        let address = |text: &str, prefix_len, iface, role| Address {
+            address: text.parse().unwrap(),
+            prefix_len,
+            iface,
+            role,
+        };
+        config.addresses.extend([
+            address(WAN_IP6, 64, wan, Role::Local),
+            address(LAN_IP6, 64, lan, Role::Local),
+            address(VIP6, 128, wan, Role::Vip),
+            address(LIP6, 128, lan, Role::Lip),
+        ]);
+        config.routes.push(Route {
+            prefix: "::/0".parse().unwrap(),
+            kind: RouteKind::Unicast,
+            via: GATEWAY6.parse().ok(),
+            iface: wan,
+            metric: 0,
+            src: None,
+            mtu: None,
+            on_link: false,
+        });
     }
 
     pub fn build(self) -> Testbed {
@@ -241,10 +311,11 @@ impl Setup {
             policy: self.policy,
         });
         let compiled: Vec<_> = services.into_iter().filter_map(|(_, service)| service).collect();
-        let rings = Handoff::mesh(usize::from(self.workers));
+        let rings = Handoff::mesh(usize::from(self.workers)).into_iter();
+        let rings = rings.zip(Handoff::mesh(usize::from(self.workers)));
         let (mut workers, mut control, mut pumps) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, handoff) in (0..self.workers).zip(rings) {
-            let (worker, end, pump) = self.worker(id, &snapshot, &compiled, handoff);
+        for (id, rings) in (0..self.workers).zip(rings) {
+            let (worker, end, pump) = self.worker(id, &snapshot, &compiled, rings);
             workers.push(worker);
             control.push(end);
             pumps.push(pump);
@@ -259,6 +330,12 @@ impl Setup {
             for server in [RS1, RS2] {
                 bed.learn(lan, server, station(server));
             }
+            if self.ipv6 {
+                bed.learn(wan, GATEWAY6, station_of(GATEWAY6));
+                for server in [RS1_6, RS2_6] {
+                    bed.learn(lan, server, station_of(server));
+                }
+            }
         }
         bed
     }
@@ -268,7 +345,7 @@ impl Setup {
         id: u16,
         snapshot: &Arc<Snapshot>,
         services: &[Arc<Service>],
-        handoff: Handoff<Buf>,
+        (handoff, wide): (Handoff<Buf>, Handoff<Buf, u128>),
     ) -> (Worker<FakePorts>, ControlEnd, PumpEnd<Buf>) {
         let interfaces = snapshot.interfaces.len();
         let counters = counters::WorkerCounters::new(interfaces);
@@ -289,12 +366,21 @@ impl Setup {
             l4_ports: self.l4_ports.clone(),
             ..LeaseConfig::new(self.max_connections, seed)
         };
+        let (wide_table, wide_leases) = (table.clone(), leases.clone());
+        let wide = WideConfig {
+            tables: WideTables {
+                table: FlowTable::new(wide_table).unwrap(),
+                leases: Leases::new(&wide_leases).unwrap(),
+            },
+            handoff: wide,
+        };
         let (kernel, pump) = kernel_link(self.kni);
         let config = WorkerConfig {
             id: WorkerId(id),
             snapshot: Arc::clone(snapshot),
             table: FlowTable::new(table).unwrap(),
             leases: Leases::new(&leases).unwrap(),
+            wide,
             cells,
             secrets: SECRETS,
             handoff,
