@@ -16,8 +16,6 @@ use crate::text::{Duration, Size};
 
 /// The least memory that DPDK starts with.
 const MEMORY_MIN: Size = Size::from_mib(32);
-/// A conn is named by 31 bits less what the largest machine has memory for.
-const MAX_CONNECTIONS: u32 = 1 << 28;
 /// Milliseconds wrap after 49 days and are compared over half of that.
 const TIMEOUT_MAX: Duration = Duration::from_secs(12 * 24 * 3600);
 /// RFC 791: every link takes 68 bytes. The most is what NICs take.
@@ -146,11 +144,7 @@ impl<'a> Checker<'a> {
             self.invalid(Path::of("memory"), config.memory, message);
         }
         let conntrack = Path::of("conntrack");
-        let max = config.conntrack.max_connections;
-        self.within(conntrack.key("max_connections"), max, 1, MAX_CONNECTIONS);
-        if let Some(max) = config.conntrack.max_connections_ipv6 {
-            self.within(conntrack.key("max_connections_ipv6"), max, 1, MAX_CONNECTIONS);
-        }
+        self.max_connections(&conntrack, &config.conntrack);
         self.default_timeouts(&conntrack.key("timeouts"), &config.conntrack.timeouts);
         if config.conntrack.rs_time_wait > TIMEOUT_MAX {
             self.timeout(conntrack.key("rs_time_wait"), config.conntrack.rs_time_wait);

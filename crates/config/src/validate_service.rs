@@ -7,12 +7,14 @@ use types::Endpoint;
 
 use crate::error::Path;
 use crate::index::Index;
-use crate::schema::LocalPool;
+use crate::schema::{Conntrack, LocalPool};
 use crate::service::{
     ClientAddress, HashBy, Mode, Pool, Protocol, Refusal, Server, Servers, Service, ServiceTimeouts,
 };
 use crate::validate::{Checker, is_link_local};
 
+/// A conn is named by 31 bits less what the largest machine has memory for.
+const MAX_CONNECTIONS: u32 = 1 << 28;
 /// A pool has at most this many addresses: a /16.
 pub(crate) const POOL_MAX: u128 = 65_536;
 /// A service has at most this many VIPs.
@@ -47,6 +49,14 @@ impl Checker<'_> {
             self.timeout(path.key("slow_start"), service.slow_start);
         }
         self.errors.len() == before
+    }
+
+    /// How many conns there may be.
+    pub fn max_connections(&mut self, path: &Path, conntrack: &Conntrack) {
+        let (max, wide) = (conntrack.max_connections, conntrack.max_connections_ipv6);
+        for (key, max) in [("max_connections", max), ("max_connections_ipv6", wide.unwrap_or(1))] {
+            self.within(path.key(key), max, 1, MAX_CONNECTIONS);
+        }
     }
 
     fn vips(&mut self, path: &Path, name: &str, service: &Service, index: &Index) {
@@ -140,12 +150,6 @@ impl Checker<'_> {
             let message =
                 format!("mode nat is for IPv4 only, and {endpoint} is IPv6: take fullnat");
             self.invalid(path.key("mode"), "nat", message);
-        }
-        if service.client_address == Some(ClientAddress::Option) {
-            let message = format!(
-                "option is for IPv4 only, and {endpoint} is IPv6: leave it out or take none"
-            );
-            self.invalid(path.key("client_address"), "option", message);
         }
     }
 

@@ -128,16 +128,8 @@ pub trait Lane: nat::Family + IpNumber {
     /// Whether a packet is the first of several fragments.
     fn is_first_fragment<P: Packet>(packet: &P, parsed: &Parsed<Self>) -> bool;
 
-    /// Shows a server the client of a datagram; `None` if its family has no way for it.
-    ///
-    /// # Errors
-    /// [`Verdict::Internal`] if the layout is not this packet's.
-    fn show_datagram_client<P: Packet>(
-        packet: &mut P,
-        layout: Layout,
-        client: (Self, u16),
-        mtu: usize,
-    ) -> Result<Option<nat::toa::Inserted>, Verdict>;
+    /// Where the headers of a packet of a flow stand when it has been translated.
+    fn layout_after(flow: &Flow<Self>, layout: Layout) -> Layout;
 
     /// Turns a segment into the reset that answers it; false if it cannot be.
     fn reset_reply<P: Packet>(packet: &mut P, parsed: &Parsed<Self>) -> bool;

@@ -373,12 +373,12 @@ fn reserve<P: Packet, A: Lane>(
     };
     let spec = service.spec();
     let index = cells.choose(service, &opening.key, now).map_err(|none| refused(service, none))?;
-    let Some(server) = service.servers().get(index) else {
+    let server = service.servers().get(index).ok_or((Verdict::Internal, Refusal::Silent))?;
+    let (key, client) = (opening.key, opening.key.src.to_ip());
+    let Some(rs) = A::from_ip(server.address) else {
+        cells.abandoned(spec.slot, server.slot, client, now);
         return Err((Verdict::Internal, Refusal::Silent));
     };
-    let client = opening.key.src.to_ip();
-    let key = opening.key;
-    let rs = A::from_ip(server.address).ok_or((Verdict::Internal, Refusal::Silent))?;
     let group = GroupKey { lip: A::default(), rs, rport: server.l4_port, proto: key.proto };
     let (mut forward, reverse, lease) = if spec.mode == Mode::Nat {
         let to = (rs, server.l4_port);
@@ -403,10 +403,7 @@ fn reserve<P: Packet, A: Lane>(
         let pair = Pair { lip, lport, rs, rport: server.l4_port };
         let client_address = match spec.client_address {
             balance::ClientAddress::Toa => ClientAddress::Toa,
-            balance::ClientAddress::Option if both_ipv4(client, server.address) => {
-                ClientAddress::Option
-            }
-            balance::ClientAddress::Option => ClientAddress::None,
+            balance::ClientAddress::Option => ClientAddress::Option,
             balance::ClientAddress::None => ClientAddress::None,
         };
         let (forward, reverse) = flows(opening, pair, client_address, secrets, now);
@@ -414,11 +411,10 @@ fn reserve<P: Packet, A: Lane>(
     };
     forward.state = State::opening(spec.proto.number());
     forward.timeout_class = spec.timeout_class;
-    let (service, on_limit) = (spec.slot, refusal(spec.on_limit));
-    let rs = server.slot;
-    let is_one_packet = spec.one_packet;
+    let (service, rs) = (spec.slot, server.slot);
+    let (on_limit, one_packet) = (refusal(spec.on_limit), spec.one_packet);
     let table = A::table(core);
-    if is_one_packet {
+    if one_packet {
         // No packet arrives with this key: so each one opens a conn of its own, for its answers.
         let key = FlowKey { zone: ONE_PACKET_ZONE, ..reverse.key().reversed() };
         (forward.src, forward.dst) = (key.src, key.dst);
@@ -491,11 +487,6 @@ fn make_room<I: Io, A: Lane>(
         }
         None => Err((Verdict::TableFull, on_limit)),
     }
-}
-
-/// The IP option that shows a client is one of IPv4, for clients of IPv4.
-const fn both_ipv4(client: IpAddr, server: IpAddr) -> bool {
-    client.is_ipv4() && server.is_ipv4()
 }
 
 #[cold]

@@ -5,7 +5,7 @@ use fib::{NextHopId, NextHopState};
 use flow::{Flow, FlowId, flags};
 use nat::gateway::MssClamp;
 use nat::rewrite::Layout;
-use nat::toa;
+use nat::{toa, uoa};
 use types::{Now, Packet, Proto, Verdict};
 use wire::Kind;
 use wire::icmpv4::{HOST_UNREACHABLE, NET_UNREACHABLE};
@@ -78,7 +78,8 @@ fn rewrite_one<P: Packet, A: Lane>(
         // Of the one that each answer goes to: a conn of one packet has no flow with the client's key.
         true => match A::table(core).flow(id.twin()) {
             Some(back) => {
-                A::show_datagram_client(packet, layout, (back.new_dst, back.new_dport), mtu)?
+                let layout = A::layout_after(flow, layout);
+                Some(uoa::insert(packet, layout, (back.new_dst, back.new_dport), mtu)?)
             }
             None => None,
         },

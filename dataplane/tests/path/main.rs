@@ -35,6 +35,7 @@ mod udp;
 mod verdicts;
 mod wide;
 mod wide_errors;
+mod wide_workers;
 mod workers;
 
 /// The order is part of the design: each stage relies on what those before it have found out.

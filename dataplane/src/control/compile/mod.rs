@@ -324,8 +324,7 @@ impl Compiler {
             kernel: facts.kernel,
             policy: gateway::policy(&config, policy),
         };
-        let (services, servers) = self.chunks;
-        let wide = self.wide.filter(|_| changes.has_ipv6());
+        let ((services, servers), wide) = (self.chunks, self.wide.filter(|_| changes.has_ipv6()));
         Ok(Plan {
             config,
             snapshot: Arc::new(snapshot),

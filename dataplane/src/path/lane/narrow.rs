@@ -3,10 +3,10 @@
 use balance::ServiceSpec;
 use fib::{Fib, Owner};
 use flow::{ConnId, Flow, FlowId, FlowTable, LeaseKind, Removed};
+use nat::icmp;
 use nat::mapping::Endpoint32;
 use nat::rewrite::{Layout, Outcome};
 use nat::state::{Held, Kept};
-use nat::{icmp, toa, uoa};
 use pool::{GroupKey, LeaseError};
 use types::{Address as _, EthPortId, FlowKey, FlowKey6, Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::Parsed;
@@ -110,13 +110,9 @@ impl Lane for u32 {
         fragment::is_first(packet, parsed)
     }
 
-    fn show_datagram_client<P: Packet>(
-        packet: &mut P,
-        layout: Layout,
-        client: (Self, u16),
-        mtu: usize,
-    ) -> Result<Option<toa::Inserted>, Verdict> {
-        uoa::insert(packet, layout, client, mtu).map(Some)
+    #[inline(always)]
+    fn layout_after(_: &Flow, layout: Layout) -> Layout {
+        layout
     }
 
     fn reset_reply<P: Packet>(packet: &mut P, parsed: &Parsed) -> bool {

@@ -6,7 +6,6 @@ use fib::{Fib, Owner};
 use flow::{Flow, FlowTable};
 use nat::nat64::{ErrorLayout, Mtus};
 use nat::rewrite::{Layout, Outcome};
-use nat::toa;
 use nat::wide::{self, Sides};
 use pool::{GroupKey, LeaseError};
 use types::{Address as _, EthPortId, Packet, Verdict, map_v4, unmap_v4};
@@ -132,16 +131,14 @@ impl Lane for u128 {
         }
     }
 
-    fn show_datagram_client<P: Packet>(
-        packet: &mut P,
-        layout: Layout,
-        (client, l4_port): (Self, u16),
-        mtu: usize,
-    ) -> Result<Option<toa::Inserted>, Verdict> {
-        match unmap_v4(client) {
-            Some(client) => u32::show_datagram_client(packet, layout, (client, l4_port), mtu),
-            None => Ok(None),
-        }
+    fn layout_after(flow: &Flow<Self>, layout: Layout) -> Layout {
+        let sides = Sides::of(flow);
+        let header = match sides {
+            Sides::Six | Sides::Four => return layout,
+            Sides::SixToFour => wire::ipv4::LEN,
+            Sides::FourToSix => wire::ipv6::LEN,
+        };
+        Layout { l3: layout.l3, l4: layout.l3 + header, ip_len: sides.len_after(layout) }
     }
 
     fn reset_reply<P: Packet>(packet: &mut P, parsed: &Parsed6) -> bool {
