@@ -1,6 +1,6 @@
 //! Conns with an IPv6 side on several workers, as records, in fragments, and with persistence.
 
-use dataplane::worker::link::{Command, ConnFilter, Import, Redirect, Refused};
+use dataplane::worker::link::{Command, ConnFilter, Import, Refused};
 use flow::{Local, Record};
 use types::Slot;
 use wire::{Ipv4, Piece};
@@ -70,9 +70,9 @@ fn import(bed: &mut Testbed, record: &Record) {
     let done = bed.command(home.worker.0.into(), Command::Import(Box::new(import)));
     let Command::Import(import) = done else { panic!("{done:?}") };
     let wanted = import.result.unwrap();
-    assert_eq!(wanted.map(|redirect| redirect.at), home.redirect);
-    if let Some(wanted @ Redirect { at, .. }) = wanted {
-        let done = bed.command(at.0.into(), Command::Redirect(Box::new(wanted)));
+    assert_eq!(wanted.iter().map(|redirect| redirect.at).next(), home.redirect);
+    for wanted in wanted.iter() {
+        let done = bed.command(wanted.at.0.into(), Command::Redirect(Box::new(wanted)));
         assert!(matches!(done, Command::Redirect(redirect) if redirect.result == Ok(())));
     }
 }

@@ -18,7 +18,9 @@ use crate::path::gather::{self, Gathered};
 use crate::path::open::Decision;
 use crate::path::reply::Refusal;
 use crate::path::rewrite::clamp_mss;
-use crate::path::{endpoints, forward, fragment, gateway, gateway_counts, lips, open, oversized, punt, reply};
+use crate::path::{
+    endpoints, forward, fragment, gateway, gateway_counts, lips, open, oversized, punt, reply,
+};
 use crate::snapshot::{Second, Snapshot};
 use crate::worker::Core;
 use crate::worker::handoff::Handoff;
