@@ -1,10 +1,9 @@
 //! Conns of the gateway from inside, gathered so that memory answers for several of them at once.
 
-use types::{Now, Packet};
+use types::{BURST_MAX, Now, Packet};
 
-use crate::path::burst::Burst;
+use crate::path::burst::{Burst, Mask};
 use crate::path::gateway::{self, Opening, Reserved};
-use crate::path::open::Seen;
 use crate::path::reply;
 use crate::worker::Core;
 
@@ -123,5 +122,28 @@ fn insert<P: Packet>(
     match gateway::insert(core, conn, now) {
         Ok(flow) => burst.meta_mut(at).flow = Some(flow),
         Err((verdict, refusal)) => reply::refuse(core, burst, at, verdict, refusal, now),
+    }
+}
+
+/// Words of [`Seen`].
+const SEEN: usize = 4;
+
+/// Keys of a burst that have been opened, or are pending: one bit for each of 256 ends of hashes.
+#[derive(Default)]
+pub(super) struct Seen([Mask; SEEN]);
+
+impl Seen {
+    /// Whether a packet before it in the burst may have had the same key; notes this one.
+    pub(super) fn notes(&mut self, hash: u64) -> bool {
+        let Some(word) = self.0.get_mut(hash as usize / BURST_MAX % SEEN) else { return true };
+        let bit = 1 << (hash as usize % BURST_MAX);
+        let seen = *word & bit != 0;
+        *word |= bit;
+        seen
+    }
+
+    /// From now on each key may be one that has been opened.
+    pub(super) const fn all(&mut self) {
+        self.0 = [Mask::MAX; SEEN];
     }
 }

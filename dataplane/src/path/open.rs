@@ -14,13 +14,13 @@ use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
 use pool::GroupKey;
-use types::{BURST_MAX, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
+use types::{FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::path::gather::Gathered;
+use crate::path::gather::{Gathered, Seen};
 use crate::path::lane::{Lane, Pools};
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
@@ -102,30 +102,8 @@ struct Ahead<A> {
     seen: Seen,
 }
 
-/// Keys of a burst that have been opened, or are pending: one bit for each of 256 ends of hashes.
-#[derive(Default)]
-pub(super) struct Seen([Mask; SEEN]);
-
 /// Conns that are pending at once: enough to have all loads under way that a CPU can have.
 const AHEAD: usize = 8;
-/// Words of [`Seen`].
-const SEEN: usize = 4;
-
-impl Seen {
-    /// Whether a packet before it in the burst may have had the same key; notes this one.
-    pub(super) fn notes(&mut self, hash: u64) -> bool {
-        let Some(word) = self.0.get_mut(hash as usize / BURST_MAX % SEEN) else { return true };
-        let bit = 1 << (hash as usize % BURST_MAX);
-        let seen = *word & bit != 0;
-        *word |= bit;
-        seen
-    }
-
-    /// From now on each key may be one that has been opened.
-    pub(super) const fn all(&mut self) {
-        self.0 = [Mask::MAX; SEEN];
-    }
-}
 
 impl<A> Default for Ahead<A> {
     fn default() -> Self {
