@@ -6,7 +6,8 @@ use testkit::{Buf, Decoded, PacketBuilder, ip6, key6, mac, pkt};
 use types::{MacAddr, Packet, Verdict};
 use wire::reply::{self, ErrorMessage};
 use wire::{
-    Kind, ParseError, Parsed6, Piece, extension, icmpv6, ipv6, mld, ndp, parse6, tcp, verify_icmp6,
+    Ipv6, Kind, ParseError, Parsed6, Piece, extension, icmpv6, ipv6, mld, ndp, parse6, tcp,
+    verify_icmp6,
 };
 
 const A: &str = "2001:db8::1";
@@ -210,6 +211,21 @@ fn pings_are_answered_in_place() {
     let parsed = wrong.parsed6();
     assert!(reply::echo_reply6(wrong.bytes_mut(), &parsed, ip6(B)));
     assert!(!Decoded::of(&wrong).unwrap().icmp6().checksum_ok, "stays wrong");
+}
+
+#[test]
+fn fragments_of_pings_are_answered_each_by_itself() {
+    let mut piece = base().eth(9, 2).ttl(3).echo_request6(7, 8).payload(b"a middle piece").build();
+    let mut parsed = piece.parsed6();
+    // As one but the first is known by the first: what it carries is no header.
+    (parsed.kind, parsed.icmp_type) = (Kind::Fragment, icmpv6::ECHO_REQUEST);
+    let before = piece.bytes()[usize::from(parsed.l4)..].to_vec();
+    assert!(reply::echo_reply6(piece.bytes_mut(), &parsed, ip6(B)));
+    let ip = Ipv6::at(piece.bytes(), usize::from(parsed.l3)).unwrap();
+    assert_eq!((ip.source(), ip.destination(), ip.hop_limit()), (ip6(B), ip6(A), 64));
+    assert_eq!(piece.bytes()[usize::from(parsed.l4)..], before);
+    parsed.icmp_type = icmpv6::ECHO_REPLY;
+    assert!(!reply::echo_reply6(piece.bytes_mut(), &parsed, ip6(B)), "of a reply");
 }
 
 #[test]

@@ -58,20 +58,13 @@ pub fn echo_reply6(bytes: &mut [u8], parsed: &Parsed6, source: u128) -> bool {
 }
 
 fn turn_round6(bytes: &mut [u8], parsed: &Parsed6, source: u128) -> Option<()> {
-    if parsed.kind != Kind::IcmpQuery {
-        return None;
-    }
     let (eth_destination, eth_source) = super::answer_stations(bytes)?;
-    let asked = parsed.key.dst;
-    let mut message = Icmpv6::at_mut(bytes, usize::from(parsed.l4))?;
-    let code = u16::from(message.code());
-    let request = u16::from_be_bytes([icmpv6::ECHO_REQUEST, 0]) | code;
-    let reply = u16::from_be_bytes([icmpv6::ECHO_REPLY, 0]) | code;
-    message.set_icmp_type(icmpv6::ECHO_REPLY);
-    // The addresses change places, which the pseudo header's sum does not see.
-    let delta =
-        checksum::add(checksum::delta_u16(request, reply), checksum::delta_u128(asked, source));
-    message.adjust_checksum(delta);
+    match parsed.kind {
+        Kind::IcmpQuery => turn_message6(bytes, parsed, source)?,
+        // The first one has the checksum of the whole.
+        Kind::Fragment if parsed.icmp_type == icmpv6::ECHO_REQUEST => {}
+        _ => return None,
+    }
 
     let mut ip = Ipv6::at_mut(bytes, usize::from(parsed.l3))?;
     let asker = ip.source();
@@ -82,5 +75,20 @@ fn turn_round6(bytes: &mut [u8], parsed: &Parsed6, source: u128) -> Option<()> {
     let mut header = Ethernet::new_checked_mut(bytes)?;
     header.set_destination(eth_destination);
     header.set_source(eth_source);
+    Some(())
+}
+
+fn turn_message6(bytes: &mut [u8], parsed: &Parsed6, source: u128) -> Option<()> {
+    let mut message = Icmpv6::at_mut(bytes, usize::from(parsed.l4))?;
+    let code = u16::from(message.code());
+    let request = u16::from_be_bytes([icmpv6::ECHO_REQUEST, 0]) | code;
+    let reply = u16::from_be_bytes([icmpv6::ECHO_REPLY, 0]) | code;
+    message.set_icmp_type(icmpv6::ECHO_REPLY);
+    // The addresses change places, which the pseudo header's sum does not see.
+    let delta = checksum::add(
+        checksum::delta_u16(request, reply),
+        checksum::delta_u128(parsed.key.dst, source),
+    );
+    message.adjust_checksum(delta);
     Some(())
 }
