@@ -153,7 +153,7 @@ fn a_syn_gets_our_numbers_and_its_answer_the_clients() {
         let less = match Sides::of(&forward) {
             Sides::Six => 20,
             Sides::SixToFour => 20 + 20,
-            Sides::FourToSix => 8,
+            Sides::FourToSix | Sides::Four => 8,
         };
         assert_eq!(tcp.mss, Some(1440 - less));
     }
@@ -244,7 +244,7 @@ fn path_mtu_discovery_works_through_every_pair_of_families() {
         assert_eq!(quoted.key, forward.key());
         assert_eq!((quoted.seq, quoted.source), (1_500, number(ends.0[1].0)));
         let header = match Sides::of(&forward) {
-            Sides::Six => 0,
+            Sides::Six | Sides::Four => 0,
             Sides::SixToFour => 20,
             Sides::FourToSix => -20,
         };
