@@ -160,6 +160,8 @@ pub struct Terms {
     open: Box<[(u32, Wan)]>,
     /// The ports of the range, for leases.
     within: Within,
+    /// Of a port forward: whose sources it exchanges are remotes.
+    pub(crate) leads_in: bool,
 }
 
 impl Terms {
@@ -177,7 +179,7 @@ impl Terms {
         });
         let open = open.collect();
         let within = Within::new(&settings.l4_ports);
-        Self { slot, settings, by_place: wans.into(), open, within }
+        Self { slot, settings, by_place: wans.into(), open, within, leads_in: false }
     }
 
     /// Names the rule for as long as it lives.

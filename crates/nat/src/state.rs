@@ -9,7 +9,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use flow::{Cold, Flow, LeaseKind};
+use flow::{Cold, Flow, LeaseKind, Timeouts};
 use pool::wan::{WanConfig, WanPorts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
 use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
@@ -65,6 +65,8 @@ pub struct Held {
     pub slot: Slot,
     /// What is held.
     pub lease: LeaseKind,
+    /// It leads in by a port forward, and has a share of what is not answered yet.
+    pub pending: bool,
 }
 
 impl Held {
@@ -75,6 +77,8 @@ impl Held {
             new_key: forward.new_key(),
             slot: cold.service(),
             lease: cold.lease(),
+            pending: forward.timeout_class == Timeouts::UNANSWERED
+                && !matches!(cold.lease(), LeaseKind::Unanswered),
         }
     }
 
@@ -111,6 +115,8 @@ pub struct NatState {
     /// Conns from outside that nobody has answered, and how many there may be.
     unanswered: u32,
     max_unanswered: u32,
+    /// Those through port forwards, of which there may be as many.
+    pending: u32,
 }
 
 impl NatState {
@@ -138,6 +144,7 @@ impl NatState {
             held: HeldSyns::new(config.max_held_syns),
             drawn: 0,
             unanswered: 0,
+            pending: 0,
             max_unanswered: (config.max_mappings / inbound::UNANSWERED_SHARE).max(1),
         })
     }
@@ -266,7 +273,7 @@ impl NatState {
             dport: if is_query { outside.l4_port } else { to.l4_port },
             ..*key
         };
-        let held = Held { key: *key, new_key, slot: terms.slot(), lease };
+        let held = Held { key: *key, new_key, slot: terms.slot(), lease, pending: false };
         if let Some(id) = target {
             let entered = self.enter_mapping(gateway, id, outside.address, now);
             if let Err(verdict) = entered {
@@ -299,7 +306,8 @@ impl NatState {
     /// WAN IP, else the client.
     ///
     /// # Errors
-    /// [`Verdict::WanExhausted`] and [`Verdict::TableFull`]; nothing has changed then but the counts.
+    /// [`Verdict::Unanswered`], [`Verdict::WanExhausted`] and [`Verdict::TableFull`]; nothing has changed then but
+    /// the counts.
     pub fn open_forward(
         &mut self,
         forward: &Forward,
@@ -310,7 +318,11 @@ impl NatState {
         let terms = forward.terms();
         let new_key = forward.translated(key);
         let to = Endpoint32::new(new_key.dst, new_key.dport);
-        let held = Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None };
+        let (slot, lease) = (terms.slot(), LeaseKind::None);
+        let held = Held { key: *key, new_key, slot, lease, pending: true };
+        if self.pending >= self.max_unanswered {
+            return self.counted(slot, Err(Verdict::Unanswered));
+        }
         let opened = match Proto::from_number(key.proto).filter(|_| translate_source) {
             None => Ok(held),
             Some(proto) => {
@@ -321,7 +333,8 @@ impl NatState {
                 })
             }
         };
-        self.counted(terms.slot(), opened)
+        self.pending += u32::from(opened.is_ok());
+        self.counted(slot, opened)
     }
 
     /// Gives back all that a conn holds, as it closes. True if a mapping is gone with it.
@@ -345,6 +358,9 @@ impl NatState {
         if held.lease == LeaseKind::Unanswered {
             return self.give_unanswered(held, now);
         }
+        // Nothing but its server could send to the port of one that was never answered: it does not rest.
+        let was_open = was_open && !held.pending;
+        self.pending = self.pending.saturating_sub(u32::from(held.pending));
         let mut gone = false;
         let (key, new_key) = (&held.key, &held.new_key);
         if held.lease != LeaseKind::None && key.dst != new_key.dst {

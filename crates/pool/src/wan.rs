@@ -368,6 +368,19 @@ impl WanPorts {
         }
     }
 
+    /// Counts a taken port that stands for a remote, or one less.
+    pub fn count_led_in(&mut self, at: u16, proto: Proto, more: bool) {
+        if let Some(map) = map_mut(&mut self.addresses, at, proto) {
+            map.led_in = if more { map.led_in + 1 } else { map.led_in.saturating_sub(1) };
+        }
+    }
+
+    /// Taken ports of an address that stand for remotes.
+    #[inline]
+    pub fn led_in(&self, at: u16, proto: Proto) -> u32 {
+        self.map(at, proto).map_or(0, |map| map.led_in)
+    }
+
     /// What is taken and rests of an address.
     pub fn usage(&self, at: u16, proto: Proto) -> Usage {
         self.map(at, proto)

@@ -341,8 +341,7 @@ pub(super) fn reserve<P: Packet>(
     let class = |terms: &nat::gateway::Terms| terms.settings().timeout_class;
     forward.timeout_class = match opening {
         Opening::Out { rule, .. } => gateway.terms(rule).map_or(0, class),
-        Opening::Forward { .. } => gateway.terms_of(held.slot).map_or(0, class),
-        Opening::In | Opening::Query => Timeouts::UNANSWERED,
+        Opening::In | Opening::Query | Opening::Forward { .. } => Timeouts::UNANSWERED,
     };
     let cold = NewCold { service: held.slot, rs: Slot::NONE, lease: held.lease };
     let conn = table.prepare(forward, reverse, cold, meta.hash);
@@ -434,7 +433,7 @@ pub(super) fn let_go<P: Packet>(core: &mut Core<P>, kept: Option<(Held, Kept)>, 
     nat_log::released(core, &held, mappings, now);
 }
 
-/// A packet comes back from inside on a conn that a remote has opened to a mapping: from now on it is one as
+/// A conn that a remote has opened to a mapping or through a port forward is answered: from now on it is one as
 /// others are.
 ///
 /// # Errors
@@ -451,14 +450,19 @@ pub(super) fn answered<P: Packet>(
         return Err(Verdict::Internal);
     };
     let held = Held::of(forward, cold);
-    if held.key.src != held.new_key.src {
+    let lease = if held.pending {
+        nat.forward_answered();
+        held.lease
+    } else if held.key.src != held.new_key.src {
         // A hairpinned query, which ends soon in any case.
         return Ok(());
-    }
-    nat.answered(gateway, &held, now)?;
+    } else {
+        nat.answered(gateway, &held, now)?;
+        LeaseKind::Mapping
+    };
     let terms = gateway.terms_of(held.slot);
     let class = terms.map_or(0, |terms| terms.settings().timeout_class);
-    table.resettle(conn, LeaseKind::Mapping, class, now);
+    table.resettle(conn, lease, class, now);
     Ok(())
 }
 

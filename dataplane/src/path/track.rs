@@ -2,7 +2,7 @@
 
 use balance::Traffic;
 use counters::Event;
-use flow::{ConnId, FlowId, LeaseKind, Removed, State, Track, flags, icmp, tcp, udp};
+use flow::{ConnId, FlowId, LeaseKind, Removed, State, Timeouts, Track, flags, icmp, tcp, udp};
 use nat::reuse::Pair;
 use pool::GroupKey;
 use types::{Address, Dir, Io, Now, Packet, Proto, Verdict};
@@ -98,9 +98,7 @@ fn moved<P: Packet>(
     let Some(cold) = core.table.cold(id.conn()) else { return };
     let (service, rs, lease) = (cold.service(), cold.rs(), cold.lease());
     if rs.is_none() {
-        let answers = id.dir() == Dir::Reverse && !to.is_closing();
-        if lease == LeaseKind::Unanswered
-            && answers
+        if is_answered(core, id, lease, to)
             && let Err(verdict) = gateway::answered(core, id.conn(), now)
         {
             core.table.set_state(id.conn(), from, now);
@@ -126,6 +124,16 @@ fn moved<P: Packet>(
     } else if to.is_closing() && id.dir() == Dir::Forward {
         note_timestamp(core, burst.packet(at), parsed, id, now);
     }
+}
+
+/// Whether a conn of the gateway that was not answered is so by the packet that has moved it to a state. Through a port
+/// forward a SYN|ACK is no answer yet: it goes to whomever the SYN named.
+fn is_answered<P: Packet>(core: &Core<P>, id: FlowId, lease: LeaseKind, to: State) -> bool {
+    if lease == LeaseKind::Unanswered {
+        return id.dir() == Dir::Reverse && !to.is_closing();
+    }
+    let waits = core.table.flow(id).is_some_and(|f| f.timeout_class == Timeouts::UNANSWERED);
+    waits && !to.is_opening() && !matches!(to, State::Closed | State::Reset)
 }
 
 fn is_one_packet<P: Packet>(core: &Core<P>, id: FlowId) -> bool {

@@ -179,7 +179,9 @@ impl<I: Io> Worker<I> {
                 return Err(Refused::PortOf(second.0));
             }
         }
-        let unanswered = record.lease == LeaseKind::Unanswered;
+        let leads_in = gateway.forward_of(local.service).is_some();
+        let unanswered =
+            record.lease == LeaseKind::Unanswered || leads_in && record.state.is_opening();
         let timeout_class = if unanswered { Timeouts::UNANSWERED } else { local.timeout_class };
         let conn = table.import(record, Local { timeout_class, ..*local }, now)?;
         let held = table.flow(conn.forward()).zip(table.cold(conn));
