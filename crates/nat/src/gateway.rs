@@ -298,7 +298,11 @@ impl Gateway {
     /// # Errors
     /// Too many rules.
     pub fn new(config: GatewayConfig) -> Result<Self, TooManyRules> {
-        let inside = Inside::new(&config.rules, &config.topology);
+        let inside = Inside::new(
+            &config.rules,
+            config.forwards.iter().map(|forward| forward.address),
+            &config.topology,
+        );
         let (rules, settings): (Vec<Rule>, Vec<Settings>) = config.rules.into_iter().unzip();
         let terms: Box<[Terms]> = rules
             .iter()
@@ -457,6 +461,12 @@ impl Gateway {
     #[inline]
     pub const fn has_one_arm(&self) -> bool {
         self.inside.has_one_arm()
+    }
+
+    /// True if remotes come in by an interface: a WAN IP of a rule or port forward, or a rule's way out, is there.
+    #[inline]
+    pub fn is_outer(&self, dev: EthPortId) -> bool {
+        self.inside.is_door(dev)
     }
 
     /// The place of a WAN IP.

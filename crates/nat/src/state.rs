@@ -225,7 +225,7 @@ impl NatState {
         let opened = target.and_then(|target| {
             let to = target.and_then(|id| self.mappings.get(id)).map(|mapping| mapping.inside);
             let to = to.unwrap_or(Endpoint32::new(key.dst, key.dport));
-            self.open_towards(gateway, terms, key, (target, to), (proto, out.out_dev), now)
+            self.open_towards(terms, key, (target, to), (proto, out.out_dev), now)
         });
         self.counted(terms.slot(), opened)
     }
@@ -256,7 +256,6 @@ impl NatState {
     /// Leases a source, and holds the mapping that is the target.
     fn open_towards(
         &mut self,
-        gateway: &Gateway,
         terms: &Terms,
         key: &FlowKey,
         (target, to): (Option<MappingId>, Endpoint32),
@@ -275,31 +274,13 @@ impl NatState {
         };
         let held = Held { key: *key, new_key, slot: terms.slot(), lease, pending: false };
         if let Some(id) = target {
-            let entered = self.enter_mapping(gateway, id, outside.address, now);
-            if let Err(verdict) = entered {
+            // It counts against what this host may open alone: to whom the mapping belongs has not opened it.
+            if !self.mappings.hold(id, outside.address) {
                 self.give_source(&held, false, now);
-                return Err(verdict);
+                return Err(Verdict::TableFull);
             }
         }
         Ok(held)
-    }
-
-    /// A conn towards a mapping that filters nobody, from another inside host: limited and held.
-    fn enter_mapping(
-        &mut self,
-        gateway: &Gateway,
-        id: MappingId,
-        remote: u32,
-        now: Now,
-    ) -> Result<(), Verdict> {
-        let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
-        let limits = gateway.terms_of(mapping.rule).map(|terms| terms.settings().limits);
-        self.subscribers.admit(mapping.subscriber, &limits.unwrap_or_default(), false, now)?;
-        if !self.mappings.hold(id, remote) {
-            self.subscribers.leave(mapping.subscriber, 1, 0);
-            return Err(Verdict::TableFull);
-        }
-        Ok(())
     }
 
     /// Opens a conn through a port forward. With `translate_source` the server sees a port of the
@@ -366,7 +347,9 @@ impl NatState {
         if held.lease != LeaseKind::None && key.dst != new_key.dst {
             // A port forward's has no mapping.
             if let Some(id) = self.target_of(held) {
-                gone |= self.release_mapping(id, new_key.src, was_open, now);
+                // Another inside host's conn is that one's alone.
+                let sessions = u32::from(key.src == new_key.src);
+                gone |= self.release_mapping(id, (new_key.src, sessions), was_open, now);
             }
         }
         gone | self.give_source(held, was_open, now)
@@ -383,15 +366,22 @@ impl NatState {
     }
 
     /// One conn less uses a mapping. With `was_open` its port rests if it was the last one.
-    fn release_mapping(&mut self, id: MappingId, remote: u32, was_open: bool, now: Now) -> bool {
+    /// `sessions` tells whether it counts among those of the mapping's host.
+    fn release_mapping(
+        &mut self,
+        id: MappingId,
+        (remote, sessions): (u32, u32),
+        was_open: bool,
+        now: Now,
+    ) -> bool {
         let Some(subscriber) = self.mappings.get(id).map(|mapping| mapping.subscriber) else {
             return false;
         };
-        if !was_open {
+        if !was_open && sessions != 0 {
             self.subscribers.refund(subscriber);
         }
         let gone = self.mappings.release(id, remote);
-        self.subscribers.leave(subscriber, 1, u32::from(gone.is_some()));
+        self.subscribers.leave(subscriber, sessions, u32::from(gone.is_some()));
         self.mapping_gone(gone, was_open, now)
     }
 

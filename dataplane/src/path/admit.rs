@@ -111,7 +111,7 @@ fn unusual<P: Packet>(
         // Who moved the address elsewhere wants no answer of ours.
         (Kind::IcmpQuery, Some(Role::Leaving)) => burst.end(at, Verdict::NotOurs),
         (Kind::IcmpQuery, Some(Role::WanIp))
-            if gateway::may_hairpin_query(&core.snapshot, burst.meta(at)) =>
+            if gateway_wan::may_hairpin_query(&core.snapshot, burst.meta(at)) =>
         {
             burst.meta_mut(at).role = role;
         }

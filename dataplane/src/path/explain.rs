@@ -7,7 +7,8 @@ use types::{Address, Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::{Kind, ParseError, Parsed};
 
 use crate::path::burst::Meta;
-use crate::path::gateway::{Opening, denied_to_server, may_hairpin_query, passes_reverse_path};
+use crate::path::gateway::{Opening, denied_to_server, passes_reverse_path};
+use crate::path::gateway_wan::may_hairpin_query;
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;
 use crate::path::steer::Asked;

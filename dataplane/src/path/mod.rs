@@ -22,6 +22,7 @@ mod forward;
 mod fragment;
 pub mod gateway;
 mod gateway_counts;
+mod gateway_wan;
 mod gather;
 mod lips;
 mod local6;

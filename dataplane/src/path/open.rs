@@ -273,7 +273,7 @@ fn decide_nat(snapshot: &Snapshot, gateway: &Gateway, nat: &NatState, meta: &Met
         Some(_) if meta.asked.is_vacant() => {
             Decision::Refuse { verdict: Verdict::NoMapping, refusal: Refusal::Silent }
         }
-        Some(_) => gateway::decide_wan(snapshot, gateway, nat, meta),
+        Some(_) => gateway_wan::decide_wan(snapshot, gateway, nat, meta),
         None => gateway::decide_transit(snapshot, gateway, meta),
     }
 }

@@ -58,6 +58,12 @@ impl NatState {
         } else {
             None
         };
+        // Another inside host's conn is not of the one that it leads to.
+        let sessions = u32::from(key.src == new_key.src);
+        if let Some(mapping) = target.and_then(|id| self.mappings.get(id)).filter(|_| sessions == 0)
+        {
+            self.subscribers.leave(mapping.subscriber, 1, 0);
+        }
         let source = self.adopt_source(gateway, held, now);
         match (source, target) {
             (Ok(()), _) => {
@@ -69,7 +75,7 @@ impl NatState {
             }
             (Err(error), target) => {
                 if let Some(id) = target {
-                    self.release_mapping(id, new_key.src, false, now);
+                    self.release_mapping(id, (new_key.src, sessions), false, now);
                 }
                 Err(error)
             }

@@ -265,7 +265,7 @@ impl NatState {
         match held.lease {
             LeaseKind::Mapping if key.src != new_key.src => {
                 let id = self.mappings.find_outside(held.outside_source(), key.proto);
-                id.is_some_and(|id| self.release_mapping(id, key.dst, was_open, now))
+                id.is_some_and(|id| self.release_mapping(id, (key.dst, 1), was_open, now))
             }
             LeaseKind::Wan => {
                 let group = lease_group(new_key);
