@@ -5,7 +5,7 @@ use types::{Address as _, EthPortId, Now, Packet, Proto, Verdict};
 use wire::{Arp, Ethernet, Kind, arp, icmpv4};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::{gateway, punt, reply};
+use crate::path::{gateway, gateway_wan, punt, reply};
 use crate::snapshot::ReversePath;
 use crate::worker::Core;
 use crate::worker::kernel::PuntClass;

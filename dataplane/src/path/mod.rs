@@ -27,7 +27,7 @@ mod gather;
 mod lips;
 mod local6;
 pub mod lookup;
-mod nat_log;
+pub(crate) mod nat_log;
 pub mod open;
 mod oversized;
 pub mod parse;

@@ -25,7 +25,7 @@ use crate::path::gather::Gathered;
 use crate::path::lips::lease;
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{forward, gateway, gateway_counts, gather, punt, steer};
+use crate::path::{forward, gateway, gateway_counts, gateway_wan, gather, punt, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::kernel::PuntClass;
 use crate::worker::{Core, LIP_CURSORS};

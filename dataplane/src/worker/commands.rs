@@ -13,6 +13,7 @@ use super::link::{
 use super::{Core, Worker};
 use crate::path::egress;
 use crate::path::explain::explain;
+use crate::path::nat_log;
 use crate::snapshot::Home;
 
 /// Commands that one round does.
@@ -188,10 +189,13 @@ impl<I: Io> Worker<I> {
         let adopted = held
             .map(|(forward, cold)| Held::of(forward, cold))
             .ok_or(AdoptError::Conflict)
-            .and_then(|held| nat.adopt(gateway, &held, now));
-        if let Err(error) = adopted {
-            table.remove(conn);
-            return Err(error.into());
+            .and_then(|held| nat.adopt(gateway, &held, now).map(|()| held));
+        match adopted {
+            Ok(held) => nat_log::imported(&mut self.core, &held, now),
+            Err(error) => {
+                table.remove(conn);
+                return Err(error.into());
+            }
         }
         Ok(redirects(home, local.timeout_class, (forward, reverse)))
     }

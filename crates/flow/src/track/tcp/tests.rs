@@ -341,7 +341,8 @@ fn rfc7857_2_2_data_revives_a_reset_session() {
 #[test]
 fn rfc7857_7_1_a_reset_does_not_refresh() {
     let s = SERVER.wrapping_add(1);
-    let later = |talk: &mut Talk, ms: u64| talk.now = Now::from_ms(u64::from(talk.now.tick_ms) + ms);
+    let later =
+        |talk: &mut Talk, ms: u64| talk.now = Now::from_ms(u64::from(talk.now.tick_ms) + ms);
     let mut talk = gateway();
     talk.expect(R, RST, s, 0, State::Reset);
     let reset = talk.now;
