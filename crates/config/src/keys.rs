@@ -243,7 +243,7 @@ keys! {
     "snat.*.mapping", Some("endpoint-independent"), "address-and-port-dependent", NewConnections,
         "Whether all conns from one inside address and port share an outside one: `endpoint-independent` or `address-and-port-dependent`.";
     "snat.*.filtering", Some("endpoint-independent"), "address-and-port-dependent", NewConnections,
-        "Who may send to a mapping from outside: `endpoint-independent`, `address-dependent` or `address-and-port-dependent`.";
+        "Who may send to a mapping from outside: `endpoint-independent`, `address-dependent` or `address-and-port-dependent`; a mapping keeps the one that it was made with.";
     "snat.*.refresh", Some("both"), "both", NewConnections,
         "Which packets keep a conn and its mapping from ending: those of `both` sides, or `outbound` ones.";
     "snat.*.pooling", Some("paired"), "by the scheduler", NewConnections,
@@ -254,7 +254,7 @@ keys! {
         "Outside ports and ICMP identifiers that are taken.";
     "snat.*.preserve_parity", Some("false"), "", NewConnections,
         "Keeps an even port even and an odd one odd.";
-    "snat.*.port_rest", Some("2m"), "0s", Live, "How long a freed outside port rests.";
+    "snat.*.port_rest", Some("2m"), "0s", NewConnections, "How long a freed outside port rests, of mappings made from then on.";
     "snat.*.limits.ports", Some("0"), "", Live,
         "The most outside ports of an inside address at once; 0 is no limit.";
     "snat.*.limits.sessions", Some("0"), "", Live,

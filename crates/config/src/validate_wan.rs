@@ -1,6 +1,6 @@
 //! What the outside addresses of NAT must hold, and where port forwards lead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use crate::error::{ConfigError, Path};
 use crate::index::Index;
 use crate::matching::IpProtocol;
 use crate::named::Ordered;
-use crate::service::Protocol;
+use crate::schema::Config;
+use crate::service::{Admin, Protocol};
 use crate::snat::{PortSelection, SnatAction, SnatRule, WanRange};
 use crate::text::{AddressRange, Duration};
 use crate::validate::Checker;
@@ -59,8 +60,14 @@ impl Checker<'_> {
                 format!("no interface answers ARP for {address}: it is none of `addresses`");
             self.warn(list, message);
         }
+        let takes = |range: &WanRange| range.weight != 0 && range.admin == Admin::Enabled;
         if ranges.iter().all(|range| range.weight == 0) {
             self.warn(list, "every weight is 0: there are no new mappings");
+        } else if !ranges.iter().any(takes) {
+            self.warn(
+                list,
+                "every address is drained, disabled or of weight 0: there are no new mappings",
+            );
         }
     }
 
@@ -84,22 +91,31 @@ impl Checker<'_> {
             self.wan_address(path, range.first(), index);
         }
         let config = self.config;
-        let without = |dev: &&String| config.primary_address(dev).is_none();
-        let known = |dev: &&String| config.interfaces.contains_key(*dev);
-        match &rule.matches.out_dev {
-            Some(dev) if known(&dev) && without(&dev) => {
+        if rule.matches.out_dev.is_none()
+            && config.interfaces.keys().all(|dev| config.primary_address(dev).is_none())
+        {
+            let message = "no interface has an address now: nothing is translated until one \
+                           gets one, as by `dpctl address add`";
+            self.warn(path, message);
+            return;
+        }
+        for dev in ways_out(config, rule) {
+            let Some(address) = config.primary_address(dev) else {
                 let message = format!(
                     "`{dev}` has no address now: nothing is translated until it gets one, as by \
                      `dpctl address add`"
                 );
                 self.warn(path, message);
-            }
-            None if config.interfaces.keys().all(|dev| without(&dev)) => {
-                let message = "no interface has an address now: nothing is translated until one \
-                               gets one, as by `dpctl address add`";
+                continue;
+            };
+            if config.interfaces.get(dev).is_some_and(|interface| interface.kni.is_some()) {
+                let message = format!(
+                    "{address} of `{dev}`, which has a KNI, is a WAN IP: what comes to it for the node itself, such as \
+                     ssh and answers to its DNS and NTP, is dropped; give the node another address, or translate to \
+                     another one"
+                );
                 self.warn(path, message);
             }
-            _ => {}
         }
     }
 
@@ -205,4 +221,17 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// The interfaces that packets of a masquerading rule leave by: the one that it names, or those of default routes.
+fn ways_out<'a>(config: &'a Config, rule: &'a SnatRule) -> Vec<&'a str> {
+    let default = config
+        .routes
+        .iter()
+        .filter(|route| route.to.prefix_len() == 0 && route.to.address().is_ipv4());
+    let devs: BTreeSet<&str> = match &rule.matches.out_dev {
+        Some(dev) => [dev.as_str()].into(),
+        None => default.map(|route| route.dev.as_str()).collect(),
+    };
+    devs.into_iter().filter(|dev| config.interfaces.contains_key(*dev)).collect()
 }

@@ -156,6 +156,14 @@ fn what_may_not_be_meant_is_warned_of() {
             "`dmz0` has no address now",
         ),
         (
+            "routes: [ { to: default, via: 192.0.2.1, dev: dmz0 } ]\nsnat: { a: { wan_addresses: [ interface ] } }",
+            "`dmz0` has no address now",
+        ),
+        (
+            "snat: { a: { wan_addresses: [ { address: 203.0.113.20, admin: drain }, { address: 203.0.113.2, weight: 0 } ] } }",
+            "every address is drained, disabled or of weight 0",
+        ),
+        (
             "snat: { a: { wan_addresses: [ 203.0.113.20-203.0.113.27 ] } }",
             "no interface answers ARP for 203.0.113.21",
         ),
@@ -211,6 +219,22 @@ fn what_may_not_be_meant_is_warned_of() {
         "snat: { a: { match: { protocol: [ udp ] }, wan_addresses: [ 203.0.113.20 ], ports: 2000-2999 }, b: { match: { protocol: [ icmp ] }, wan_addresses: [ 203.0.113.20 ], port_rest: 0s, mapping: address-and-port-dependent } }\ndnat: { b: { on: \"203.0.113.20:1024-4095\", protocol: tcp, to: \"10.0.0.5:1024-4095\" } }",
     );
     assert_eq!(warnings, [""; 0], "of another protocol, and what is so in any case");
+}
+
+/// What the node itself is asked or answered there is dropped.
+#[test]
+fn masquerade_over_an_interface_with_a_kni_is_warned_of() {
+    let rules = "snat: { a: { match: { out_dev: wan0 }, wan_addresses: [ interface ] } }";
+    let with_kni = BASE.replace("net_null0 }", "net_null0, kni: wan0.kni }");
+    let (_, warnings) = load(&format!("{with_kni}{rules}"), "f").unwrap();
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings[0].contains("203.0.113.2 of `wan0`, which has a KNI, is a WAN IP"),
+        "{warnings:?}"
+    );
+    assert_eq!(model(rules).1, [""; 0]);
+    let other = rules.replace("interface", "203.0.113.20");
+    assert_eq!(load(&format!("{with_kni}{other}"), "f").unwrap().1.len(), 0);
 }
 
 /// A change of either side is told of, and of that only.

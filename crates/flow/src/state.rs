@@ -111,6 +111,12 @@ impl State {
         matches!(self, Self::Established | Self::Udp | Self::Icmp)
     }
 
+    /// True until both sides have spoken, and the opener of a TCP conn has proven that it hears the other one.
+    #[inline]
+    pub const fn is_opening(self) -> bool {
+        matches!(self.list(), Some(List::HalfOpen | List::UdpOneway | List::IcmpOneway))
+    }
+
     /// True from the first FIN or RST on.
     #[inline]
     pub const fn is_closing(self) -> bool {
@@ -203,8 +209,8 @@ impl TimeoutSet {
         refresh: Refresh::Both,
     };
 
-    /// Of conns that a remote has opened to a mapping, until the inside host answers: half a minute, in
-    /// which a SYN is sent again four times.
+    /// Of conns that a remote has opened to a mapping or through a port forward, until the inside host answers:
+    /// half a minute, in which a SYN is sent again four times.
     pub const UNANSWERED: Self = Self {
         tcp_syn_ms: 30_000,
         tcp_established_ms: 30_000,

@@ -160,6 +160,8 @@ pub struct Terms {
     open: Box<[(u32, Wan)]>,
     /// The ports of the range, for leases.
     within: Within,
+    /// Of a port forward: whose sources it exchanges are remotes.
+    pub(crate) leads_in: bool,
 }
 
 impl Terms {
@@ -177,7 +179,7 @@ impl Terms {
         });
         let open = open.collect();
         let within = Within::new(&settings.l4_ports);
-        Self { slot, settings, by_place: wans.into(), open, within }
+        Self { slot, settings, by_place: wans.into(), open, within, leads_in: false }
     }
 
     /// Names the rule for as long as it lives.
@@ -296,7 +298,11 @@ impl Gateway {
     /// # Errors
     /// Too many rules.
     pub fn new(config: GatewayConfig) -> Result<Self, TooManyRules> {
-        let inside = Inside::new(&config.rules, &config.topology);
+        let inside = Inside::new(
+            &config.rules,
+            config.forwards.iter().map(|forward| forward.address),
+            &config.topology,
+        );
         let (rules, settings): (Vec<Rule>, Vec<Settings>) = config.rules.into_iter().unzip();
         let terms: Box<[Terms]> = rules
             .iter()
@@ -455,6 +461,12 @@ impl Gateway {
     #[inline]
     pub const fn has_one_arm(&self) -> bool {
         self.inside.has_one_arm()
+    }
+
+    /// True if remotes come in by an interface: a WAN IP of a rule or port forward, or a rule's way out, is there.
+    #[inline]
+    pub fn is_outer(&self, dev: EthPortId) -> bool {
+        self.inside.is_door(dev)
     }
 
     /// The place of a WAN IP.

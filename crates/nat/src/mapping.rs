@@ -58,6 +58,8 @@ pub struct Mapping {
     pub proto: u8,
     /// Which remotes may answer.
     pub filtering: Filtering,
+    /// It stands for a client of a port forward.
+    pub leads_in: bool,
 }
 
 /// A remote that conns of a mapping speak with: who may send to it under address-dependent filtering.

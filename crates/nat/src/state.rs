@@ -9,7 +9,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use flow::{Cold, Flow, LeaseKind};
+use flow::{Cold, Flow, LeaseKind, Timeouts};
 use pool::wan::{WanConfig, WanPorts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
 use types::{ClassSet, EthPortId, FlowKey, Now, Proto, Slot, Verdict};
@@ -65,6 +65,8 @@ pub struct Held {
     pub slot: Slot,
     /// What is held.
     pub lease: LeaseKind,
+    /// It leads in by a port forward, and has a share of what is not answered yet.
+    pub pending: bool,
 }
 
 impl Held {
@@ -75,6 +77,8 @@ impl Held {
             new_key: forward.new_key(),
             slot: cold.service(),
             lease: cold.lease(),
+            pending: forward.timeout_class == Timeouts::UNANSWERED
+                && !matches!(cold.lease(), LeaseKind::Unanswered),
         }
     }
 
@@ -111,6 +115,8 @@ pub struct NatState {
     /// Conns from outside that nobody has answered, and how many there may be.
     unanswered: u32,
     max_unanswered: u32,
+    /// Those through port forwards, of which there may be as many.
+    pending: u32,
 }
 
 impl NatState {
@@ -138,6 +144,7 @@ impl NatState {
             held: HeldSyns::new(config.max_held_syns),
             drawn: 0,
             unanswered: 0,
+            pending: 0,
             max_unanswered: (config.max_mappings / inbound::UNANSWERED_SHARE).max(1),
         })
     }
@@ -218,7 +225,7 @@ impl NatState {
         let opened = target.and_then(|target| {
             let to = target.and_then(|id| self.mappings.get(id)).map(|mapping| mapping.inside);
             let to = to.unwrap_or(Endpoint32::new(key.dst, key.dport));
-            self.open_towards(gateway, terms, key, (target, to), (proto, out.out_dev), now)
+            self.open_towards(terms, key, (target, to), (proto, out.out_dev), now)
         });
         self.counted(terms.slot(), opened)
     }
@@ -249,7 +256,6 @@ impl NatState {
     /// Leases a source, and holds the mapping that is the target.
     fn open_towards(
         &mut self,
-        gateway: &Gateway,
         terms: &Terms,
         key: &FlowKey,
         (target, to): (Option<MappingId>, Endpoint32),
@@ -266,40 +272,23 @@ impl NatState {
             dport: if is_query { outside.l4_port } else { to.l4_port },
             ..*key
         };
-        let held = Held { key: *key, new_key, slot: terms.slot(), lease };
+        let held = Held { key: *key, new_key, slot: terms.slot(), lease, pending: false };
         if let Some(id) = target {
-            let entered = self.enter_mapping(gateway, id, outside.address, now);
-            if let Err(verdict) = entered {
+            // It counts against what this host may open alone: to whom the mapping belongs has not opened it.
+            if !self.mappings.hold(id, outside.address) {
                 self.give_source(&held, false, now);
-                return Err(verdict);
+                return Err(Verdict::TableFull);
             }
         }
         Ok(held)
-    }
-
-    /// A conn towards a mapping that filters nobody, from another inside host: limited and held.
-    fn enter_mapping(
-        &mut self,
-        gateway: &Gateway,
-        id: MappingId,
-        remote: u32,
-        now: Now,
-    ) -> Result<(), Verdict> {
-        let mapping = *self.mappings.get(id).ok_or(Verdict::Internal)?;
-        let limits = gateway.terms_of(mapping.rule).map(|terms| terms.settings().limits);
-        self.subscribers.admit(mapping.subscriber, &limits.unwrap_or_default(), false, now)?;
-        if !self.mappings.hold(id, remote) {
-            self.subscribers.leave(mapping.subscriber, 1, 0);
-            return Err(Verdict::TableFull);
-        }
-        Ok(())
     }
 
     /// Opens a conn through a port forward. With `translate_source` the server sees a port of the
     /// WAN IP, else the client.
     ///
     /// # Errors
-    /// [`Verdict::WanExhausted`] and [`Verdict::TableFull`]; nothing has changed then but the counts.
+    /// [`Verdict::Unanswered`], [`Verdict::WanExhausted`] and [`Verdict::TableFull`]; nothing has changed then but
+    /// the counts.
     pub fn open_forward(
         &mut self,
         forward: &Forward,
@@ -310,7 +299,11 @@ impl NatState {
         let terms = forward.terms();
         let new_key = forward.translated(key);
         let to = Endpoint32::new(new_key.dst, new_key.dport);
-        let held = Held { key: *key, new_key, slot: terms.slot(), lease: LeaseKind::None };
+        let (slot, lease) = (terms.slot(), LeaseKind::None);
+        let held = Held { key: *key, new_key, slot, lease, pending: true };
+        if self.pending >= self.max_unanswered {
+            return self.counted(slot, Err(Verdict::Unanswered));
+        }
         let opened = match Proto::from_number(key.proto).filter(|_| translate_source) {
             None => Ok(held),
             Some(proto) => {
@@ -321,7 +314,8 @@ impl NatState {
                 })
             }
         };
-        self.counted(terms.slot(), opened)
+        self.pending += u32::from(opened.is_ok());
+        self.counted(slot, opened)
     }
 
     /// Gives back all that a conn holds, as it closes. True if a mapping is gone with it.
@@ -345,12 +339,17 @@ impl NatState {
         if held.lease == LeaseKind::Unanswered {
             return self.give_unanswered(held, now);
         }
+        // Nothing but its server could send to the port of one that was never answered: it does not rest.
+        let was_open = was_open && !held.pending;
+        self.pending = self.pending.saturating_sub(u32::from(held.pending));
         let mut gone = false;
         let (key, new_key) = (&held.key, &held.new_key);
         if held.lease != LeaseKind::None && key.dst != new_key.dst {
             // A port forward's has no mapping.
             if let Some(id) = self.target_of(held) {
-                gone |= self.release_mapping(id, new_key.src, was_open, now);
+                // Another inside host's conn is that one's alone.
+                let sessions = u32::from(key.src == new_key.src);
+                gone |= self.release_mapping(id, (new_key.src, sessions), was_open, now);
             }
         }
         gone | self.give_source(held, was_open, now)
@@ -367,15 +366,22 @@ impl NatState {
     }
 
     /// One conn less uses a mapping. With `was_open` its port rests if it was the last one.
-    fn release_mapping(&mut self, id: MappingId, remote: u32, was_open: bool, now: Now) -> bool {
+    /// `sessions` tells whether it counts among those of the mapping's host.
+    fn release_mapping(
+        &mut self,
+        id: MappingId,
+        (remote, sessions): (u32, u32),
+        was_open: bool,
+        now: Now,
+    ) -> bool {
         let Some(subscriber) = self.mappings.get(id).map(|mapping| mapping.subscriber) else {
             return false;
         };
-        if !was_open {
+        if !was_open && sessions != 0 {
             self.subscribers.refund(subscriber);
         }
         let gone = self.mappings.release(id, remote);
-        self.subscribers.leave(subscriber, 1, u32::from(gone.is_some()));
+        self.subscribers.leave(subscriber, sessions, u32::from(gone.is_some()));
         self.mapping_gone(gone, was_open, now)
     }
 

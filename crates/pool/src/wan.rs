@@ -5,10 +5,10 @@
 //! that is given back rests, so that nobody gets what was meant for the one before (RFC 6888 REQ-8).
 
 mod map;
+mod rests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use types::{ClassSet, Now, Proto};
@@ -16,6 +16,7 @@ use types::{ClassSet, Now, Proto};
 use crate::group::Usage;
 use crate::hash::Secrets;
 use map::{Layout, Map, Place};
+use rests::{Rest, Rests};
 
 /// Ports below it are a range of their own (RFC 4787 REQ-3 a).
 const WELL_KNOWN_END: u16 = 1_024;
@@ -27,7 +28,7 @@ pub struct WanConfig {
     pub classes: ClassSet,
     /// Places for addresses.
     pub max_addresses: u16,
-    /// Ports that rest at once; if there are more, the oldest ends its rest early.
+    /// Ports that rest at once; if there are more, the one that would end first ends its rest early.
     pub max_resting: u32,
     /// Secret of the random order (RFC 6888 REQ-15 asks for ports that are hard to guess).
     pub seed: [u64; 2],
@@ -144,20 +145,11 @@ struct Address {
     generation: u16,
 }
 
-struct Rest {
-    until_ms: u32,
-    address: u16,
-    generation: u16,
-    l4_port: u16,
-    proto: Proto,
-}
-
 /// The ports of WAN IPs that one worker has taken. Addresses stand at places from 0.
 pub struct WanPorts {
     layout: Layout,
     addresses: Box<[Address]>,
-    resting: VecDeque<Rest>,
-    max_resting: usize,
+    resting: Rests,
     secrets: Secrets,
     drawn: u64,
     rests_cut_short: u64,
@@ -170,8 +162,7 @@ impl WanPorts {
         Self {
             layout: Layout::new(config.classes),
             addresses: (0..config.max_addresses).map(|_| none()).collect(),
-            resting: VecDeque::with_capacity(config.max_resting as usize),
-            max_resting: config.max_resting as usize,
+            resting: Rests::new(config.max_resting),
             secrets: Secrets::new(config.seed),
             drawn: 0,
             rests_cut_short: 0,
@@ -180,7 +171,7 @@ impl WanPorts {
 
     /// Bytes that [`WanPorts::new`] reserves for rests.
     pub const fn reserved_bytes(max_resting: u32) -> u64 {
-        max_resting as u64 * size_of::<Rest>() as u64
+        Rests::reserved_bytes(max_resting)
     }
 
     /// The classes that are this worker's.
@@ -292,7 +283,6 @@ impl WanPorts {
     }
 
     /// Gives a port back, to be taken again at once or, with `rest_until_ms`, from that tick on.
-    /// Rests end in the order in which they began: a short one behind a long one lasts as long.
     ///
     /// False if the port is not taken; nothing has changed then.
     #[inline]
@@ -304,12 +294,13 @@ impl WanPorts {
         rest_until_ms: Option<u32>,
     ) -> bool {
         let Some(place) = self.layout.place(l4_port) else { return false };
-        let rest_until_ms = rest_until_ms.filter(|_| self.max_resting != 0);
+        let rest_until_ms = rest_until_ms.filter(|_| self.resting.has_room());
         if !self.map(at, proto).is_some_and(|map| map.is_taken(place)) {
             return false;
         }
-        if rest_until_ms.is_some() && self.resting.len() >= self.max_resting {
-            self.end_oldest_rest();
+        if rest_until_ms.is_some() && self.resting.is_full() {
+            let first = self.resting.pop();
+            self.end_rest(first);
             self.rests_cut_short += 1;
         }
         if let Some(map) = map_mut(&mut self.addresses, at, proto) {
@@ -317,7 +308,7 @@ impl WanPorts {
         }
         let generation = self.addresses.get(usize::from(at)).map_or(0, |a| a.generation);
         if let Some(until_ms) = rest_until_ms {
-            self.resting.push_back(Rest { until_ms, address: at, generation, l4_port, proto });
+            self.resting.push(Rest { until_ms, address: at, generation, l4_port, proto });
         }
         true
     }
@@ -325,15 +316,17 @@ impl WanPorts {
     /// Ends the rests that are over, at most `budget` of them; how many there were.
     pub fn tick(&mut self, now: Now, budget: usize) -> usize {
         let mut ended = 0;
-        while ended < budget && self.resting.front().is_some_and(|rest| rest.is_over(now)) {
-            self.end_oldest_rest();
+        while ended < budget
+            && let Some(rest) = self.resting.pop_over(now)
+        {
+            self.end_rest(Some(rest));
             ended += 1;
         }
         ended
     }
 
-    fn end_oldest_rest(&mut self) {
-        let Some(rest) = self.resting.pop_front() else { return };
+    fn end_rest(&mut self, rest: Option<Rest>) {
+        let Some(rest) = rest else { return };
         let Some(place) = self.layout.place(rest.l4_port) else { return };
         let same = |address: &Address| address.generation == rest.generation;
         if self.addresses.get(usize::from(rest.address)).is_some_and(same)
@@ -368,6 +361,19 @@ impl WanPorts {
         }
     }
 
+    /// Counts a taken port that stands for a remote, or one less.
+    pub fn count_led_in(&mut self, at: u16, proto: Proto, more: bool) {
+        if let Some(map) = map_mut(&mut self.addresses, at, proto) {
+            map.led_in = if more { map.led_in + 1 } else { map.led_in.saturating_sub(1) };
+        }
+    }
+
+    /// Taken ports of an address that stand for remotes.
+    #[inline]
+    pub fn led_in(&self, at: u16, proto: Proto) -> u32 {
+        self.map(at, proto).map_or(0, |map| map.led_in)
+    }
+
     /// What is taken and rests of an address.
     pub fn usage(&self, at: u16, proto: Proto) -> Usage {
         self.map(at, proto)
@@ -398,13 +404,6 @@ impl WanPorts {
 #[inline]
 fn map_mut(addresses: &mut [Address], at: u16, proto: Proto) -> Option<&mut Map> {
     addresses.get_mut(usize::from(at))?.ports.as_mut()?.maps.get_mut(map_index(proto))
-}
-
-impl Rest {
-    /// True from the tick of its end on, also across the wrap of the ticks.
-    const fn is_over(&self, now: Now) -> bool {
-        now.tick_ms.wrapping_sub(self.until_ms) <= i32::MAX as u32
-    }
 }
 
 /// The upper half of a number, scaled to as many as there are.

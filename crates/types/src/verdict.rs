@@ -110,7 +110,7 @@ verdicts! {
     NoMapping = "drop.no-mapping",
     /// To a mapping, from a remote that the rule's filtering keeps out.
     Filtered = "drop.filtered",
-    /// To a mapping whose inside address has as many conns from outside as it may leave unanswered.
+    /// To a mapping or through a port forward that has as many conns from outside as may be left unanswered.
     Unanswered = "drop.unanswered",
     /// To a port forward whose server has a conn with this client already, by another port of ours.
     ForwardTaken = "drop.forward-taken",

@@ -21,9 +21,9 @@ pub enum SnatVerb {
     Show(RuleShow),
     /// Add one; last, unless a place is given
     Add(SnatArgs),
-    /// Change one; its connections go on
+    /// Change one; its connections go on, but for those of a WAN IP that no rule has any more: `admin: drain` it first
     Set(SnatArgs),
-    /// Remove one; its connections go on until they end
+    /// Remove one; its connections go on while another rule has their WAN IP, and end at once if none has
     #[command(visible_alias = "delete")]
     Del(RuleDel),
     /// Show mappings for which all that is given holds
@@ -287,9 +287,9 @@ pub enum DnatVerb {
     Show(RuleShow),
     /// Add one
     Add(DnatAdd),
-    /// Change one; its connections go on
+    /// Change one; its connections go on while a rule has the address that they came to, and end at once if none has
     Set(DnatSet),
-    /// Remove one; its connections go on until they end
+    /// Remove one; its connections go on while a rule has the address that they came to, and end at once if none has
     #[command(visible_alias = "delete")]
     Del(RuleDel),
 }

@@ -5,7 +5,7 @@ use types::{Address as _, EthPortId, Now, Packet, Proto, Verdict};
 use wire::{Arp, Ethernet, Kind, arp, icmpv4};
 
 use crate::path::burst::{Burst, ones};
-use crate::path::{gateway, punt, reply};
+use crate::path::{gateway, gateway_wan, punt, reply};
 use crate::snapshot::ReversePath;
 use crate::worker::Core;
 use crate::worker::kernel::PuntClass;
@@ -111,7 +111,7 @@ fn unusual<P: Packet>(
         // Who moved the address elsewhere wants no answer of ours.
         (Kind::IcmpQuery, Some(Role::Leaving)) => burst.end(at, Verdict::NotOurs),
         (Kind::IcmpQuery, Some(Role::WanIp))
-            if gateway::may_hairpin_query(&core.snapshot, burst.meta(at)) =>
+            if gateway_wan::may_hairpin_query(&core.snapshot, burst.meta(at)) =>
         {
             burst.meta_mut(at).role = role;
         }

@@ -6,7 +6,8 @@ use types::{EthPortId, FlowKey6, Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::{Kind, ParseError};
 
 use crate::path::burst::Meta;
-use crate::path::gateway::{Opening, may_hairpin_query, passes_reverse_path};
+use crate::path::gateway::{Opening, passes_reverse_path};
+use crate::path::gateway_wan::may_hairpin_query;
 use crate::path::lane::{Lane, is_wide};
 use crate::path::open::{Decision, decide};
 pub use crate::path::reply::Refusal;

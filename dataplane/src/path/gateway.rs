@@ -10,7 +10,7 @@ use nat::gateway::{Decision as Verdicts, OnExhausted, SourceAddress};
 use nat::mapping::Endpoint32;
 use nat::rules::Query;
 use nat::state::{Held, Kept, Out, Traffic};
-use nat::{Gateway, NatState, translate};
+use nat::{Gateway, translate};
 use types::{EthPortId, FlowKey, Now, Packet, Slot, Verdict};
 use wire::icmpv4::{NET_UNREACHABLE, PROHIBITED};
 use wire::reply::ErrorMessage;
@@ -47,12 +47,12 @@ pub enum Opening {
 }
 
 /// Drops a packet without a word.
-const fn drop(verdict: Verdict) -> Decision {
+pub(super) const fn drop(verdict: Verdict) -> Decision {
     Decision::Refuse { verdict, refusal: Refusal::Silent }
 }
 
 /// Drops a packet and tells its sender that it is not allowed (RFC 1812 §5.2.7.1, RFC 5508 REQ-8).
-const fn prohibit(verdict: Verdict) -> Decision {
+pub(super) const fn prohibit(verdict: Verdict) -> Decision {
     let message = ErrorMessage::unreachable(PROHIBITED);
     Decision::Refuse { verdict, refusal: Refusal::Error(message) }
 }
@@ -87,11 +87,17 @@ pub(super) fn decide_transit(snapshot: &Snapshot, gateway: &Gateway, meta: &Meta
         Verdicts::Forward(by) => Decision::Forward { by },
         Verdicts::Drop(verdict) => drop(verdict),
         Verdicts::Reject(verdict) => prohibit(verdict),
-        // In the name of an inside host: it would take what that one may have.
         Verdicts::Translate(_)
             if !comes_from_inside(snapshot, gateway, key.src, in_dev, out_dev) =>
         {
-            drop(Verdict::BadSource)
+            // An answer to what was excepted comes in as it is. In the name of an inside host it would take what that
+            // one may have, and out again it would be a remote's that uses us as a relay.
+            let comes_in = gateway.is_outer(in_dev) && !gateway.is_outer(route.iface);
+            if comes_in && !is_forged(snapshot, gateway, key.src, in_dev) {
+                Decision::Forward { by: None }
+            } else {
+                drop(Verdict::BadSource)
+            }
         }
         Verdicts::Translate(found) => {
             let opening = Opening::Out { rule: found.index, slot: found.slot, out_dev };
@@ -100,8 +106,8 @@ pub(super) fn decide_transit(snapshot: &Snapshot, gateway: &Gateway, meta: &Meta
     }
 }
 
-/// Whether a packet that is to be translated comes from inside: as the rules tell, or by the way that leads back to its
-/// source. With two arms that is another way than where everything else is.
+/// Whether a packet that is to be translated comes from inside: as the rules tell or, with one arm, by the way that leads
+/// back to its source. With two arms remotes are by that way, the neighbours of the WAN IP among them.
 fn comes_from_inside(
     snapshot: &Snapshot,
     gateway: &Gateway,
@@ -109,10 +115,27 @@ fn comes_from_inside(
     in_dev: EthPortId,
     out_dev: Option<EthPortId>,
 ) -> bool {
-    let goes_back = |route: &RouteEntry| {
-        route.iface == in_dev && (gateway.has_one_arm() || !snapshot.fib.is_as_default(route))
+    let goes_back = |route: &RouteEntry| route.iface == in_dev;
+    gateway.is_inside(src, in_dev, out_dev)
+        || gateway.has_one_arm() && snapshot.fib.route(src).is_some_and(goes_back)
+}
+
+/// Whether a packet that came where remotes are has the source of an inside host: with two arms the way to that one is
+/// another.
+pub(super) fn is_forged(
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+    src: u32,
+    in_dev: EthPortId,
+) -> bool {
+    let leads_in = |route: &RouteEntry| {
+        route.kind == RouteKind::Unicast
+            && !gateway.is_outer(route.iface)
+            && !snapshot.fib.is_as_default(route)
     };
-    gateway.is_inside(src, in_dev, out_dev) || snapshot.fib.route(src).is_some_and(goes_back)
+    !gateway.has_one_arm()
+        && gateway.is_outer(in_dev)
+        && snapshot.fib.route(src).is_some_and(leads_in)
 }
 
 /// Addresses that stay on their link or host (RFC 1812 §4.2.2.11, §5.3.4, RFC 3927 §2.6.2).
@@ -123,101 +146,9 @@ const fn is_forwardable(key: &FlowKey) -> bool {
     !ipv4::is_multicast_or_broadcast(key.dst) && !is_local(key.dst) && !is_local(key.src)
 }
 
-/// What is to become of a packet to a WAN IP.
-pub(super) fn decide_wan(
-    snapshot: &Snapshot,
-    gateway: &Gateway,
-    nat: &NatState,
-    meta: &Meta,
-) -> Decision {
-    let parsed = &meta.parsed;
-    let key = &parsed.key;
-    let in_dev = EthPortId(meta.interface);
-    if parsed.kind == Kind::IcmpError {
-        return drop(Verdict::IcmpNoConn);
-    }
-    if !meta.looped {
-        if snapshot.fib.owner(key.src).is_some() {
-            return drop(Verdict::BadSource);
-        }
-        if let Some(forward) = gateway.forward(key, in_dev) {
-            let opening = Opening::Forward { slot: forward.terms().slot() };
-            return opens_to(snapshot, gateway, meta, opening, forward.to(key.dport));
-        }
-        if gateway.has_forward(key.dst, key.dport, key.proto) {
-            return drop(Verdict::Filtered);
-        }
-        if let Some(decision) = decide_hairpin(snapshot, gateway, nat, meta) {
-            return decision;
-        }
-    }
-    match (nat.may_accept(key), nat.inside_of(key)) {
-        _ if parsed.kind == Kind::IcmpQuery => Decision::Echo,
-        (Ok(_), Some(to)) => opens_to(snapshot, gateway, meta, Opening::In, to),
-        (Ok(_), None) => drop(Verdict::Internal),
-        (Err(verdict), _) if parsed.kind == Kind::Tcp && is_opening_syn(parsed.tcp_flags) => {
-            Decision::HoldSyn { verdict }
-        }
-        (Err(verdict), _) => drop(verdict),
-    }
-}
-
-/// What is to become of a packet to a WAN IP that comes from inside; `None` if it does not, or no rule
-/// would translate it.
-fn decide_hairpin(
-    snapshot: &Snapshot,
-    gateway: &Gateway,
-    nat: &NatState,
-    meta: &Meta,
-) -> Option<Decision> {
-    let key = &meta.parsed.key;
-    let in_dev = EthPortId(meta.interface);
-    // It would leave by the interface of the WAN IP if that were another host's.
-    let out_dev = snapshot.fib.owner(key.dst).map(|owner| owner.iface);
-    if !gateway.is_inside(key.src, in_dev, out_dev) {
-        return None;
-    }
-    let found = match gateway.decide_source(&query(key, in_dev, out_dev)) {
-        Verdicts::Forward(_) => return None,
-        Verdicts::Drop(verdict) => return Some(drop(verdict)),
-        Verdicts::Reject(verdict) => return Some(prohibit(verdict)),
-        Verdicts::Translate(found) => found,
-    };
-    let to = nat.inside_of(key);
-    let opening = if meta.parsed.kind != Kind::IcmpQuery {
-        Opening::Out { rule: found.index, slot: found.slot, out_dev }
-    } else if to.is_some_and(|to| is_answered_here(snapshot, key, to))
-        && gateway.terms(found.index).is_some_and(|terms| terms.settings().hairpin)
-    {
-        Opening::Query
-    } else {
-        return Some(Decision::Echo);
-    };
-    Some(match to {
-        Some(to) => opens_to(snapshot, gateway, meta, opening, to),
-        None => opens(snapshot, meta, opening),
-    })
-}
-
-/// Whether the reply to a hairpinned query, which has the inside host's own identifier, comes to where the query is.
-fn is_answered_here(snapshot: &Snapshot, key: &FlowKey, to: Endpoint32) -> bool {
-    let owner = |key| snapshot.steering.owner(steer::Role::Wan, key);
-    owner(&FlowKey { dport: to.l4_port, ..*key }) == owner(key)
-}
-
-/// True if an ICMP query to a WAN IP may be for another inside host. Others are answered by us.
-pub(super) fn may_hairpin_query(snapshot: &Snapshot, meta: &Meta) -> bool {
-    let (key, in_dev) = (&meta.parsed.key, EthPortId(meta.interface));
-    let owner = snapshot.fib.owner(key.dst).filter(|owner| owner.role == Role::WanIp);
-    let gateway = snapshot.gateway.as_ref();
-    owner
-        .zip(gateway)
-        .is_some_and(|(owner, gateway)| gateway.is_inside(key.src, in_dev, Some(owner.iface)))
-}
-
 /// Whether a packet may be the first one of a conn that leads to an inside endpoint: rules of forwarding are
 /// asked for that one, as if it had come to it.
-fn opens_to(
+pub(super) fn opens_to(
     snapshot: &Snapshot,
     gateway: &Gateway,
     meta: &Meta,
@@ -265,7 +196,7 @@ pub(super) fn query_to(snapshot: &Snapshot, meta: &Meta, to: Endpoint32) -> Quer
 }
 
 /// Whether a packet may be the first one of a conn.
-fn opens(snapshot: &Snapshot, meta: &Meta, opening: Opening) -> Decision {
+pub(super) fn opens(snapshot: &Snapshot, meta: &Meta, opening: Opening) -> Decision {
     match meta.parsed.kind {
         Kind::IcmpError => drop(Verdict::IcmpNoConn),
         Kind::IcmpReply => drop(Verdict::NoConn),
@@ -341,8 +272,7 @@ pub(super) fn reserve<P: Packet>(
     let class = |terms: &nat::gateway::Terms| terms.settings().timeout_class;
     forward.timeout_class = match opening {
         Opening::Out { rule, .. } => gateway.terms(rule).map_or(0, class),
-        Opening::Forward { .. } => gateway.terms_of(held.slot).map_or(0, class),
-        Opening::In | Opening::Query => Timeouts::UNANSWERED,
+        Opening::In | Opening::Query | Opening::Forward { .. } => Timeouts::UNANSWERED,
     };
     let cold = NewCold { service: held.slot, rs: Slot::NONE, lease: held.lease };
     let conn = table.prepare(forward, reverse, cold, meta.hash);
@@ -434,7 +364,7 @@ pub(super) fn let_go<P: Packet>(core: &mut Core<P>, kept: Option<(Held, Kept)>, 
     nat_log::released(core, &held, mappings, now);
 }
 
-/// A packet comes back from inside on a conn that a remote has opened to a mapping: from now on it is one as
+/// A conn that a remote has opened to a mapping or through a port forward is answered: from now on it is one as
 /// others are.
 ///
 /// # Errors
@@ -451,14 +381,19 @@ pub(super) fn answered<P: Packet>(
         return Err(Verdict::Internal);
     };
     let held = Held::of(forward, cold);
-    if held.key.src != held.new_key.src {
+    let lease = if held.pending {
+        nat.forward_answered();
+        held.lease
+    } else if held.key.src != held.new_key.src {
         // A hairpinned query, which ends soon in any case.
         return Ok(());
-    }
-    nat.answered(gateway, &held, now)?;
+    } else {
+        nat.answered(gateway, &held, now)?;
+        LeaseKind::Mapping
+    };
     let terms = gateway.terms_of(held.slot);
     let class = terms.map_or(0, |terms| terms.settings().timeout_class);
-    table.resettle(conn, LeaseKind::Mapping, class, now);
+    table.resettle(conn, lease, class, now);
     Ok(())
 }
 

@@ -289,11 +289,16 @@ pub trait Lane: nat::Family + IpNumber {
     /// Counts a refused packet with the rule that has refused it.
     fn count_refused<P: Packet>(_core: &mut Core<P>, _meta: &Meta<Self>, _verdict: Verdict) {}
 
-    /// Answer came on a conn of the gateway that waits for one.
+    /// A packet of a flow has moved a conn of the gateway to another state, which may be the answer that it waits for.
     ///
     /// # Errors
     /// If it is one more than the inside host may have.
-    fn answered<P: Packet>(_core: &mut Core<P>, _conn: ConnId, _now: Now) -> Result<(), Verdict> {
+    fn answered<P: Packet>(
+        _core: &mut Core<P>,
+        _id: FlowId,
+        _to: State,
+        _now: Now,
+    ) -> Result<(), Verdict> {
         Ok(())
     }
 

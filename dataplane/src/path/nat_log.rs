@@ -98,6 +98,21 @@ pub(super) fn reserved<P: Packet>(core: &mut Core<P>, held: &Held, now: Now) {
     }
 }
 
+/// A conn has come from elsewhere, perhaps with a mapping: whoever reads this log has not seen it begin.
+pub(crate) fn imported<P: Packet>(core: &mut Core<P>, held: &Held, now: Now) {
+    match core.snapshot.policy.nat_log {
+        NatEvents::Off => {}
+        NatEvents::Sessions => opened(core, held, now),
+        NatEvents::Mappings if has_own_source(held) => reserved(core, held, now),
+        NatEvents::Mappings => {
+            let is_first = |mapping: &Mapping| mapping.conns == 1 && mapping.unanswered == 0;
+            for mapping in mappings(core, held).iter().flatten().filter(|found| is_first(found)) {
+                core.log_nat(of_mapping(Kind::MappingCreated, mapping, now));
+            }
+        }
+    }
+}
+
 /// The mappings that a conn may take along: to be asked before it gives back what it holds.
 pub(super) fn before_release<P: Packet>(core: &Core<P>, held: &Held) -> [Option<Mapping>; 2] {
     match core.snapshot.policy.nat_log {

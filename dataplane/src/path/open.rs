@@ -24,7 +24,7 @@ use crate::path::gather::{Gathered, Seen};
 use crate::path::lane::{Lane, Pools};
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{gateway, punt, steer};
+use crate::path::{gateway, gateway_wan, punt, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::kernel::PuntClass;
 use crate::worker::{Core, LIP_CURSORS};
@@ -255,7 +255,7 @@ pub(super) fn decide_nat(
         Some(_) if meta.asked.is_vacant() => {
             Decision::Refuse { verdict: Verdict::NoMapping, refusal: Refusal::Silent }
         }
-        Some(_) => gateway::decide_wan(snapshot, gateway, nat, meta),
+        Some(_) => gateway_wan::decide_wan(snapshot, gateway, nat, meta),
         None => gateway::decide_transit(snapshot, gateway, meta),
     }
 }

@@ -104,8 +104,7 @@ fn moved<P: Packet, A: Lane>(
     let Some(cold) = A::table(core).cold(id.conn()) else { return };
     let (service, rs) = (cold.service(), cold.rs());
     if rs.is_none() {
-        let answers = id.dir() == Dir::Reverse && !to.is_closing();
-        if answers && let Err(verdict) = A::answered(core, id.conn(), now) {
+        if let Err(verdict) = A::answered(core, id, to, now) {
             A::table_mut(core).set_state(id.conn(), from, now);
             burst.end(at, verdict);
         }

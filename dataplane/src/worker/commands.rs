@@ -14,6 +14,7 @@ use super::{Core, Worker};
 use crate::path::egress;
 use crate::path::explain::explain;
 use crate::path::lane::Lane;
+use crate::path::nat_log;
 use crate::snapshot::Home;
 
 /// Commands that one round does.
@@ -195,17 +196,22 @@ impl<I: Io> Worker<I> {
                 return Err(Refused::PortOf(second.0));
             }
         }
-        let unanswered = record.lease == LeaseKind::Unanswered;
+        let leads_in = gateway.forward_of(local.service).is_some();
+        let unanswered =
+            record.lease == LeaseKind::Unanswered || leads_in && record.state.is_opening();
         let timeout_class = if unanswered { Timeouts::UNANSWERED } else { local.timeout_class };
         let conn = table.import(record, Local { timeout_class, ..*local }, now)?;
         let held = table.flow(conn.forward()).zip(table.cold(conn));
         let adopted = held
             .map(|(forward, cold)| Held::of(forward, cold))
             .ok_or(AdoptError::Conflict)
-            .and_then(|held| nat.adopt(gateway, &held, now));
-        if let Err(error) = adopted {
-            table.remove(conn);
-            return Err(error.into());
+            .and_then(|held| nat.adopt(gateway, &held, now).map(|()| held));
+        match adopted {
+            Ok(held) => nat_log::imported(&mut self.core, &held, now),
+            Err(error) => {
+                table.remove(conn);
+                return Err(error.into());
+            }
         }
         let keys = (FlowKey6::mapped(forward), FlowKey6::mapped(reverse));
         Ok(redirects(home, local.timeout_class, false, keys))

@@ -37,6 +37,18 @@ pub struct WanUsage {
     pub taken: u32,
     /// Given back, but not yet to be taken again.
     pub resting: u32,
+    /// Taken or resting at the worker that has most of them.
+    pub fullest: u32,
+    /// Workers that share them.
+    pub workers: u32,
+}
+
+impl WanUsage {
+    /// Percent of its ports that the fullest worker has in use: there an inside host is refused first.
+    pub fn percent(&self) -> u32 {
+        let used = u64::from(self.fullest) * u64::from(self.workers) * 100;
+        used.checked_div(self.capacity.into()).unwrap_or(0).min(100) as u32
+    }
 }
 
 impl std::ops::AddAssign for WanUsage {
@@ -44,6 +56,8 @@ impl std::ops::AddAssign for WanUsage {
         self.capacity += other.capacity;
         self.taken += other.taken;
         self.resting += other.resting;
+        self.fullest = self.fullest.max(other.fullest);
+        self.workers += other.workers;
     }
 }
 
@@ -81,7 +95,9 @@ impl<I: Io> Worker<I> {
             for (proto, ports) in PROTOS.iter().zip(ports) {
                 let usage = nat.wan().usage(*place, *proto);
                 let capacity = nat.wan().capacity(*place, *proto);
-                *ports = WanUsage { capacity, taken: usage.taken, resting: usage.resting };
+                let (taken, resting) = (usage.taken, usage.resting);
+                let fullest = taken + resting;
+                *ports = WanUsage { capacity, taken, resting, fullest, workers: 1 };
             }
         }
         for (slot, found) in usage {

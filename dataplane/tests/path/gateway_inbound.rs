@@ -296,3 +296,38 @@ fn rfc7857_12_pings_of_inside_hosts_are_hairpinned() {
     bed.live_ms(200_000, 5_000);
     assert_eq!((bed.rule_counts().sessions, bed.mappings()), (0, 0));
 }
+
+/// RFC 5382 REQ-10, RFC 4787 REQ-12, RFC 5508 REQ-6, RFC 7857 §7.1.
+#[test]
+fn an_error_neither_ends_nor_refreshes_what_a_gateway_translates() {
+    for (is_tcp, idle_ms) in [(false, 300_000), (true, 7_440_000)] {
+        let mut bed = with(|_| {});
+        let mapped = if is_tcp {
+            let syn = bed.by_inside(RS1, REMOTE).tcp(5_000, 53).syn().seq(1);
+            let mapped = bed.through(bed.lan, syn, bed.wan).key().sport;
+            let reply = bed.by_outside(REMOTE, WANS[0]).tcp(53, mapped).syn().seq(9).ack(2);
+            bed.through(bed.wan, reply, bed.lan);
+            let ack = bed.by_inside(RS1, REMOTE).tcp(5_000, 53).seq(2).ack(10);
+            bed.through(bed.lan, ack, bed.wan);
+            mapped
+        } else {
+            let mapped = out(&mut bed, RS1, 5_000);
+            let answer = bed.by_outside(REMOTE, WANS[0]).udp(53, mapped);
+            bed.through(bed.wan, answer, bed.lan);
+            mapped
+        };
+        (0..(idle_ms - 100_000) / 10_000).for_each(|_| bed.after_ms(10_000));
+        let quote = |packet: testkit::PacketBuilder, sport, dport| {
+            if is_tcp { packet.tcp(sport, dport) } else { packet.udp(sport, dport) }
+        };
+        let sent = quote(pkt().ipv4(WANS[0], REMOTE), mapped, 53);
+        let error = bed.by_outside(GATEWAY, WANS[0]).icmp(3, 1, 0).quote(&sent);
+        assert_eq!(bed.through(bed.wan, error, bed.lan).ipv4().dst, ip(RS1));
+        let got = quote(pkt().ipv4(REMOTE, RS1), 53, 5_000);
+        let error = bed.by_inside(RS1, REMOTE).icmp(3, 3, 0).quote(&got);
+        assert_eq!(bed.through(bed.lan, error, bed.wan).ipv4().src, ip(WANS[0]));
+        assert_eq!((bed.rule_counts().sessions, bed.mappings()), (1, 1), "tcp: {is_tcp}");
+        (0..11).for_each(|_| bed.after_ms(10_000));
+        assert_eq!((bed.rule_counts().sessions, bed.mappings()), (0, 0), "tcp: {is_tcp}");
+    }
+}

@@ -10,6 +10,7 @@ mod expiry;
 mod fragments;
 mod gateway;
 mod gateway_changes;
+mod gateway_forwards;
 mod gateway_inbound;
 mod gateway_moves;
 mod gateway_records;

@@ -1,12 +1,14 @@
 //! What a worker tells the log of NAT.
 
 use dataplane::snapshot::{NatEvents, Policy};
+use dataplane::worker::link::{Command, Import, Refused};
 use dataplane::worker::nat_log::{Kind, NatRecord, RECORDS};
+use flow::Local;
 use nat::gateway::MappingKind;
 use nat::mapping::Endpoint32;
 use testkit::ip;
 
-use crate::bed::{GatewayPlan, RS1, Setup, Testbed, WANS};
+use crate::bed::{GatewayPlan, RS1, RULE, Setup, TIMEOUT_CLASS, Testbed, WANS};
 
 const REMOTE: &str = "192.0.2.80";
 const OTHER: &str = "192.0.2.81";
@@ -81,6 +83,29 @@ fn sessions_are_told_with_all_that_they_sent() {
     assert_eq!((deleted.sent.0, deleted.received.0), (2, 1));
     assert_eq!((deleted.sent.1, deleted.received.1), (2 * 36, 34));
     assert_eq!(bed.rule_counts().forward_packets, 2);
+}
+
+/// Whoever takes over logs what it has from then on.
+#[test]
+fn what_comes_from_elsewhere_is_told_where_it_comes() {
+    for events in [NatEvents::Mappings, NatEvents::Sessions] {
+        let mut old = bed(events, MappingKind::EndpointIndependent);
+        out(&mut old, REMOTE);
+        out(&mut old, OTHER);
+        let mut new = bed(events, MappingKind::EndpointIndependent);
+        for record in old.records() {
+            let local = Local { service: RULE, timeout_class: TIMEOUT_CLASS, ..Local::default() };
+            let import = Import { record, local, result: Err(Refused::Pending) };
+            new.command(0, Command::Import(Box::new(import)));
+        }
+        new.live_ms(310_000, 10_000);
+        let told: Vec<Kind> = told(&mut new).iter().map(|record| record.kind).collect();
+        use Kind::{MappingCreated, MappingDeleted, SessionCreated, SessionDeleted};
+        match events {
+            NatEvents::Mappings => assert_eq!(told, [MappingCreated, MappingDeleted]),
+            _ => assert_eq!(told, [[SessionCreated; 2], [SessionDeleted; 2]].concat()),
+        }
+    }
 }
 
 #[test]

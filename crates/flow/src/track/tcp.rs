@@ -127,7 +127,12 @@ fn on_event<A: FlowAddress>(
     // Before the handshake is proven a wrong number would keep the right one out.
     let trusted = from != to || from.list() != Some(List::HalfOpen);
     if let Some(own) = table.flow_mut(id) {
+        let seen = own.last_seen;
         own.count(view.ip_len, now);
+        if kind == Kind::Rst && from == to {
+            // It keeps nothing alive (RFC 7857 §7.1).
+            own.last_seen = seen;
+        }
         if trusted && matches!(kind, Kind::SynAck | Kind::Ack | Kind::Fin) {
             let toa = own.flags & flags::TOA;
             note_ack(own, view.ack);

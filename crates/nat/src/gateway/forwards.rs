@@ -69,7 +69,7 @@ impl Forward {
             sources: config.sources.into(),
             in_dev: config.in_dev,
             source: config.source,
-            terms: Terms::new(config.slot, settings),
+            terms: Terms { leads_in: true, ..Terms::new(config.slot, settings) },
         }
     }
 

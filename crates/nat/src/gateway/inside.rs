@@ -26,15 +26,16 @@ pub struct Topology {
 }
 
 impl Topology {
+    fn of_address(&self, wanted: u32) -> impl Iterator<Item = EthPortId> {
+        self.wans.iter().filter(move |(address, _)| *address == wanted).map(|(_, dev)| *dev)
+    }
+
     /// Ways out of a rule.
     fn outer_of(&self, rule: &Rule, settings: &Settings) -> Vec<EthPortId> {
-        let of_address = |wanted: u32| {
-            self.wans.iter().filter(move |(address, _)| *address == wanted).map(|(_, dev)| *dev)
-        };
         match (&settings.wans, rule.matching.out_dev) {
             (_, Some(dev)) => vec![dev],
             (WanSource::Addresses(wans), None) => {
-                wans.iter().flat_map(|wan| of_address(wan.address)).collect()
+                wans.iter().flat_map(|wan| self.of_address(wan.address)).collect()
             }
             // It may leave by any; most of it by where everything else is.
             (WanSource::Interface(_), None) => {
@@ -63,11 +64,17 @@ pub(super) struct Inside {
     /// Of packets that come by another one.
     by_inner: Rules,
     outer: Box<[EthPortId]>,
+    /// The outer interfaces, and those of the WAN IPs of port forwards.
+    doors: Box<[EthPortId]>,
     one_arm: bool,
 }
 
 impl Inside {
-    pub(super) fn new(rules: &[(Rule, Settings)], topology: &Topology) -> Self {
+    pub(super) fn new(
+        rules: &[(Rule, Settings)],
+        forwards: impl Iterator<Item = u32>,
+        topology: &Topology,
+    ) -> Self {
         let translating = || rules.iter().filter(|(rule, _)| rule.action == Action::Translate);
         let mut outer: Vec<EthPortId> =
             translating().flat_map(|(rule, settings)| topology.outer_of(rule, settings)).collect();
@@ -84,16 +91,24 @@ impl Inside {
             }
             by_inner.push(asked);
         }
+        let mut doors = outer.clone();
+        doors.extend(forwards.flat_map(|address| topology.of_address(address)));
         let one_arm = !topology.has_inner(&[0..=u32::MAX], &outer);
         // Each stands for a rule that was compiled, so they are not too many.
         let compile = |rules: &[Rule]| Rules::new(rules).unwrap_or_else(|_| Rules::none());
         let (by_outer, by_inner) = (compile(&by_outer), compile(&by_inner));
-        Self { by_outer, by_inner, outer: outer.into(), one_arm }
+        Self { by_outer, by_inner, outer: outer.into(), doors: doors.into(), one_arm }
     }
 
     /// True if no network lies on another interface than the outer ones.
     pub(super) const fn has_one_arm(&self) -> bool {
         self.one_arm
+    }
+
+    /// True if remotes come in by an interface.
+    #[inline]
+    pub(super) fn is_door(&self, dev: EthPortId) -> bool {
+        self.doors.contains(&dev)
     }
 
     /// Whether a packet of this source that came by `in_dev` is from inside; `wan_dev` is the interface of the WAN

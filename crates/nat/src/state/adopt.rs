@@ -58,9 +58,16 @@ impl NatState {
         } else {
             None
         };
+        // Another inside host's conn is not of the one that it leads to.
+        let sessions = u32::from(key.src == new_key.src);
+        if let Some(mapping) = target.and_then(|id| self.mappings.get(id)).filter(|_| sessions == 0)
+        {
+            self.subscribers.leave(mapping.subscriber, 1, 0);
+        }
         let source = self.adopt_source(gateway, held, now);
         match (source, target) {
             (Ok(()), _) => {
+                self.pending += u32::from(held.pending);
                 if let Some(counts) = self.counts_mut(held.slot) {
                     counts.sessions += 1;
                 }
@@ -68,7 +75,7 @@ impl NatState {
             }
             (Err(error), target) => {
                 if let Some(id) = target {
-                    self.release_mapping(id, new_key.src, false, now);
+                    self.release_mapping(id, (new_key.src, sessions), false, now);
                 }
                 Err(error)
             }
@@ -170,7 +177,8 @@ impl NatState {
         if self.mappings.find_inside(inside, proto, zone, rule).is_some() {
             return Err(AdoptError::Conflict);
         }
-        let settings = gateway.terms_of(rule).ok_or(AdoptError::NoRule)?.settings();
+        let terms = gateway.terms_of(rule).ok_or(AdoptError::NoRule)?;
+        let settings = terms.settings();
         let place = gateway.place_of(outside.address).ok_or(AdoptError::NoAddress)?;
         let leased = Proto::from_number(proto).ok_or(AdoptError::Conflict)?;
         let subscriber = self.enter_freely(inside.address, zone, rule, true, now)?;
@@ -192,6 +200,7 @@ impl NatState {
             place,
             proto,
             filtering: settings.filtering,
+            leads_in: terms.leads_in,
         };
         let inserted = self.mappings.insert(mapping);
         let held = inserted.filter(|&id| self.mappings.hold(id, remote));
@@ -199,6 +208,9 @@ impl NatState {
             && let Some(counts) = self.counts_mut(rule)
         {
             counts.mappings += 1;
+        }
+        if held.is_some() && terms.leads_in {
+            self.wan.count_led_in(place, leased, true);
         }
         held.ok_or_else(|| {
             if let Some(id) = inserted {

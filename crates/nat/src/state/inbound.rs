@@ -1,4 +1,5 @@
-//! Conns that remotes open to mappings: until the inside host answers, they have a bounded share of their own.
+//! Conns that remotes open to mappings and through port forwards: until the inside host answers, they have a bounded
+//! share of their own.
 //!
 //! Anybody may send to a mapping whose filtering is endpoint-independent. So that nobody outside can
 //! exhaust what an inside address may have, or keep its mappings alive (RFC 4787 REQ-6, §12), such a conn
@@ -15,7 +16,7 @@ use crate::subscribers::Limits;
 /// Conns from outside that one inside address may leave unanswered at once: enough for a host that many find at the
 /// same time, and a hundredth of what its mappings could hold.
 pub const UNANSWERED_MAX: u16 = 64;
-/// All of them together have this part of a worker's mappings.
+/// All of them together have this part of a worker's mappings, and those through port forwards as much again.
 pub(super) const UNANSWERED_SHARE: u32 = 8;
 
 impl NatState {
@@ -108,7 +109,13 @@ impl NatState {
         let (src, dst, dport) = (remote, inside.address, inside.l4_port);
         let new_key = FlowKey { src, sport, dst, dport, ..*key };
         self.count_unanswered(id, &mapping, true);
-        let held = Held { key: *key, new_key, slot: mapping.rule, lease: LeaseKind::Unanswered };
+        let held = Held {
+            key: *key,
+            new_key,
+            slot: mapping.rule,
+            lease: LeaseKind::Unanswered,
+            pending: false,
+        };
         self.counted(mapping.rule, Ok(held))
     }
 
@@ -143,6 +150,11 @@ impl NatState {
         }
         self.count_unanswered(id, &mapping, false);
         Ok(())
+    }
+
+    /// A conn through a port forward is answered: it is one as others are.
+    pub fn forward_answered(&mut self) {
+        self.pending = self.pending.saturating_sub(1);
     }
 
     /// An unanswered conn ends; true if its mapping is gone with it.

@@ -119,9 +119,14 @@ impl NatState {
         let subscriber = self.enter(terms, key, now)?;
         let settings = terms.settings();
         let want = wanted(settings, key);
+        let half = terms.leads_in.then(|| terms.within().count(self.wan.classes()).div_ceil(2));
         let wan = &mut self.wan;
         let draw = (self.drawn, &self.subscribers);
         let found = first_open(terms, subscriber, draw, out_dev, |at| {
+            // Nobody outside takes the last port of the inside hosts.
+            if half.is_some_and(|half| wan.led_in(at.place, proto) >= half) {
+                return None;
+            }
             match wan.take(at.place, proto, &want) {
                 Ok(l4_port) => Some(Ok(l4_port)),
                 Err(WanError::Exhausted | WanError::NoAddress) => None,
@@ -150,6 +155,7 @@ impl NatState {
             place: wan.place,
             proto: key.proto,
             filtering: settings.filtering,
+            leads_in: terms.leads_in,
         };
         let inserted = self.mappings.insert(mapping);
         let held = inserted.filter(|&id| self.mappings.hold(id, key.dst));
@@ -157,6 +163,9 @@ impl NatState {
             && let Some(counts) = self.counts_mut(mapping.rule)
         {
             counts.mappings += 1;
+        }
+        if held.is_some() && terms.leads_in {
+            self.wan.count_led_in(wan.place, proto, true);
         }
         held.ok_or_else(|| {
             if let Some(id) = inserted {
@@ -256,7 +265,7 @@ impl NatState {
         match held.lease {
             LeaseKind::Mapping if key.src != new_key.src => {
                 let id = self.mappings.find_outside(held.outside_source(), key.proto);
-                id.is_some_and(|id| self.release_mapping(id, key.dst, was_open, now))
+                id.is_some_and(|id| self.release_mapping(id, (key.dst, 1), was_open, now))
             }
             LeaseKind::Wan => {
                 let group = lease_group(new_key);
@@ -291,6 +300,9 @@ impl NatState {
         let rests = rests && mapping.rest_ms != 0;
         let rest = rests.then(|| now.tick_ms.wrapping_add(mapping.rest_ms));
         self.wan.give_back(mapping.place, proto, mapping.outside.l4_port, rest);
+        if mapping.leads_in {
+            self.wan.count_led_in(mapping.place, proto, false);
+        }
     }
 
     /// A protocol without ports: a WAN IP towards one remote can serve one inside address only. To a
@@ -328,7 +340,7 @@ impl NatState {
             self.subscribers.leave(subscriber, 0, 0);
             return Err(verdict);
         }
-        Ok(Held { key: *key, new_key, slot, lease: LeaseKind::None })
+        Ok(Held { key: *key, new_key, slot, lease: LeaseKind::None, pending: false })
     }
 }
 

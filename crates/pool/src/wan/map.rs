@@ -198,6 +198,8 @@ pub(crate) struct Map {
     halves: [Half; 2],
     pub(crate) taken: u32,
     pub(crate) resting: u32,
+    /// Of those that are taken.
+    pub(crate) led_in: u32,
     reserved: u32,
     owned: u32,
     /// The port after the last one that was taken in order.
@@ -210,7 +212,7 @@ impl Map {
             |odd| Half::new((Parity::new(classes, odd).count * CLASS_PORTS / 64) as usize);
         let halves = [false, true].map(of_parity);
         let owned = classes.count() * CLASS_PORTS;
-        Self { halves, taken: 0, resting: 0, reserved: 0, owned, cursor: 0 }
+        Self { halves, taken: 0, resting: 0, led_in: 0, reserved: 0, owned, cursor: 0 }
     }
 
     pub(crate) const fn capacity(&self) -> u32 {

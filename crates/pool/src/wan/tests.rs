@@ -87,6 +87,23 @@ fn rfc6888_req8_ports_rest() {
     assert_eq!(ports.take(0, TCP, &want), Ok(4_000));
 }
 
+/// Rules have rests of their own, and ports of one worker rest side by side.
+#[test]
+fn a_long_rest_holds_up_no_short_one() {
+    let mut ports = ports(ClassSet::ALL);
+    let port = |l4_port| Want { range: l4_port..=l4_port, ..want(9) };
+    for (l4_port, until_ms) in [(4_000, 3_600_000), (4_001, 1_000), (4_002, 60_000), (4_003, 500)] {
+        assert_eq!(ports.take(0, TCP, &port(l4_port)), Ok(l4_port));
+        assert!(ports.give_back(0, TCP, l4_port, Some(until_ms)));
+    }
+    assert_eq!(ports.tick(at(1_000), 10), 2);
+    for l4_port in [4_001, 4_003] {
+        assert_eq!(ports.take(0, TCP, &port(l4_port)), Ok(l4_port));
+    }
+    assert_eq!(ports.take(0, TCP, &port(4_002)), Err(WanError::Exhausted));
+    assert_eq!((ports.tick(at(60_000), 10), ports.resting()), (1, 1));
+}
+
 #[test]
 fn too_many_rests_end_early_and_are_counted() {
     let mut ports = ports(ClassSet::ALL);

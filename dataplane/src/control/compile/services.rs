@@ -219,15 +219,16 @@ impl Build<'_> {
     /// Refuses what a port forward to one server can, and a service cannot.
     fn narrow(&self) -> Result<(), ConfigError> {
         let Some(rule) = self.forward else { return Ok(()) };
-        let asked = [
-            ("source", !rule.source.is_empty()),
-            ("in_dev", rule.in_dev.is_some()),
-            ("source_address", rule.source_address == config::SourceAddress::Translate),
-        ];
-        match asked.into_iter().find(|(_, asked)| *asked) {
-            Some((key, _)) => {
+        let source = rule.source.first().map(|source| ("source", source.to_string()));
+        let in_dev = rule.in_dev.as_ref().map(|dev| ("in_dev", dev.to_string()));
+        let translate = rule.source_address == config::SourceAddress::Translate;
+        let translate = translate.then(|| ("source_address", "translate".to_owned()));
+        match source.or(in_dev).or(translate) {
+            Some((key, value)) => {
                 let message = format!("a port forward to several servers has no `{key}`");
-                Err(refuse(ErrorKind::Invalid, self.path().key(key), self.name, message))
+                let refused = refuse(ErrorKind::Invalid, self.path().key(key), value, message);
+                let hint = format!("leave `{key}` out, or lead to one server");
+                Err(ConfigError { hint: Some(hint), ..refused })
             }
             None => Ok(()),
         }

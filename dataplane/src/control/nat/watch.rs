@@ -42,15 +42,14 @@ impl WanWatch {
         self.reached.iter().map(|((address, proto), (_, percent))| {
             let proto = Proto::from_number(*proto).map(|proto| proto.to_string());
             let (address, proto) = (Ipv4Addr::from(*address), proto.unwrap_or_default());
-            format!("{percent} % of the {proto} ports of WAN IP {address} are in use")
+            format!("{percent} % of a worker's {proto} ports of WAN IP {address} are in use")
         })
     }
 
     /// Notes how many ports are taken or rest.
     fn look(&mut self, address: u32, proto: Proto, usage: WanUsage) -> Option<Change> {
         let key = (address, proto.number());
-        let used = u64::from(usage.taken) + u64::from(usage.resting);
-        let percent = (used * 100).checked_div(usage.capacity.into()).unwrap_or(0).min(100) as u32;
+        let percent = usage.percent();
         let before = self.reached.get(&key).map_or(0, |(level, _)| *level);
         let reached = |n: usize, level: u32| {
             let needed = if n < before { level - HYSTERESIS } else { level };
@@ -117,7 +116,12 @@ mod tests {
     fn levels_are_told_once_each_way() {
         let mut watch = WanWatch::default();
         let mut look = |taken, resting| {
-            watch.look(1, Proto::Udp, WanUsage { capacity: 1_000, taken, resting })
+            let fullest = taken + resting;
+            watch.look(
+                1,
+                Proto::Udp,
+                WanUsage { capacity: 1_000, taken, resting, fullest, workers: 1 },
+            )
         };
         assert_eq!(look(799, 0), None);
         assert_eq!(look(700, 100), Some(Change::Reached(80)));
@@ -130,9 +134,16 @@ mod tests {
         assert_eq!(look(749, 0), Some(Change::Left(80)));
         assert_eq!(look(1_000, 0), Some(Change::Reached(95)), "both at once");
         assert_eq!(watch.crossed(), [2, 2]);
-        let other = WanUsage { capacity: 0, taken: 0, resting: 0 };
+        let other = WanUsage::default();
         assert_eq!(watch.look(2, Proto::Tcp, other), None, "no port at all is no share");
         assert_eq!(watch.problems().count(), 1);
+        // One of four workers has taken nearly all of its ports, and the others none.
+        let mut sum = WanUsage::default();
+        for taken in [240, 0, 0, 0] {
+            sum += WanUsage { capacity: 250, taken, resting: 0, fullest: taken, workers: 1 };
+        }
+        assert_eq!(watch.look(2, Proto::Tcp, sum), Some(Change::Reached(95)));
+        watch.keep(|address| address == 1);
         watch.keep(|address| address == 2);
         assert_eq!(watch.problems().count(), 0);
     }

@@ -2,13 +2,15 @@
 
 use balance::ServiceSpec;
 use fib::{Fib, Owner};
-use flow::{ConnId, Flow, FlowId, FlowTable, LeaseKind, Removed};
+use flow::{ConnId, Flow, FlowId, FlowTable, LeaseKind, Removed, State, Timeouts};
 use nat::icmp;
 use nat::mapping::Endpoint32;
 use nat::rewrite::{Layout, Outcome};
 use nat::state::{Held, Kept};
 use pool::{GroupKey, LeaseError};
-use types::{Address as _, EthPortId, FlowKey, FlowKey6, Io, Now, Packet, Slot, Verdict, WorkerId};
+use types::{
+    Address as _, Dir, EthPortId, FlowKey, FlowKey6, Io, Now, Packet, Slot, Verdict, WorkerId,
+};
 use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset};
 
@@ -304,12 +306,13 @@ impl Lane for u32 {
         gateway_counts::count_refused(core, meta, verdict);
     }
 
-    fn answered<P: Packet>(core: &mut Core<P>, conn: ConnId, now: Now) -> Result<(), Verdict> {
-        let lease = core.table.cold(conn).map(|cold| cold.lease());
-        match lease {
-            Some(LeaseKind::Unanswered) => gateway::answered(core, conn, now),
-            _ => Ok(()),
-        }
+    fn answered<P: Packet>(
+        core: &mut Core<P>,
+        id: FlowId,
+        to: State,
+        now: Now,
+    ) -> Result<(), Verdict> {
+        if is_answered(core, id, to) { gateway::answered(core, id.conn(), now) } else { Ok(()) }
     }
 
     fn keep<P: Packet>(core: &mut Core<P>, conn: ConnId) -> Option<(Held, Kept)> {
@@ -343,6 +346,16 @@ impl Lane for u32 {
     fn fold_rule_counts<P: Packet>(core: &mut Core<P>, conn: ConnId, rule: Slot) {
         gateway_counts::fold_counts(core, conn, rule);
     }
+}
+
+/// Whether a conn of the gateway that was not answered is so by the packet that has moved it to a state. Through a port
+/// forward a SYN|ACK is no answer yet: it goes to whomever the SYN named.
+fn is_answered<P: Packet>(core: &Core<P>, id: FlowId, to: State) -> bool {
+    if core.table.cold(id.conn()).is_some_and(|cold| cold.lease() == LeaseKind::Unanswered) {
+        return id.dir() == Dir::Reverse && !to.is_closing();
+    }
+    let waits = core.table.flow(id).is_some_and(|f| f.timeout_class == Timeouts::UNANSWERED);
+    waits && !to.is_opening() && !matches!(to, State::Closed | State::Reset)
 }
 
 /// Whether a packet that is of no conn of IPv4 is of one that has an IPv6 side, or may open one.

@@ -337,6 +337,30 @@ fn rfc7857_2_2_data_revives_a_reset_session() {
     assert_eq!(talk.send(F, SYN, 5, 0), Track::Reopen);
 }
 
+/// RFC 7857 §7.1: RSTs keep nothing alive, whatever the state and whoever sends them.
+#[test]
+fn rfc7857_7_1_a_reset_does_not_refresh() {
+    let s = SERVER.wrapping_add(1);
+    let later =
+        |talk: &mut Talk, ms: u64| talk.now = Now::from_ms(u64::from(talk.now.tick_ms) + ms);
+    let mut talk = gateway();
+    talk.expect(R, RST, s, 0, State::Reset);
+    let reset = talk.now;
+    for _ in 0..3 {
+        later(&mut talk, 60_000);
+        talk.expect(R, RST, s, 0, State::Reset);
+    }
+    assert!(!talk.table.is_due(talk.conn, talk.now));
+    later(&mut talk, u64::from(reset.tick_ms) + 240_000 - u64::from(talk.now.tick_ms));
+    assert!(talk.table.is_due(talk.conn, talk.now), "four minutes after the first one");
+    // One that nobody would take, on an open session.
+    let mut talk = gateway();
+    later(&mut talk, 7_439_000);
+    talk.expect(R, RST, s.wrapping_add(1 << 30), 0, State::Established);
+    later(&mut talk, 1_000);
+    assert!(talk.table.is_due(talk.conn, talk.now));
+}
+
 /// RFC 5382 §5: a session is open until both sides have sent FIN, then it is transitory.
 #[test]
 fn rfc5382_req5_half_closed_sessions_live_as_open_ones() {
