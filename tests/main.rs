@@ -34,3 +34,4 @@ mod schedulers;
 mod toa;
 mod traffic;
 mod tutorial;
+mod vlans;

@@ -84,17 +84,16 @@ impl Checker<'_> {
             self.wan_address(path, range.first(), index);
         }
         let config = self.config;
-        let without = |dev: &&String| config.primary_address(dev).is_none();
-        let known = |dev: &&String| config.interfaces.contains_key(*dev);
+        let without = |dev: &&str| config.primary_address(dev).is_none();
         match &rule.matches.out_dev {
-            Some(dev) if known(&dev) && without(&dev) => {
+            Some(dev) if config.has_dev(dev) && without(&dev.as_str()) => {
                 let message = format!(
                     "`{dev}` has no address now: nothing is translated until it gets one, as by \
                      `dpctl address add`"
                 );
                 self.warn(path, message);
             }
-            None if config.interfaces.keys().all(|dev| without(&dev)) => {
+            None if config.devs().all(|dev| without(&dev)) => {
                 let message = "no interface has an address now: nothing is translated until one \
                                gets one, as by `dpctl address add`";
                 self.warn(path, message);

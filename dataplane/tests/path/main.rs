@@ -33,6 +33,7 @@ mod service_nat;
 mod toa;
 mod udp;
 mod verdicts;
+mod vlans;
 mod workers;
 
 /// The order is part of the design: each stage relies on what those before it have found out.
