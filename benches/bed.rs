@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::nat::NatState;
 use balance::{Cells, Scheduler, Server, ServiceCell, ServiceKey, ServiceSpec, Services};
 use counters::WorkerCounters;
-use dataplane::snapshot::{Interface, Policy, Snapshot};
+use dataplane::snapshot::{Interface, Policy, Snapshot, Wire};
 use dataplane::worker::clock::{Clock, Epoch};
 use dataplane::worker::handoff::Handoff;
 use dataplane::worker::idle::Idle;
@@ -196,12 +196,13 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
         };
         (key, Some(Arc::clone(service)))
     });
-    let interface = |(name, mac): (&str, MacAddr)| Interface {
+    let interface = |((name, mac), port): ((&str, MacAddr), u16)| Interface {
         name: name.into(),
         mac,
         mtu: MTU,
         up: true,
         kni: false,
+        wire: Wire::untagged(port),
     };
     Snapshot {
         generation: 1,
@@ -211,7 +212,8 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
         steering: Arc::new(steering()),
         earlier: Arc::default(),
         gateway: nat::gateway(form).map(Arc::new),
-        interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).map(interface).collect(),
+        interfaces: ["wan0", "lan0"].into_iter().zip(OUR_MACS).zip(0..).map(interface).collect(),
+        vlans: Arc::default(),
         kernel: Arc::default(),
         policy: Policy::default(),
     }

@@ -52,6 +52,10 @@ impl Packet for Frame {
         self.0.bytes.get_mut(start..start + len).unwrap_or_default()
     }
 
+    fn note_tag(&mut self, _: u16) {}
+
+    fn leave_tag_to_nic(&mut self, _: u16) {}
+
     #[inline]
     fn total_len(&self) -> usize {
         self.0.head.len

@@ -35,3 +35,4 @@ mod schedulers;
 mod toa;
 mod traffic;
 mod tutorial;
+mod vlans;

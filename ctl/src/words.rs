@@ -334,7 +334,7 @@ mod tests {
         let candidates = "`s` is ambiguous: it may be status, service, server, snat or stats";
         assert_eq!(refused("s"), candidates);
         assert_eq!(refused("service s"), "`s` is ambiguous: it may be show or set");
-        assert_eq!(refused("link wan0"), "`wan0` is no verb; there are show and help",);
+        assert_eq!(refused("link wan0"), "`wan0` is no verb; there are show, add, del and help",);
         assert!(refused("frobnicate").starts_with("`frobnicate` is no object; there are status, "));
         assert!(expanded("addr ''").is_err());
     }

@@ -295,7 +295,7 @@ fn what_has_no_counterpart_is_refused_by_name() {
         "dpip ipv6 show",
         "dpip iftraf show",
         "dpip eal-mem show",
-        "dpip vlan show link dpdk0",
+        "dpip vlan add link dpdk0 proto 802.1ad id 100",
         "dpip link set dpdk0 promisc on",
         "dpip link show bond2 status",
         "dpip addr add 10.0.0.1/32 dev dpdk0 valid_lft 60",

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod owners;
+mod vlans;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use types::MacAddr;
 
 pub use kernel::{Checked, KernelSide};
 pub use owners::{Home, Second, from_endpoint, vip_role};
+pub use vlans::{Vlans, Wire};
 
 /// What a worker knows of the configuration, swapped whole between bursts.
 ///
@@ -35,11 +37,16 @@ pub struct Snapshot {
     pub gateway: Option<Arc<Gateway>>,
     /// Interfaces by [`types::EthPortId`].
     pub interfaces: Arc<[Interface]>,
+    /// Those of them that are VLANs, by their tags.
+    pub vlans: Arc<Vlans>,
     /// What the kernel wants of them.
     pub kernel: Arc<KernelSide>,
     /// What holds for all services.
     pub policy: Policy,
 }
+
+/// VLANs may be added while the daemon runs until there are so many; it starts with any number.
+pub const INTERFACES_SPARE: usize = 256;
 
 /// What the path needs to know of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +61,8 @@ pub struct Interface {
     pub up: bool,
     /// Whether the kernel has an interface to it (KNI).
     pub kni: bool,
+    /// Where its frames go.
+    pub wire: Wire,
 }
 
 /// What holds for all services.

@@ -17,6 +17,7 @@ mod raw_tcp;
 mod servers;
 mod sockets;
 mod stun;
+mod tags;
 mod tools;
 
 pub use agent::{Agent, dptoa};
@@ -30,6 +31,7 @@ pub use raw_tcp::RawTcp;
 pub use servers::{Nginx, Who};
 pub use sockets::{abort, accept_one, connect, connect_from, exchange, listen, udp};
 pub use stun::{judged, stun_server};
+pub use tags::tag;
 pub use tools::{
     Injector, Wrk, curl, http_get, iperf3_client, iperf3_server, ping, sha256, traceroute,
 };

@@ -28,7 +28,8 @@ pub use nat::{
 };
 pub use network::{
     AddressInfo, AddressKey, DevQuery, Duplex, KniInfo, KniStats, LinkInfo, LinkStats,
-    NeighbourInfo, NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin,
+    NeighbourInfo, NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, VlanInfo,
+    VlanTags,
 };
 pub use operation::{Operation, openapi, openapi_json};
 pub use service::{

@@ -163,6 +163,9 @@ pub enum Duplex {
 pub struct LinkInfo {
     /// Its name.
     pub name: String,
+    /// What it is on and under which tag, if it is a VLAN; device, queues and steering are its link's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanInfo>,
     /// The PCI address or device string that it was made from.
     pub device: String,
     /// DPDK's driver.
@@ -191,6 +194,9 @@ pub struct LinkInfo {
     /// The NUMA node, if the device is on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<u16>,
+    /// What the device does with the tags of VLANs; the workers do the rest.
+    #[serde(default)]
+    pub vlan_tags: VlanTags,
     /// How packets find the worker that owns their conn, and why so.
     pub steering: String,
     /// The kernel's interface to it, if there is one.
@@ -198,6 +204,24 @@ pub struct LinkInfo {
     pub kni: Option<KniInfo>,
     /// What passed.
     pub stats: LinkStats,
+}
+
+/// What a VLAN is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VlanInfo {
+    /// The interface that carries its frames.
+    pub link: String,
+    /// Its identifier.
+    pub id: u16,
+}
+
+/// What a device does with the tags of VLANs (IEEE 802.1Q).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VlanTags {
+    /// It takes them out of frames that it receives.
+    pub taken_by_nic: bool,
+    /// It puts them into frames that it sends.
+    pub put_by_nic: bool,
 }
 
 /// The kernel's interface to one of ours.
@@ -228,7 +252,7 @@ pub struct KniStats {
     pub from_kernel_dropped: u64,
 }
 
-/// What passed an interface since the start, as its driver counts.
+/// What passed an interface since the start, as its driver counts; for a VLAN, as the workers do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinkStats {
     /// Frames received.

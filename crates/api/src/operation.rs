@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use config::{Address, Config, DnatRule, ForwardingRule, Neighbour, Route, Service, SnatRule};
+use config::{
+    Address, Config, DnatRule, ForwardingRule, Neighbour, Route, Service, SnatRule, Vlan,
+};
 use utoipa::OpenApi;
 
 use crate::connection::{ConnectionPage, ConnectionQuery, ConnectionsClosed};
@@ -147,6 +149,17 @@ operations! {
     LinkGet link_get = get "/v1/links/{name}" "network" {
         params(("name" = String, Path, description = "The interface.")),
         responses((status = 200, description = "The interface.", body = LinkInfo), Refused)
+    }
+    /// Adds a VLAN to an interface.
+    VlanAdd vlan_add = post "/v1/vlans/{name}" "network" {
+        params(("name" = String, Path, description = "The new VLAN.")),
+        request_body = Vlan,
+        responses((status = 201, description = "It was added.", body = Warnings), Refused)
+    }
+    /// Removes a VLAN.
+    VlanDelete vlan_delete = delete "/v1/vlans/{name}" "network" {
+        params(("name" = String, Path, description = "The VLAN.")),
+        responses((status = 200, description = "It was removed.", body = Warnings), Refused)
     }
     /// Services with their real servers, LIPs and traffic.
     ServiceList service_list = get "/v1/services" "services" {

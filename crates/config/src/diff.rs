@@ -48,6 +48,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let settings = |config| settings_value(config).unwrap_or_default();
     changes.fields("", "", &settings(old), &settings(new));
     changes.by_name("interfaces", &old.interfaces, &new.interfaces);
+    changes.by_name("vlans", &old.vlans, &new.vlans);
     changes.by_key("addresses", &old.addresses, &new.addresses, |entry| entry.address.to_string());
     changes.by_key("routes", &old.routes, &new.routes, |route| match route.metric {
         0 => route.to.to_string(),
@@ -197,7 +198,13 @@ impl Changes {
             (Some(old), Some(new)) if old != new => ChangeKind::Changed,
             _ => return,
         };
-        let effect = keys::effect(pattern);
+        let of_kernel =
+            |value: &Option<Value>| value.as_ref().is_some_and(|value| value.get("kni").is_some());
+        // The kernel's interfaces are made at the start; a VLAN without one comes and goes at any time.
+        let effect = match pattern {
+            "vlans.*" if !of_kernel(&old) && !of_kernel(&new) => Effect::Live,
+            _ => keys::effect(pattern),
+        };
         self.0.push(Change { path: path.to_owned(), kind, old, new, effect });
     }
 }

@@ -95,6 +95,13 @@ keys! {
         "Its network namespace, a name of `ip netns` or a path; the daemon's if not given.";
     "interfaces.*.kni.persist", None, "", Restart,
         "Whether it stays, without carrier, when the daemon ends; `false` if not given.";
+    "vlans.*.link", None, "`link` of `dpip vlan add`", Live, "The interface that carries its frames.";
+    "vlans.*.id", None, "`id` of `dpip vlan add`", Live, "The VLAN's identifier, 1 to 4094.";
+    "vlans.*.kni", None, "", Restart,
+        "The kernel's interface to it, by its name; or with the keys of `interfaces.*.kni`.";
+    "vlans.*.kni.name", None, "", Restart, "As of an interface.";
+    "vlans.*.kni.netns", None, "", Restart, "As of an interface.";
+    "vlans.*.kni.persist", None, "", Restart, "As of an interface.";
     "addresses[].address", None, "", Live, "An address of ours with its prefix length.";
     "addresses[].dev", None, "", Live, "The interface that answers for it.";
     "addresses[].active", Some("always"), "", Live, "When it is ours: `always`, or `with-kernel`: exactly while the kernel holds it on the KNI.";

@@ -13,6 +13,7 @@ pub mod import;
 mod index;
 mod keys;
 mod kni;
+mod link;
 mod matching;
 mod merge;
 mod model;
@@ -41,6 +42,7 @@ pub use health::{
 };
 pub use keys::{Effect, KEYS, Key, markdown};
 pub use kni::Kni;
+pub use link::Vlan;
 pub use matching::{AddressMatch, EndpointRange, Except, IpProtocol, Match, PortRange};
 pub use merge::Overlay;
 pub use model::{Model, Place};

@@ -17,8 +17,9 @@ use crate::schema::Config;
 use crate::validate::is_link_local;
 
 /// Sections of things that have a name or an address; all others are settings.
-pub(crate) const NAMED: [&str; 9] = [
+pub(crate) const NAMED: [&str; 10] = [
     "interfaces",
+    "vlans",
     "addresses",
     "routes",
     "neighbours",
@@ -89,6 +90,7 @@ impl Overlay {
         let new = &self.config;
         let take = |section: &str| prune && self.named.contains(section);
         merged.interfaces = by_name(&base.interfaces, &new.interfaces, take("interfaces"));
+        merged.vlans = by_name(&base.vlans, &new.vlans, take("vlans"));
         merged.addresses = by_key(&base.addresses, &new.addresses, take("addresses"), |entry| {
             let address = entry.address.address();
             // A link-local one may be on each interface.
@@ -148,6 +150,7 @@ pub(crate) fn settings_value(config: &Config) -> Result<Map<String, Value>, Conf
         nat_log: config.nat_log.clone(),
         forwarding: Forwarding { rules: Ordered::default(), ..config.forwarding },
         interfaces: BTreeMap::new(),
+        vlans: BTreeMap::new(),
         addresses: Vec::new(),
         routes: Vec::new(),
         neighbours: Vec::new(),

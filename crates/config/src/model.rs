@@ -1,5 +1,6 @@
 //! The configuration that runs: always valid, changed one thing at a time or as a whole.
 
+mod links;
 mod nat;
 
 use std::net::IpAddr;

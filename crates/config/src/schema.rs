@@ -17,6 +17,7 @@ use crate::dnat::DnatRule;
 use crate::forwarding::{Forwarding, NatLog};
 use crate::health::{Checks, Health};
 use crate::kni::Kni;
+use crate::link::Vlan;
 use crate::named::{self, Ordered};
 use crate::service::{Server, Service};
 use crate::snat::SnatRule;
@@ -59,6 +60,10 @@ pub struct Config {
     #[serde(default, deserialize_with = "named::map")]
     #[schema(value_type = BTreeMap<String, Interface>)]
     pub interfaces: BTreeMap<String, Arc<Interface>>,
+    /// VLANs by name.
+    #[serde(default, deserialize_with = "named::map")]
+    #[schema(value_type = BTreeMap<String, Vlan>)]
+    pub vlans: BTreeMap<String, Arc<Vlan>>,
     /// Addresses of ours on interfaces.
     #[serde(default, deserialize_with = "named::list")]
     pub addresses: Vec<Address>,

@@ -7,9 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::error::{ConfigError, ErrorKind, Path, Warning};
-use crate::explain::suggest;
 use crate::index::Index;
-use crate::kni::bad_name;
+use crate::link::with_known;
 use crate::named::check_name;
 use crate::schema::{Active, Address, Config, Interface, Neighbour, Route, RouteType, Timeouts};
 use crate::text::{Duration, Size};
@@ -24,8 +23,6 @@ const MTU: std::ops::RangeInclusive<u16> = 68..=9600;
 const IPV6_MTU_MIN: u16 = 1280;
 /// What NICs take.
 const DESCRIPTORS: std::ops::RangeInclusive<u16> = 32..=32_768;
-/// As long as a kernel interface's name.
-const INTERFACE_NAME_MAX: usize = 15;
 /// More warnings or errors than this help nobody.
 const TOLD_MAX: usize = 100;
 
@@ -53,6 +50,7 @@ impl Config {
         for (name, interface) in &self.interfaces {
             checker.interface(name, interface);
         }
+        checker.vlans();
         checker.devices_once();
         checker.knis_once();
         index.set_addresses(self);
@@ -181,11 +179,7 @@ impl<'a> Checker<'a> {
 
     fn interface(&mut self, name: &str, interface: &Interface) {
         let path = Path::of("interfaces").key(name);
-        self.name(&path, name);
-        if name.len() > INTERFACE_NAME_MAX {
-            let message = format!("`{name}` is longer than {INTERFACE_NAME_MAX} bytes");
-            self.invalid(path.clone(), name, message);
-        }
+        self.interface_name(&path, name);
         match (&interface.pci, &interface.device) {
             (Some(pci), None) if !is_pci(pci) => {
                 let message = format!("`{pci}` is not a PCI address such as 0000:81:00.0");
@@ -207,12 +201,7 @@ impl<'a> Checker<'a> {
         self.within(path.key("rx_descriptors"), interface.rx_descriptors, low, high);
         self.within(path.key("tx_descriptors"), interface.tx_descriptors, low, high);
         self.mtu(path.key("mtu"), interface.mtu);
-        if let Some(kni) = &interface.kni
-            && let Some(why) = bad_name(&kni.name)
-        {
-            let error = ConfigError::invalid(path.key("kni"), &kni.name, why);
-            self.errors.push(error.hint("give it another one: `kni: { name: … }`"));
-        }
+        self.kni(&path, interface.kni.as_ref());
     }
 
     fn mtu(&mut self, path: Path, mtu: u16) {
@@ -240,11 +229,10 @@ impl<'a> Checker<'a> {
     /// In a network namespace there is one interface of a name.
     fn knis_once(&mut self) {
         let mut seen = HashMap::new();
-        for (name, interface) in &self.config.interfaces {
-            let Some(kni) = &interface.kni else { continue };
+        for (section, name, kni) in self.config.knis() {
             if let Some(first) = seen.insert((&kni.netns, &kni.name), name) {
                 let message = format!("`{}` is the KNI of interface `{first}` already", kni.name);
-                self.conflict(Path::of("interfaces").key(name).key("kni"), &kni.name, message);
+                self.conflict(Path::of(section).key(name).key("kni"), &kni.name, message);
             }
         }
     }
@@ -296,12 +284,13 @@ impl<'a> Checker<'a> {
             self.invalid(at, net, message);
         }
         self.dev(path, &entry.dev);
-        let interface = self.config.interfaces.get(&entry.dev);
-        if entry.active == Active::WithKernel && interface.is_some_and(|on| on.kni.is_none()) {
+        let has_kni = || self.config.knis().any(|(_, name, _)| name == entry.dev);
+        if entry.active == Active::WithKernel && self.config.has_dev(&entry.dev) && !has_kni() {
             let message =
                 format!("the kernel holds no address on `{}`, which has no KNI", entry.dev);
             let error = ConfigError::invalid(path.key("active"), "with-kernel", message);
-            let hint = format!("set `interfaces.{0}.kni: {0}.kni`", entry.dev);
+            let section = self.config.section_of(&entry.dev);
+            let hint = format!("set `{section}.{0}.kni: {0}.kni`", entry.dev);
             self.errors.push(error.hint(hint));
         }
     }
@@ -388,13 +377,16 @@ impl<'a> Checker<'a> {
 
     /// The interface that `path` has as `dev` must be there.
     pub fn dev(&mut self, path: &Path, dev: &str) {
-        let interfaces = &self.config.interfaces;
-        if interfaces.contains_key(dev) {
+        self.known_dev(path.key("dev"), dev);
+    }
+
+    /// What `path` names must be an interface, of whatever kind.
+    pub fn known_dev(&mut self, path: Path, dev: &str) {
+        if self.config.has_dev(dev) {
             return;
         }
-        let message = format!("there is no interface `{dev}`");
-        let error = ConfigError::invalid(path.key("dev"), dev, message);
-        self.errors.push(with_known(error, dev, interfaces));
+        let error = ConfigError::invalid(path, dev, format!("there is no interface `{dev}`"));
+        self.errors.push(with_known(error, dev, self.config.devs()));
     }
 
     /// What `path` names must be in `known`.
@@ -408,7 +400,7 @@ impl<'a> Checker<'a> {
         let found = known.contains_key(name);
         if !found {
             let error = ConfigError::invalid(path, name, format!("there is no {what} `{name}`"));
-            self.errors.push(with_known(error, name, known));
+            self.errors.push(with_known(error, name, known.keys().map(String::as_str)));
         }
         found
     }
@@ -430,17 +422,6 @@ fn not_a_hosts(address: IpAddr) -> Option<&'static str> {
 /// True for an address that is another station's on each link (fe80::/10).
 pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-/// Hints at the name that was probably meant, or at the names that there are if they are few.
-fn with_known<T>(error: ConfigError, name: &str, known: &BTreeMap<String, T>) -> ConfigError {
-    let names: Vec<&str> = known.keys().map(String::as_str).take(1_000).collect();
-    match suggest(name, &names) {
-        Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-        None if names.is_empty() => error,
-        None if names.len() <= 8 => error.hint(format!("there are {}", names.join(", "))),
-        None => error,
-    }
 }
 
 /// `0000:81:00.0` or `81:00.0`.

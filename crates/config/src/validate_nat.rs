@@ -46,7 +46,7 @@ impl Config {
                 self.primary_address(dev).map(AddressRange::from).into_iter().collect()
             }
             (WanAddresses::Interface, None) => {
-                let all = self.interfaces.keys().filter_map(|dev| self.primary_address(dev));
+                let all = self.devs().filter_map(|dev| self.primary_address(dev));
                 all.map(AddressRange::from).collect()
             }
         }
@@ -343,9 +343,8 @@ impl Checker<'_> {
     }
 
     fn interface_of_match(&mut self, path: Path, dev: Option<&str>) {
-        let interfaces = &self.config.interfaces;
         if let Some(dev) = dev {
-            self.reference(path, "interface", dev, interfaces);
+            self.known_dev(path, dev);
         }
     }
 

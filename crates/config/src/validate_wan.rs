@@ -92,7 +92,7 @@ impl Checker<'_> {
         }
         let config = self.config;
         if rule.matches.out_dev.is_none()
-            && config.interfaces.keys().all(|dev| config.primary_address(dev).is_none())
+            && config.devs().all(|dev| config.primary_address(dev).is_none())
         {
             let message = "no interface has an address now: nothing is translated until one \
                            gets one, as by `dpctl address add`";
@@ -108,7 +108,7 @@ impl Checker<'_> {
                 self.warn(path, message);
                 continue;
             };
-            if config.interfaces.get(dev).is_some_and(|interface| interface.kni.is_some()) {
+            if config.knis().any(|(_, name, _)| name == dev) {
                 let message = format!(
                     "{address} of `{dev}`, which has a KNI, is a WAN IP: what comes to it for the node itself, such as \
                      ssh and answers to its DNS and NTP, is dropped; give the node another address, or translate to \
@@ -233,5 +233,5 @@ fn ways_out<'a>(config: &'a Config, rule: &'a SnatRule) -> Vec<&'a str> {
         Some(dev) => [dev.as_str()].into(),
         None => default.map(|route| route.dev.as_str()).collect(),
     };
-    devs.into_iter().filter(|dev| config.interfaces.contains_key(*dev)).collect()
+    devs.into_iter().filter(|dev| config.has_dev(dev)).collect()
 }

@@ -124,6 +124,11 @@ fn service() -> impl Strategy<Value = Service> {
         })
 }
 
+fn vlan() -> impl Strategy<Value = Vlan> {
+    let kni = option::of(name().prop_map(|name| Kni { name, netns: None, persist: false }));
+    (name(), any::<u16>(), kni).prop_map(|(link, id, kni)| Vlan { link, id, kni })
+}
+
 fn interface() -> impl Strategy<Value = Interface> {
     let queues = prop_oneof![Just(Queues::Auto), (1..=u16::MAX).prop_map(Queues::Count)];
     let kni = (text(), option::of(text()), any::<bool>());
@@ -357,7 +362,12 @@ fn config() -> impl Strategy<Value = Config> {
     let group = vec(server(), 0..3).prop_map(|servers| ServerGroup { servers, health: None });
     (
         settings(),
-        (btree_map(name(), interface(), 0..3), vec(address, 0..3), vec(route(), 0..3)),
+        (
+            btree_map(name(), interface(), 0..3),
+            btree_map(name(), vlan(), 0..3),
+            vec(address, 0..3),
+            vec(route(), 0..3),
+        ),
         (vec(neighbour, 0..3), btree_map(name(), pool(), 0..3), btree_map(name(), group, 0..3)),
         btree_map(name(), service(), 0..4),
         (rules(snat()), btree_map(name(), dnat(), 0..3), forwarding(), any::<bool>()),
@@ -365,7 +375,7 @@ fn config() -> impl Strategy<Value = Config> {
         .prop_map(
             |(
                 settings,
-                (interfaces, addresses, routes),
+                (interfaces, vlans, addresses, routes),
                 (neighbours, pools, groups),
                 services,
                 (snat, dnat, forwarding, log),
@@ -377,6 +387,7 @@ fn config() -> impl Strategy<Value = Config> {
                     dnat: shared(dnat),
                     forwarding,
                     interfaces: shared(interfaces),
+                    vlans: shared(vlans),
                     addresses,
                     routes,
                     neighbours,

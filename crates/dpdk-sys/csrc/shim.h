@@ -26,6 +26,7 @@ enum {
 	DPNAT_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	DPNAT_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	DPNAT_MBUF_HASH_RSS = offsetof(struct rte_mbuf, hash.rss),
+	DPNAT_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
 	DPNAT_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	DPNAT_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 	DPNAT_MBUF_SIZE = sizeof(struct rte_mbuf),
@@ -40,11 +41,15 @@ static const uint64_t DPNAT_RX_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t DPNAT_RX_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
 static const uint64_t DPNAT_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 static const uint64_t DPNAT_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t DPNAT_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t DPNAT_TX_VLAN = RTE_MBUF_F_TX_VLAN;
 static const uint64_t DPNAT_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t DPNAT_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t DPNAT_RSS_UDP = RTE_ETH_RSS_UDP;
 static const uint64_t DPNAT_RX_OFFLOAD_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t DPNAT_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
+static const uint64_t DPNAT_RX_OFFLOAD_VLAN_STRIP = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+static const uint64_t DPNAT_TX_OFFLOAD_VLAN_INSERT = RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
 static const uint64_t DPNAT_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 
 /* A link's state without the bit fields and unions of struct rte_eth_link. */

@@ -295,6 +295,27 @@ impl Packet for Mbuf {
         self.l4_checksum() == L4Checksum::Unfinished
     }
 
+    #[inline]
+    fn tag(&self) -> Option<u16> {
+        let head = self.head();
+        let stripped = head.flags() & dpdk_sys::DPNAT_RX_VLAN_STRIPPED;
+        (stripped == dpdk_sys::DPNAT_RX_VLAN_STRIPPED).then(|| head.vlan_tci())
+    }
+
+    #[inline]
+    fn note_tag(&mut self, tci: u16) {
+        let head = self.head();
+        head.set_vlan_tci(tci);
+        head.set_flags(head.flags() | dpdk_sys::DPNAT_RX_VLAN_STRIPPED);
+    }
+
+    #[inline]
+    fn leave_tag_to_nic(&mut self, tci: u16) {
+        let head = self.head();
+        head.set_vlan_tci(tci);
+        head.set_flags(head.flags() | dpdk_sys::DPNAT_TX_VLAN);
+    }
+
     fn visit_segments(&self, mut visit: impl FnMut(&[u8])) {
         let mut segment = Some(self.head());
         while let Some(here) = segment {
@@ -351,6 +372,8 @@ impl Segment {
         data_len, set_data_len: u16 = DPNAT_MBUF_DATA_LEN;
         segments, set_segments: u16 = DPNAT_MBUF_NB_SEGS;
         packet_len, set_packet_len: u32 = DPNAT_MBUF_PKT_LEN;
+        flags, set_flags: u64 = DPNAT_MBUF_OL_FLAGS;
+        vlan_tci, set_vlan_tci: u16 = DPNAT_MBUF_VLAN_TCI;
         next_ptr, set_next: *mut rte_mbuf = DPNAT_MBUF_NEXT;
     }
 
@@ -359,11 +382,6 @@ impl Segment {
         let field = self.0.as_ptr().wrapping_byte_add(offset as usize).cast::<T>();
         // SAFETY: the segment is live; callers give the field's own offset and type.
         unsafe { field.read() }
-    }
-
-    #[inline]
-    fn flags(self) -> u64 {
-        self.read(dpdk_sys::DPNAT_MBUF_OL_FLAGS)
     }
 
     #[inline]

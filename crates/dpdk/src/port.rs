@@ -34,6 +34,8 @@ pub struct PortConfig {
     pub all_multicast: bool,
     /// Spread packets over the RX queues by the device's hash, where it has one.
     pub rss: bool,
+    /// Have the device take VLAN tags out of frames and put them in, as far as it does that.
+    pub vlan_tags: bool,
 }
 
 impl Default for PortConfig {
@@ -47,6 +49,7 @@ impl Default for PortConfig {
             promiscuous: false,
             all_multicast: false,
             rss: true,
+            vlan_tags: false,
         }
     }
 }
@@ -277,6 +280,10 @@ impl EthPort {
             conf.rxmode.offloads |= dpdk_sys::DPNAT_RX_OFFLOAD_SCATTER;
         }
         conf.txmode.offloads = dpdk_sys::DPNAT_TX_OFFLOAD_MULTI_SEGS & info.tx_offloads;
+        if config.vlan_tags {
+            conf.rxmode.offloads |= dpdk_sys::DPNAT_RX_OFFLOAD_VLAN_STRIP & info.rx_offloads;
+            conf.txmode.offloads |= dpdk_sys::DPNAT_TX_OFFLOAD_VLAN_INSERT & info.tx_offloads;
+        }
         let (rx, tx) = (config.rx_queues, config.tx_queues);
         // SAFETY: the interface is ours and stopped; `conf` is copied.
         let code =

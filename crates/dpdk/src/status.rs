@@ -36,6 +36,18 @@ pub struct DeviceInfo {
     pub hash_key_size: u8,
 }
 
+impl DeviceInfo {
+    /// Whether the device takes VLAN tags out of frames that it receives.
+    pub fn takes_vlan_tags(&self) -> bool {
+        self.rx_offloads & dpdk_sys::DPNAT_RX_OFFLOAD_VLAN_STRIP != 0
+    }
+
+    /// Whether the device puts VLAN tags into frames that it sends.
+    pub fn puts_vlan_tags(&self) -> bool {
+        self.tx_offloads & dpdk_sys::DPNAT_TX_OFFLOAD_VLAN_INSERT != 0
+    }
+}
+
 /// The state of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkState {

@@ -23,6 +23,8 @@ pub struct Buf {
     first_len: usize,
     rss_hash: Option<u32>,
     l4_checksum_unfinished: bool,
+    tag: Option<u16>,
+    tag_for_nic: Option<u16>,
 }
 
 impl Buf {
@@ -44,6 +46,8 @@ impl Buf {
             first_len: len,
             rss_hash: None,
             l4_checksum_unfinished: false,
+            tag: None,
+            tag_for_nic: None,
         }
     }
 
@@ -59,6 +63,18 @@ impl Buf {
     pub fn with_rss_hash(mut self, hash: u32) -> Self {
         self.rss_hash = Some(hash);
         self
+    }
+
+    /// The same frame as a NIC gives it that has taken a tag out of it.
+    #[must_use]
+    pub fn with_tag(mut self, tci: u16) -> Self {
+        self.tag = Some(tci);
+        self
+    }
+
+    /// The tag that the NIC is to put into the frame, if it is to.
+    pub fn tag_for_nic(&self) -> Option<u16> {
+        self.tag_for_nic
     }
 
     /// The same frame, its transport checksum left to the interface: it is that of the pseudo header.
@@ -228,6 +244,18 @@ impl Packet for Buf {
 
     fn l4_checksum_unfinished(&self) -> bool {
         self.l4_checksum_unfinished
+    }
+
+    fn tag(&self) -> Option<u16> {
+        self.tag
+    }
+
+    fn note_tag(&mut self, tci: u16) {
+        self.tag = Some(tci);
+    }
+
+    fn leave_tag_to_nic(&mut self, tci: u16) {
+        self.tag_for_nic = Some(tci);
     }
 
     fn visit_segments(&self, mut visit: impl FnMut(&[u8])) {

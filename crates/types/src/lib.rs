@@ -27,7 +27,7 @@ pub use time::Now;
 pub use verdict::Verdict;
 
 /// Identifies an interface of ours (an ethdev, a bond or a VLAN on one); dense from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EthPortId(pub u16);
 
 /// Identifies a DPDK lcore.

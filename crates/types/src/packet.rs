@@ -43,6 +43,18 @@ pub trait Packet: Sized {
         false
     }
 
+    /// The tag of the frame (tag control information of IEEE 802.1Q: priority and VLAN) that is in the
+    /// frame no more: the NIC took it out, or [`Packet::note_tag`] has kept it.
+    fn tag(&self) -> Option<u16> {
+        None
+    }
+
+    /// Keeps a tag that was taken out of the frame.
+    fn note_tag(&mut self, tci: u16);
+
+    /// Has the NIC put a tag into the frame as it leaves. Only where the NIC does that.
+    fn leave_tag_to_nic(&mut self, tci: u16);
+
     /// Shows all segments in their order.
     fn visit_segments(&self, mut visit: impl FnMut(&[u8])) {
         visit(self.bytes());

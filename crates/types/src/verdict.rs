@@ -49,6 +49,8 @@ verdicts! {
     Malformed = "drop.malformed",
     /// EtherType that is neither IPv4 nor ARP.
     UnknownEtherType = "drop.unknown-ethertype",
+    /// Frame with the tag of a VLAN that no interface of ours is on.
+    UnknownVlan = "drop.unknown-vlan",
     /// ARP packet that is not Ethernet over IPv4, or whose fields contradict each other.
     BadArp = "drop.bad-arp",
     /// Sent to another station's Ethernet address.

@@ -131,7 +131,9 @@ Examples:
         after_help = "\
 Examples:
   dpctl -s link show wan0
-  dpctl -br link"
+  dpctl -br link
+  dpctl link add wan0.100 link wan0 type vlan id 100
+  dpctl link del wan0.100"
     )]
     Link(LinkVerb),
     /// Services: what clients connect to

@@ -168,6 +168,11 @@ pub enum LinkVerb {
     /// Show them
     #[command(visible_alias = "list")]
     Show(LinkShow),
+    /// Add a VLAN
+    Add(LinkAdd),
+    /// Remove a VLAN
+    #[command(visible_alias = "delete")]
+    Del(LinkDel),
 }
 
 /// Chooses an interface.
@@ -179,4 +184,29 @@ pub struct LinkShow {
     /// The same, as `ip` has it
     #[arg(long, value_name = "INTERFACE", hide = true, conflicts_with = "name")]
     pub dev: Option<String>,
+}
+
+/// A new VLAN.
+#[derive(Clone, Debug, Args)]
+pub struct LinkAdd {
+    /// Its name, as in `wan0.100`
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The interface that carries its frames
+    #[arg(long, value_name = "INTERFACE")]
+    pub link: String,
+    /// What it is: a VLAN
+    #[arg(long = "type", value_name = "vlan", value_parser = ["vlan"], default_value = "vlan")]
+    pub kind: String,
+    /// The VLAN's identifier, 1 to 4094
+    #[arg(long, value_name = "NUMBER")]
+    pub id: u16,
+}
+
+/// A VLAN that goes.
+#[derive(Clone, Debug, Args)]
+pub struct LinkDel {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }

@@ -2,9 +2,9 @@
 
 use api::{
     AddressInfo, AddressKey, DevQuery, KniInfo, LinkInfo, NeighbourInfo, NeighbourKey, Operation,
-    Request, RouteInfo, RouteKey, RouteOrigin,
+    Request, RouteInfo, RouteKey, RouteOrigin, VlanTags,
 };
-use config::RouteType;
+use config::{RouteType, Vlan};
 
 use crate::cli::{AddressVerb, LinkVerb, NeighbourVerb, Options, RouteArgs, RouteVerb};
 use crate::output::{Table, details, name, optional};
@@ -144,7 +144,18 @@ fn neighbours(list: &[NeighbourInfo], options: &Options) -> String {
 }
 
 pub(super) fn link(session: &mut Session<'_>, verb: &LinkVerb) -> Outcome {
-    let LinkVerb::Show(which) = verb;
+    let which = match verb {
+        LinkVerb::Show(which) => which,
+        LinkVerb::Add(new) => {
+            let vlan = Vlan { link: new.link.clone(), id: new.id, kni: None };
+            let request = Request::new(Operation::VlanAdd).name("name", &new.name);
+            return session.change(request.json(&vlan));
+        }
+        LinkVerb::Del(old) => {
+            let request = Request::new(Operation::VlanDelete).name("name", &old.name);
+            return session.change(request);
+        }
+    };
     if let Some(name) = which.name.as_ref().or(which.dev.as_ref()) {
         let request = Request::new(Operation::LinkGet).name("name", name);
         let info: LinkInfo = session.ask(request)?;
@@ -234,12 +245,22 @@ fn one_link(info: &LinkInfo) -> String {
         ("rx queues", format!("{} of {} descriptors", info.rx_queues, info.rx_descriptors)),
         ("tx queues", format!("{} of {} descriptors", info.tx_queues, info.tx_descriptors)),
         ("NUMA node", optional(info.socket.as_ref())),
+        ("vlan tags", vlan_tags(info.vlan_tags)),
         ("steering", info.steering.clone()),
         ("received", received),
         ("sent", sent),
     ];
+    if let Some(vlan) = &info.vlan {
+        rows.insert(1, ("vlan", format!("{} on {}", vlan.id, vlan.link)));
+    }
     rows.extend(info.kni.iter().flat_map(kni));
     details(&rows)
+}
+
+/// Who takes tags of VLANs out of frames, and puts them in.
+fn vlan_tags(tags: VlanTags) -> String {
+    let by = |nic| if nic { "the device" } else { "the workers" };
+    format!("taken out by {}, put in by {}", by(tags.taken_by_nic), by(tags.put_by_nic))
 }
 
 /// The kernel's interface to one of ours, and what passed it.

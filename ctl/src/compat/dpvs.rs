@@ -28,9 +28,11 @@ impl Message {
     pub(super) const ADDRESS_DEL: Self = Self(48);
     pub(super) const ADDRESS_SET: Self = Self(49);
     pub(super) const ADDRESS_FLUSH: Self = Self(50);
-    pub(super) const LINK_GET: Self = Self(60);
-    pub(super) const NEIGHBOUR_ADD: Self = Self(66);
-    pub(super) const NEIGHBOUR_DEL: Self = Self(67);
+    pub(super) const LINK_GET: Self = Self(61);
+    pub(super) const NEIGHBOUR_ADD: Self = Self(70);
+    pub(super) const NEIGHBOUR_DEL: Self = Self(71);
+    pub(super) const VLAN_ADD: Self = Self(81);
+    pub(super) const VLAN_DEL: Self = Self(82);
 }
 
 /// An error code.

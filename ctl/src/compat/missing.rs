@@ -46,7 +46,7 @@ pub(super) const IPSET: &str =
 pub(super) const IFTRAF: &str =
     "flows are not ranked; `dpctl conn list` and `dpctl -s service` show them";
 pub(super) const FLOW: &str = "addresses of the kernel's interfaces need no flow rule";
-pub(super) const VLAN: &str = "VLANs are set in the file and take effect at the next start";
+pub(super) const QINQ: &str = "VLANs are of 802.1q, one tag a frame";
 pub(super) const LINK_SET: &str =
     "interfaces are set in the file, `interfaces`, and take effect at the next start";
 pub(super) const EAL_MEM: &str = "memory is planned at start: `dpnatd --check` prints the plan";
@@ -83,7 +83,7 @@ pub(crate) const MISSING: &[Missing] = &[
     missing("dpip", "ipset", IPSET),
     missing("dpip", "iftraf", IFTRAF),
     missing("dpip", "flow", FLOW),
-    missing("dpip", "vlan", VLAN),
+    missing("dpip", "vlan … proto 802.1ad", QINQ),
     missing("dpip", "link set, link add, link del", LINK_SET),
     missing("dpip", "link show BOND status", BOND),
     missing("dpip", "eal-mem", EAL_MEM),

@@ -97,15 +97,15 @@ impl Control {
     ) -> Reply<Changed> {
         self.await_stall().await?;
         let before = Arc::clone(compiler.config());
-        let (interfaces, kernel, policy, rulings) = {
+        let (started, kernel, policy, rulings) = {
             let state = self.state();
             let rulings = Arc::clone(state.health.rulings());
-            (Arc::clone(&state.interfaces), Arc::clone(&state.kernel), state.policy, rulings)
+            (Arc::clone(&state.started), Arc::clone(&state.kernel), state.policy, rulings)
         };
         let now = self.shared.clock.now();
         let plan = move |mut compiler: OwnedMutexGuard<Compiler>| {
             let request =
-                |config| Request { config, interfaces, kernel, policy, rulings, renew_fib, now };
+                |config| Request { config, started, kernel, policy, rulings, renew_fib, now };
             let planned = planned(&mut compiler, next, request);
             (compiler, planned)
         };
@@ -287,7 +287,7 @@ fn planned(
     let request = request(config);
     let running = compiler.snapshot();
     let policy = policy(&request.config, request.policy);
-    let same = running.interfaces == request.interfaces
+    let same = *compiler.started() == request.started
         && running.kernel == request.kernel
         && running.policy == policy;
     let same = same && compiler.rulings() == &request.rulings;
@@ -354,6 +354,7 @@ impl State {
     /// The plan has become what runs.
     fn committed(&mut self, compiler: &Compiler, before: &Snapshot, gone: Gone, now_ms: u64) {
         self.snapshot = Arc::clone(compiler.snapshot());
+        self.started_running = Arc::clone(compiler.started());
         self.config = Arc::clone(compiler.config());
         self.gateway_names = Arc::clone(compiler.gateway_names());
         self.retiring.add(gone, self.workers.len());

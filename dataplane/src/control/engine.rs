@@ -5,9 +5,10 @@ use std::fmt;
 use types::{EthPortId, MacAddr};
 
 /// An interface, as it was started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceInfo {
-    /// Its number: its place among the configured ones in the order of their names.
+    /// Its number: its place among the configured ones in the order of their names. VLANs with a kernel interface
+    /// come behind all others; those without are not known here.
     pub id: EthPortId,
     /// Its name in the configuration.
     pub name: String,
@@ -29,6 +30,12 @@ pub struct InterfaceInfo {
     pub tx_descriptors: u16,
     /// The NUMA node, if the device is on one.
     pub numa_node: Option<u16>,
+    /// Its VLAN and the number of its link, if it is one.
+    pub vlan: Option<(u16, EthPortId)>,
+    /// The device takes tags of VLANs out of frames that it receives.
+    pub takes_tags: bool,
+    /// The device puts tags of VLANs into frames that it sends.
+    pub puts_tags: bool,
     /// How packets find the worker that owns their conn, and why so.
     pub steering: String,
     /// The kernel's interface to it, if there is one.

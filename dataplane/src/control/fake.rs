@@ -64,12 +64,14 @@ pub fn model(text: &str) -> Arc<Model> {
 /// The interfaces of a configuration, all of them up, and its workers' steering.
 pub fn facts(model: &Model) -> Facts {
     let workers = model.workers.cpus.len() as u16;
-    let assumed = Facts::assumed(model, Arc::new(Steering::new(workers, [7, 9]).unwrap()));
+    let steering = Arc::new(Steering::new(workers, [7, 9]).unwrap());
+    let assumed = Facts::assumed(model, Arc::clone(&steering)).unwrap();
     let interface = |(interface, n): (&Interface, u8)| Interface {
         mac: MacAddr([2, 0, 0, 0, 1, n]),
         ..interface.clone()
     };
-    Facts { interfaces: assumed.interfaces.iter().zip(0..).map(interface).collect(), ..assumed }
+    let started = assumed.started.iter().zip(0..).map(interface).collect();
+    Facts::new(model, started, steering, [0; 2]).unwrap()
 }
 
 /// A worker without control.
@@ -255,6 +257,9 @@ fn interface(name: &str, id: EthPortId) -> InterfaceInfo {
         rx_descriptors: 64,
         tx_descriptors: 64,
         numa_node: None,
+        vlan: None,
+        takes_tags: false,
+        puts_tags: false,
         steering: "none".to_owned(),
         kni: None,
     }

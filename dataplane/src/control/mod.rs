@@ -93,7 +93,7 @@ impl Groundwork {
         let before = self.compiler.snapshot();
         let request = compile::Request {
             config,
-            interfaces: Arc::clone(&before.interfaces),
+            started: Arc::clone(self.compiler.started()),
             kernel: Arc::clone(&before.kernel),
             policy: before.policy,
             rulings: Arc::default(),
@@ -164,8 +164,10 @@ struct State {
     snapshot: Arc<Snapshot>,
     /// The rules of NAT and WAN IPs that run.
     gateway_names: Arc<GatewayNames>,
-    /// The interfaces with their links as they are now: what shall run.
-    interfaces: Arc<[Interface]>,
+    /// The interfaces that were started, with their links as they are now: what shall run.
+    started: Arc<[Interface]>,
+    /// The same as it runs.
+    started_running: Arc<[Interface]>,
     /// What the kernel has on their KNIs now: what shall run.
     kernel: Arc<KernelSide>,
     /// What holds for all services from now on: what shall run.
@@ -215,7 +217,8 @@ impl Control {
             workers: Workers::new(workers),
             config: Arc::clone(compiler.config()),
             gateway_names: Arc::clone(compiler.gateway_names()),
-            interfaces: Arc::clone(&snapshot.interfaces),
+            started: Arc::clone(compiler.started()),
+            started_running: Arc::clone(compiler.started()),
             kernel: Arc::clone(&snapshot.kernel),
             // As a host does, so that a mistyped port is told from a dead balancer.
             policy: Policy { reject_unserved: true, ..Policy::default() },

@@ -4,15 +4,18 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use api::{
-    AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, KniInfo, LinkInfo,
-    NeighbourInfo, NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, Warnings,
+    AddressInfo, AddressKey, DevQuery, Duplex, ErrorBody, ErrorCode, KniInfo, LinkInfo, LinkStats,
+    NeighbourInfo, NeighbourKey, NeighbourState, RouteInfo, RouteKey, RouteOrigin, VlanInfo,
+    VlanTags, Warnings,
 };
-use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route, RouteType};
+use config::{Active, Address, InterfaceAddress, Model, Neighbour, Prefix, Route, RouteType, Vlan};
+use counters::InterfaceCounters;
 use ipnet::{IpNet, Ipv6Net};
 use types::EthPortId;
 
 use super::engine::{InterfaceInfo, Kni};
 use super::{Control, Reply, State, not_found};
+use crate::snapshot::{Interface, Wire};
 
 impl Control {
     /// Addresses of ours: those configured, VIPs and LIPs.
@@ -200,7 +203,7 @@ impl Control {
     /// Interfaces with their state and statistics.
     pub fn links(&self) -> Vec<LinkInfo> {
         let state = self.state();
-        state.engine.interfaces().iter().map(|info| state.link_info(info)).collect()
+        state.here().map(|(id, interface)| state.link_info(id, interface)).collect()
     }
 
     /// One interface.
@@ -209,9 +212,25 @@ impl Control {
     /// If there is none of this name.
     pub fn link(&self, name: &str) -> Reply<LinkInfo> {
         let state = self.state();
-        let found = state.engine.interfaces().iter().find(|info| info.name == name);
-        let info = found.ok_or_else(|| no_interface(name))?;
-        Ok(state.link_info(info))
+        let found = state.here().find(|(_, interface)| *interface.name == *name);
+        let (id, interface) = found.ok_or_else(|| no_interface(name))?;
+        Ok(state.link_info(id, interface))
+    }
+
+    /// Adds a VLAN to an interface.
+    ///
+    /// # Errors
+    /// If there is an interface of its name already, or it cannot be.
+    pub async fn add_vlan(&self, name: String, vlan: Vlan) -> Reply<Warnings> {
+        self.edit(move |model| model.add_vlan(&name, vlan).map_err(ErrorBody::from_config)).await
+    }
+
+    /// Removes a VLAN.
+    ///
+    /// # Errors
+    /// If there is none, or something needs it.
+    pub async fn delete_vlan(&self, name: String) -> Reply<Warnings> {
+        self.edit(move |model| model.delete_vlan(&name).map_err(ErrorBody::from_config)).await
     }
 }
 
@@ -321,25 +340,50 @@ impl State {
         }
     }
 
-    fn link_info(&self, info: &InterfaceInfo) -> LinkInfo {
-        let link = self.engine.link(info.id);
+    /// The interfaces that are there, with their numbers.
+    pub(super) fn here(&self) -> impl Iterator<Item = (EthPortId, &Interface)> {
+        let all = (0..).map(EthPortId).zip(self.snapshot.interfaces.iter());
+        // Of VLANs that went, those that workers or the kernel name leave a place.
+        all.filter(|(_, interface)| interface.wire != Wire::NONE)
+    }
+
+    /// What passed an interface: as its driver counts, or for a VLAN the workers.
+    pub(super) fn link_stats(&self, id: EthPortId) -> LinkStats {
+        let is_port = |started: &Interface| started.wire.vid == 0;
+        if self.started.get(usize::from(id.0)).is_some_and(is_port) {
+            return self.engine.statistics(id);
+        }
+        let InterfaceCounters { rx_packets, rx_bytes, tx_packets, tx_bytes } =
+            self.merged().interface(id);
+        LinkStats { rx_packets, rx_bytes, tx_packets, tx_bytes, ..LinkStats::default() }
+    }
+
+    fn link_info(&self, id: EthPortId, interface: &Interface) -> LinkInfo {
+        let port = EthPortId(interface.wire.port);
+        let link = self.engine.link(port);
+        let find = |id: EthPortId| self.engine.interfaces().iter().find(|info| info.id == id);
+        let device = find(port).cloned().unwrap_or_else(InterfaceInfo::default);
+        let kni = find(id).and_then(|info| info.kni.as_ref());
+        let vlan = self.config.vlans.get(&*interface.name);
         LinkInfo {
-            name: info.name.clone(),
-            device: info.device.clone(),
-            driver: info.driver.clone(),
-            mac: info.mac,
-            mtu: info.mtu,
+            name: interface.name.to_string(),
+            vlan: vlan.map(|vlan| VlanInfo { link: vlan.link.clone(), id: vlan.id }),
+            device: device.device,
+            driver: device.driver,
+            mac: interface.mac,
+            mtu: interface.mtu,
             up: link.up,
             speed_mbps: link.speed_mbps,
             duplex: link.full_duplex.map(|full| if full { Duplex::Full } else { Duplex::Half }),
-            rx_queues: info.rx_queues,
-            tx_queues: info.tx_queues,
-            rx_descriptors: info.rx_descriptors,
-            tx_descriptors: info.tx_descriptors,
-            socket: info.numa_node,
-            steering: info.steering.clone(),
-            kni: info.kni.as_ref().map(|kni| self.kni_info(info.id, kni)),
-            stats: self.engine.statistics(info.id),
+            rx_queues: device.rx_queues,
+            tx_queues: device.tx_queues,
+            rx_descriptors: device.rx_descriptors,
+            tx_descriptors: device.tx_descriptors,
+            socket: device.numa_node,
+            vlan_tags: VlanTags { taken_by_nic: device.takes_tags, put_by_nic: device.puts_tags },
+            steering: device.steering,
+            kni: kni.map(|kni| self.kni_info(id, kni)),
+            stats: self.link_stats(id),
         }
     }
 }

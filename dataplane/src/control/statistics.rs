@@ -60,7 +60,7 @@ impl Control {
         let (services, servers, without): (usize, usize, Vec<String>) = blocking(look).await?;
         let version = self.version();
         let state = self.state();
-        let up = state.interfaces.iter().filter(|interface| interface.up).count();
+        let up = state.here().filter(|(_, interface)| interface.up).count();
         let mut problems = state.problems(Instant::now());
         problems.extend(without);
         Ok(Status {
@@ -72,7 +72,7 @@ impl Control {
             config_differs: state.file.differs,
             generation: state.snapshot.generation,
             workers: state.workers.len() as u32,
-            interfaces: state.interfaces.len() as u32,
+            interfaces: state.here().count() as u32,
             interfaces_up: up as u32,
             services: services as u32,
             servers: servers as u32,
@@ -104,9 +104,9 @@ impl Control {
         })
         .await?;
         let state = self.state();
-        let interfaces = state.engine.interfaces().iter();
+        let interfaces = state.here();
         let interfaces: BTreeMap<_, _> =
-            interfaces.map(|info| (info.name.clone(), state.engine.statistics(info.id))).collect();
+            interfaces.map(|(id, info)| (info.name.to_string(), state.link_stats(id))).collect();
         Ok(Stats {
             uptime_ms: self.now_ms(),
             ledger: state.ledger(),
@@ -212,7 +212,7 @@ impl Running {
 impl State {
     /// The counters of all workers together.
     pub(super) fn merged(&self) -> Values {
-        let mut sum = Values::new(self.interfaces.len());
+        let mut sum = Values::new(self.snapshot.interfaces.len());
         for reading in self.workers.ids().filter_map(|id| self.workers.reading(id)) {
             sum.merge(&reading.values);
         }
@@ -296,8 +296,11 @@ impl State {
         let values = self.workers.reading(id)?.values;
         let load = values.load();
         let per_us = (arch::tsc_hz() / 1_000_000).max(1);
+        // What passes a VLAN passes its link.
+        let ports = self.started.iter().zip(values.interfaces());
+        let ports = ports.filter(|(interface, _)| interface.wire.vid == 0);
         let sum = |count: fn(&counters::InterfaceCounters) -> u64| {
-            values.interfaces().iter().map(count).sum()
+            ports.clone().map(|(_, counted)| count(counted)).sum()
         };
         Some(WorkerInfo {
             id: id.0,
@@ -338,8 +341,8 @@ impl State {
             let ms = stall.as_millis();
             problems.push(format!("the control thread came {ms} ms late in the last minute"));
         }
-        for (interface, place) in self.interfaces.iter().zip(0..) {
-            if !interface.up {
+        for (interface, place) in self.started.iter().zip(0..) {
+            if !interface.up && interface.wire.vid == 0 {
                 problems.push(format!("the link of `{}` is down", self.name(EthPortId(place))));
             }
         }

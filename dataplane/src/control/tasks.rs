@@ -255,12 +255,12 @@ impl State {
     pub(super) fn look_at_links(&mut self) -> bool {
         let links: Vec<bool> =
             self.engine.interfaces().iter().map(|info| self.engine.link(info.id).up).collect();
-        let same = self.interfaces.iter().map(|interface| interface.up).eq(links.iter().copied());
+        let same = self.started.iter().map(|interface| interface.up).eq(links.iter().copied());
         if same {
             // A change that the workers could not be told of is told again.
-            return self.interfaces != self.snapshot.interfaces;
+            return self.started != self.started_running;
         }
-        let now = self.interfaces.iter().zip(&links);
+        let now = self.started.iter().zip(&links);
         for (interface, up) in now.clone().filter(|(interface, up)| interface.up != **up) {
             let dev = &*interface.name;
             if *up {
@@ -274,7 +274,7 @@ impl State {
                 self.engine.set_carrier(EthPortId(place), *up);
             }
         }
-        self.interfaces = now
+        self.started = now
             .map(|(interface, up)| Interface { up: *up, ..interface.clone() })
             .collect::<Arc<_>>();
         true

@@ -145,7 +145,7 @@ async fn new_addresses_are_announced_and_neighbours_asked() {
     assert_eq!(bench.sent(LAN).len(), 5, "the interface's own and four LIPs");
 
     // A client's SYN: the server's Ethernet address is needed.
-    let mac = bench.control.state().interfaces[1].mac;
+    let mac = bench.control.state().started[1].mac;
     let gateway = MacAddr([2, 0, 0, 0, 0, 1]);
     for worker in [WorkerId(0), WorkerId(1)] {
         let syn =
@@ -181,7 +181,7 @@ async fn a_link_that_goes_down_is_told_to_the_workers() {
 #[tokio::test]
 async fn a_vip_that_is_gone_stays_ours_until_its_conns_are_closed() {
     let mut bench = Bench::start(SHOP).await;
-    let mac = bench.control.state().interfaces[1].mac;
+    let mac = bench.control.state().started[1].mac;
     let gateway = MacAddr([2, 0, 0, 0, 0, 1]);
     let syn = |port: u16| {
         pkt().eth(gateway, mac).ipv4("198.51.100.7", "203.0.113.10").tcp(port, 80).syn().build()
@@ -243,7 +243,7 @@ async fn draining_refuses_changes_and_tells_the_workers() {
 #[tokio::test]
 async fn a_lip_that_is_gone_stays_ours_until_its_conns_are_closed() {
     let mut bench = Bench::start(SHOP).await;
-    let mac = bench.control.state().interfaces[1].mac;
+    let mac = bench.control.state().started[1].mac;
     let gateway = MacAddr([2, 0, 0, 0, 0, 1]);
     let syn = pkt().eth(gateway, mac).ipv4("198.51.100.7", "203.0.113.10").tcp(40_000, 80).syn();
     bench.arrive(WorkerId(0), WAN, syn.build());

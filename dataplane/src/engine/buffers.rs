@@ -36,7 +36,7 @@ impl BufferPlan {
         let interfaces = || config.interfaces.values();
         // Any packet may be of the largest kind.
         let most = interfaces().map(|interface| segments(interface)).max().unwrap_or(1);
-        let has_kni = interfaces().any(|interface| interface.kni.is_some());
+        let has_kni = config.knis().next().is_some();
         let kernel = if has_kni { (URGENT + BULK + DOWN) as u64 } else { 0 };
         let held = HELD_MAX as u64 + WAITING_MAX as u64;
         let packets = held + types::BURST_MAX as u64 + workers * RING as u64 + kernel;

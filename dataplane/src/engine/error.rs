@@ -58,7 +58,7 @@ pub enum EngineError {
         buffers: u32,
     },
     /// The kernel's interface cannot be made.
-    #[error("interfaces.{interface}.kni: {source}")]
+    #[error("the KNI of `{interface}`: {source}")]
     Kni {
         /// The interface.
         interface: String,

@@ -68,7 +68,11 @@ impl DpdkEngine {
             stop: Arc::default(),
         };
         for (name, interface) in &config.interfaces {
-            engine.add_interface(&eal, &pool, name, interface)?;
+            let has_vlans = config.vlans.values().any(|vlan| vlan.link == *name);
+            engine.add_interface(&eal, &pool, (name, interface), has_vlans)?;
+        }
+        for (name, vlan) in &config.vlans {
+            engine.add_vlan(name, vlan)?;
         }
         engine.pool = Some(pool);
         engine.eal = Some(eal);
@@ -79,8 +83,8 @@ impl DpdkEngine {
         &mut self,
         eal: &Eal,
         pool: &Mempool,
-        name: &str,
-        interface: &config::Interface,
+        (name, interface): (&str, &config::Interface),
+        has_vlans: bool,
     ) -> Result<(), EngineError> {
         let workers = self.cpus.len() as u16;
         let device = device_string(interface, workers);
@@ -104,10 +108,12 @@ impl DpdkEngine {
                 // listens to others.
                 all_multicast: true,
                 rss: rx_queues > 1,
+                vlan_tags: has_vlans,
             },
             pool,
         )?;
         port.start()?;
+        let (takes_tags, puts_tags) = (info.takes_vlan_tags(), info.puts_vlan_tags());
         let id = EthPortId(self.interfaces.len() as u16);
         let (mac, mtu) = (port.mac()?, port.mtu()?);
         let kni = match &interface.kni {
@@ -125,6 +131,9 @@ impl DpdkEngine {
             rx_descriptors: interface.rx_descriptors,
             tx_descriptors: interface.tx_descriptors,
             numa_node: info.numa_node,
+            vlan: None,
+            takes_tags: has_vlans && takes_tags,
+            puts_tags: has_vlans && puts_tags,
             steering: steering(workers, rx_queues),
             kni,
             device,
@@ -134,6 +143,18 @@ impl DpdkEngine {
             mine.push((rx.next(), tx));
         }
         self.ports.push(port);
+        Ok(())
+    }
+
+    /// Makes the kernel's interface to a VLAN, if it has one: all else of it is the workers'.
+    fn add_vlan(&mut self, name: &str, vlan: &config::Vlan) -> Result<(), EngineError> {
+        let found = self.interfaces.iter().find(|info| info.name == vlan.link);
+        let (Some(kni), Some(link)) = (&vlan.kni, found) else { return Ok(()) };
+        let link = link.clone();
+        let id = EthPortId(self.interfaces.len() as u16);
+        let kni = self.knis.add(id, (name, &link.device), kni, (link.mac, link.mtu))?;
+        let (name, vlan) = (name.to_owned(), Some((vlan.id, link.id)));
+        self.interfaces.push(InterfaceInfo { id, name, vlan, kni: Some(kni), ..link });
         Ok(())
     }
 
@@ -151,8 +172,7 @@ impl DpdkEngine {
             return Err(EngineError::Stopped);
         };
         for info in &self.interfaces {
-            let up = self.port(info.id).is_some_and(|port| port.link().is_ok_and(|link| link.up));
-            self.knis.set_carrier(info.id, up);
+            self.knis.set_carrier(info.id, self.link(info.id).up);
         }
         self.knis.run(eal, pool, pumps)?;
         let lcores: Vec<_> = eal.lcores().filter(|lcore| lcore.0 > 0).collect();
@@ -188,8 +208,11 @@ impl DpdkEngine {
         }
     }
 
+    /// The device of an interface; that of its link for a VLAN.
     fn port(&self, interface: EthPortId) -> Option<&EthPort> {
-        self.ports.get(usize::from(interface.0))
+        let info = self.interfaces.get(usize::from(interface.0))?;
+        let device = info.vlan.map_or(interface, |(_, link)| link);
+        self.ports.get(usize::from(device.0))
     }
 }
 

@@ -8,6 +8,8 @@ use crate::path::burst::{Burst, ones};
 use crate::path::lane::Lane;
 use crate::path::oversized;
 use crate::path::transmit::{GATHERED_MAX, transmit};
+use crate::path::vlan;
+use crate::snapshot::Wire;
 use crate::worker::Core;
 use crate::worker::held::Waiting;
 use crate::worker::link::Event;
@@ -157,7 +159,8 @@ pub(crate) fn send<P: Packet>(core: &mut Core<P>, mut packet: P, hop: NextHop) {
     let verdict = match core.snapshot.interfaces.get(usize::from(hop.iface.0)) {
         Some(interface) if interface.up => {
             write_addresses(&mut packet, hop.mac, interface.mac);
-            gather(core, hop.iface, packet)
+            let wire = interface.wire;
+            gather_on(core, hop.iface, wire, packet)
         }
         _ => Some(Verdict::LinkDown),
     };
@@ -173,10 +176,27 @@ pub(crate) fn gather<P: Packet>(
     interface: EthPortId,
     packet: P,
 ) -> Option<Verdict> {
-    match core.tx.get_mut(usize::from(interface.0)).map(|buffer| buffer.push(packet)) {
+    match core.snapshot.interfaces.get(usize::from(interface.0)).map(|ours| ours.wire) {
+        Some(wire) => gather_on(core, interface, wire, packet),
+        None => Some(Verdict::Internal),
+    }
+}
+
+#[inline]
+fn gather_on<P: Packet>(
+    core: &mut Core<P>,
+    interface: EthPortId,
+    wire: Wire,
+    mut packet: P,
+) -> Option<Verdict> {
+    if wire.vid != 0 && !vlan::put_in(core, interface, &mut packet, wire) {
+        return Some(Verdict::NoRoom);
+    }
+    match core.tx.get_mut(usize::from(wire.port)).map(|buffer| buffer.push(packet)) {
         Some(Ok(())) => None,
         Some(Err(_refused)) => Some(Verdict::TxFull),
-        None => Some(Verdict::Internal),
+        // It went while the packet was under way.
+        None => Some(Verdict::LinkDown),
     }
 }
 

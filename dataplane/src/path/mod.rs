@@ -41,6 +41,7 @@ pub mod rewrite;
 pub mod steer;
 pub mod track;
 pub mod transmit;
+mod vlan;
 
 use types::{Io, Now, Packet};
 

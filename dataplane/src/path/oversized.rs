@@ -69,6 +69,9 @@ fn write<I: Io>(
     for (n, place) in later.iter_mut().take(cut.later()).enumerate() {
         let mut fragment = io.allocate().ok_or(Verdict::NoBuffer)?;
         cut.write(packet, n, &mut fragment)?;
+        if let Some(tci) = packet.tag() {
+            fragment.note_tag(tci);
+        }
         *place = Some(fragment);
     }
     Ok(())

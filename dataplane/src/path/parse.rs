@@ -4,7 +4,7 @@ use types::{Now, Packet, Verdict};
 use wire::{Ethernet, ParseError};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
-use crate::path::{fragment, punt};
+use crate::path::{fragment, punt, vlan};
 use crate::snapshot::Interface;
 use crate::worker::Core;
 
@@ -24,10 +24,13 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     for at in ones(burst.live()) {
         prefetch(burst, at + AHEAD);
         let Some((packet, meta)) = burst.both(at) else { continue };
-        let interface = snapshot.interfaces.get(usize::from(meta.interface));
-        if has_priority_tag(packet.bytes()) {
-            drop_tag(packet);
+        if vlan::is_tagged(packet)
+            && let Err(verdict) = vlan::take_out(&snapshot.vlans, &mut core.counters, packet, meta)
+        {
+            burst.end(at, verdict);
+            continue;
         }
+        let interface = snapshot.interfaces.get(usize::from(meta.interface));
         let result = match parse_one(packet, meta, interface) {
             Err(ParseError::Pull(len)) => {
                 core.counters.add(counters::Event::Copied, 1);
@@ -60,23 +63,6 @@ pub fn parse<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, now: Now) {
     }
     for at in ones(refused) {
         punt::refused(core, burst, at, now);
-    }
-}
-
-/// Whether a frame has a tag that names no VLAN but a priority only (IEEE 802.1Q §6.9.1).
-#[inline(always)]
-fn has_priority_tag(bytes: &[u8]) -> bool {
-    matches!(bytes, [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0x00, high, 0, ..] if high & 0x0f == 0)
-}
-
-/// Takes the tag out: the frame is as any other then, and no answer has one.
-#[cold]
-fn drop_tag<P: Packet>(packet: &mut P) {
-    const TAG: usize = 4;
-    const STATIONS: usize = 12;
-    if let Some(head) = packet.bytes_mut().get_mut(..STATIONS + TAG) {
-        head.copy_within(..STATIONS, TAG);
-        packet.trim(TAG);
     }
 }
 

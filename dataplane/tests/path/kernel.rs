@@ -143,7 +143,7 @@ fn groups_go_up_if_the_kernel_listens_to_them() {
     bed.stays(to(other).protocol(89), "received+1 drop.other-station+1");
     bed.stays(to(other).ether_type(0x88cc), "received+1 drop.unknown-ethertype+1");
     // Tagged frames are of VLANs, of which the kernel has its own interfaces.
-    bed.stays(to(VRRP).vlan(7).protocol(112), "received+1 drop.unknown-ethertype+1");
+    bed.stays(to(VRRP).vlan(7).protocol(112), "received+1 drop.unknown-vlan+1");
 }
 
 #[test]

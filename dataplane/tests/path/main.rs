@@ -34,6 +34,7 @@ mod service_nat;
 mod toa;
 mod udp;
 mod verdicts;
+mod vlans;
 mod wide;
 mod wide_errors;
 mod wide_workers;

@@ -149,16 +149,3 @@ proptest! {
         bed.nothing_sent();
     }
 }
-
-/// A tag without a VLAN says how urgent a frame is, and no more (IEEE 802.1Q §6.9.1).
-#[test]
-fn a_priority_tag_is_taken_out() {
-    let mut bed = Testbed::usual();
-    let mut frame = bed.by_client().udp(5_000, 53).payload(b"urgent").frame();
-    frame.splice(12..12, [0x81, 0x00, 0xa0, 0x00]);
-    bed.arrive_raw(0, bed.wan, Buf::new(&frame));
-    bed.turn();
-    let sent = bed.one(bed.lan);
-    assert_eq!(sent.payload(), b"urgent");
-    bed.expect("received+1 sent+1 conns+1 leases+1 conn.opened+1");
-}

@@ -102,6 +102,7 @@ fn case(verdict: Verdict) -> Case {
             bed
         }),
         Verdict::UnknownEtherType => Made(|| usual(|bed| bed.by_client().ether_type(0x88cc))),
+        Verdict::UnknownVlan => Made(|| usual(|bed| bed.by_client().vlan(5).udp(1, 53))),
         Verdict::BadArp => Made(|| {
             usual(|bed| {
                 pkt().eth(mac(1), bed.snapshot.interfaces[0].mac).arp(9, mac(1), RS1, mac(2), VIP)

@@ -4,6 +4,7 @@ mod address;
 mod link;
 mod neighbour;
 mod route;
+mod vlan;
 mod words;
 
 use api::{ApplyQuery, Changes, ConfigFormat, ConfigQuery, Operation, Request};
@@ -33,6 +34,8 @@ pub(super) fn run(compat: &mut Compat<'_>, words: &[&str]) -> Outcome {
         ("route", _) => route::run(compat, &line),
         ("neigh", _) => neighbour::run(compat, &line),
         ("link", _) => link::run(compat, &line),
+        ("vlan", Verb::Help) => compat.print(vlan::HELP),
+        ("vlan", _) => vlan::run(compat, &line),
         (object, _) => match OTHERS.iter().find(|(name, _)| *name == object) {
             Some((_, instead)) => Err(Failure::not_supported(object, instead)),
             None => Err(Failure::Usage(format!("invalid object: {object}\n{HELP}"), 1)),
@@ -41,8 +44,7 @@ pub(super) fn run(compat: &mut Compat<'_>, words: &[&str]) -> Outcome {
 }
 
 /// Objects without a counterpart.
-const OTHERS: [(&str, &str); 11] = [
-    ("vlan", missing::VLAN),
+const OTHERS: [(&str, &str); 10] = [
     ("tunnel", missing::TUNNEL),
     ("qsch", missing::TC),
     ("cls", missing::TC),
@@ -59,7 +61,7 @@ const HELP: &str = "\
 Usage:
     dpip [OPTIONS] OBJECT { COMMAND | help }
 Parameters:
-    OBJECT  := { link | addr | route | neigh }
+    OBJECT  := { link | addr | route | neigh | vlan }
     COMMAND := { add | del | show (list) | set (change) | flush }
 Options:
     -v, --verbose

@@ -265,7 +265,7 @@ fn is_touched(compiler: &Compiler, config: &Config, facts: &Facts, changes: &Cha
         || before.forwarding != config.forwarding
         || before.addresses != config.addresses
         || before.routes != config.routes
-        || compiler.snapshot.interfaces.len() != facts.interfaces.len()
+        || !super::links::route_alike(&compiler.snapshot.interfaces, &facts.interfaces)
         || changes.services.iter().any(|(name, entry)| has_nat(name) || new_nat(entry))
 }
 

@@ -5,8 +5,10 @@
 //! from, and cannot fail. In between, control gives the workers what they need.
 
 mod classes;
+mod facts;
 mod gateway;
 mod lingering;
+mod links;
 mod network;
 mod prepare;
 mod ruled;
@@ -21,13 +23,14 @@ use config::{Config, ConfigError, ErrorKind, Model, Path, Warning};
 use fib::{Fib, FibConfig, NextHops};
 use flow::TimeoutSet;
 use steer::{Destination, Earlier, Steering};
-use types::{Endpoint, EthPortId, MacAddr, Now, Slot, SlotAllocator};
+use types::{Endpoint, Now, Slot, SlotAllocator};
 
-use crate::snapshot::{Interface, KernelSide, Policy, Snapshot};
+use crate::snapshot::{INTERFACES_SPARE, Interface, KernelSide, Policy, Snapshot, Vlans};
 use classes::Classes;
 use lingering::Lingering;
 
 pub use classes::timeout_set;
+pub use facts::Facts;
 pub use gateway::{
     GatewayNames, Kept, RuleKind, RuleName, Sizes, WanName, forwards_by_default, has_gateway,
     policy,
@@ -37,51 +40,13 @@ pub use network::refuse;
 pub use ruled::Rulings;
 pub use wide::{WideSizes, has_ipv6_service};
 
-/// What a configuration is compiled for: the interfaces and workers that were started.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The interfaces, by number.
-    pub interfaces: Arc<[Interface]>,
-    /// Which worker owns which key.
-    pub steering: Arc<Steering>,
-    /// Secret of the workers' NAT states.
-    pub nat_seed: [u64; 2],
-    /// What the kernel has on their KNIs.
-    pub kernel: Arc<KernelSide>,
-}
-
-impl Facts {
-    /// What a configuration asks for, before any interface has been started: all of it, with the
-    /// addresses of none.
-    pub fn assumed(config: &Config, steering: Arc<Steering>) -> Self {
-        let interfaces = config.interfaces.iter().map(|(name, interface)| Interface {
-            name: name.as_str().into(),
-            mac: MacAddr::default(),
-            mtu: interface.mtu,
-            up: true,
-            kni: interface.kni.is_some(),
-        });
-        let kernel = Arc::default();
-        Self { interfaces: interfaces.collect(), steering, nat_seed: [0; 2], kernel }
-    }
-
-    fn interface(&self, name: &str, path: impl FnOnce() -> Path) -> Result<EthPortId, ConfigError> {
-        let place = self.interfaces.iter().position(|interface| *interface.name == *name);
-        place.map(|place| EthPortId(place as u16)).ok_or_else(|| {
-            let message = format!("the interface `{name}` has not been started");
-            let hint = Some("restart the daemon to start it".to_owned());
-            ConfigError { hint, ..refuse(ErrorKind::NotFound, path(), name, message) }
-        })
-    }
-}
-
 /// What a compilation starts from beside the configuration.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The configuration.
     pub config: Arc<Model>,
-    /// The interfaces with the state of their links.
-    pub interfaces: Arc<[Interface]>,
+    /// The interfaces that were started, with the state of their links.
+    pub started: Arc<[Interface]>,
     /// What the kernel has on their KNIs.
     pub kernel: Arc<KernelSide>,
     /// What holds for all services.
@@ -115,6 +80,7 @@ pub struct Plan {
     service_chunks: std::ops::Range<usize>,
     server_chunks: std::ops::Range<usize>,
     fib_plan: Option<FibPlan>,
+    started: Arc<[Interface]>,
     classes: Classes,
     services: Vec<(String, Option<Entry>)>,
     gateway: Option<gateway::Next>,
@@ -184,6 +150,9 @@ pub struct Compiler {
     steering: Arc<Steering>,
     config: Arc<Model>,
     snapshot: Arc<Snapshot>,
+    started: Arc<[Interface]>,
+    /// Interfaces that the workers count for.
+    interfaces_max: usize,
     fib_plan: FibPlan,
     rulings: Arc<Rulings>,
     entries: HashMap<String, Entry>,
@@ -228,6 +197,7 @@ impl Compiler {
         let conntrack = timeout_set(&empty.conntrack.timeouts);
         let fib_plan = network::fib_plan(&empty, &facts, Lingering::default())?;
         let (model, _) = Model::new(empty).map_err(first)?;
+        let interfaces_max = facts.interfaces.len() + INTERFACES_SPARE;
         let fib = Fib::new(&fib_plan.config, 1).map_err(|error| network::refused(&error))?;
         let snapshot = Snapshot {
             generation: 0,
@@ -237,6 +207,7 @@ impl Compiler {
             steering: Arc::clone(&facts.steering),
             earlier: Arc::default(),
             gateway: None,
+            vlans: Arc::new(Vlans::of(&facts.interfaces)),
             interfaces: facts.interfaces,
             kernel: facts.kernel,
             policy: Policy::default(),
@@ -246,6 +217,8 @@ impl Compiler {
             classes: Classes::new(conntrack),
             config: Arc::new(model),
             snapshot: Arc::new(snapshot),
+            started: facts.started,
+            interfaces_max,
             fib_plan,
             rulings: Arc::default(),
             entries: HashMap::new(),
@@ -267,6 +240,11 @@ impl Compiler {
     /// What runs.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// The interfaces that were started, with the state of their links that runs.
+    pub fn started(&self) -> &Arc<[Interface]> {
+        &self.started
     }
 
     /// What runs, as configured.
@@ -291,19 +269,24 @@ impl Compiler {
     }
 
     fn try_plan(&mut self, request: Request, taken: &mut Taken) -> Result<Plan, ConfigError> {
-        let Request { config, interfaces, kernel, policy, rulings, renew_fib, now } = request;
+        let Request { config, started, kernel, policy, rulings, renew_fib, now } = request;
+        let interfaces =
+            links::with_vlans(&started, &config, &self.snapshot.interfaces, self.interfaces_max)?;
         let mut changes = services::compile(self, (&config, &rulings), now, taken)?;
         let (steering, nat_seed) = (Arc::clone(&self.steering), self.sizes.seed);
-        let facts = Facts { interfaces, steering, nat_seed, kernel };
+        let facts = Facts { started, interfaces, steering, nat_seed, kernel };
         let gateway = gateway::compile(self, &config, &facts, &mut changes, &mut taken.rules)?;
         let addresses = changes.addresses || gateway.is_some();
         let (fib_plan, fib) = self.fib(&config, &facts, addresses, renew_fib)?;
         let after = fib.as_ref().unwrap_or(&self.snapshot.fib);
         let warnings = network::off_link(&config, &facts, after);
         let before = &self.snapshot;
-        let interfaces = match facts.interfaces == before.interfaces {
-            true => Arc::clone(&before.interfaces),
-            false => facts.interfaces,
+        let (interfaces, vlans) = match facts.interfaces == before.interfaces {
+            true => (Arc::clone(&before.interfaces), Arc::clone(&before.vlans)),
+            false => {
+                let vlans = Vlans::of(&facts.interfaces);
+                (facts.interfaces, Arc::new(vlans))
+            }
         };
         let services = changes.apply(&before.services, &self.entries);
         let gateway_after = match &gateway {
@@ -321,6 +304,7 @@ impl Compiler {
             earlier: self.without_idle(earlier),
             gateway: gateway_after,
             interfaces,
+            vlans,
             kernel: facts.kernel,
             policy: gateway::policy(&config, policy),
         };
@@ -341,6 +325,7 @@ impl Compiler {
             server_chunks: servers..chunks(&self.server_slots).max(servers),
             fib_plan,
             wide,
+            started: facts.started,
             classes: changes.classes,
             services: changes.services,
             gateway,
@@ -362,7 +347,7 @@ impl Compiler {
         let untouched = !addresses
             && before.addresses == config.addresses
             && before.routes == config.routes
-            && facts.interfaces.len() == self.snapshot.interfaces.len()
+            && links::route_alike(&facts.interfaces, &self.snapshot.interfaces)
             && facts.kernel == self.snapshot.kernel
             && !running.lingering.has_idle();
         let generation = fib::next_generation(self.snapshot.fib.generation());
@@ -409,6 +394,7 @@ impl Compiler {
         self.classes = plan.classes;
         self.config = plan.config;
         self.rulings = plan.rulings;
+        self.started = plan.started;
         self.snapshot = plan.snapshot;
         self.idle.clear();
         plan.gone

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use types::{Address as _, EthPortId};
 
 use super::lingering::{Lingering, is_alone, is_link_local};
+use super::links::is_vacant;
 use super::{Facts, FibPlan};
 
 /// A configuration error made here.
@@ -66,7 +67,9 @@ pub fn fib_plan(
     ours.add_wans()?;
     ours.add_vips();
     lingering.retain(|address, iface, role| ours.linger(address, iface, role));
-    let interfaces = facts.interfaces.iter().zip(0..).map(|(interface, id)| fib::Interface {
+    let interfaces = facts.interfaces.iter().zip(0..);
+    let interfaces = interfaces.filter(|(interface, _)| !is_vacant(interface));
+    let interfaces = interfaces.map(|(interface, id)| fib::Interface {
         id: EthPortId(id),
         name: interface.name.to_string(),
         mac: interface.mac,
@@ -155,7 +158,7 @@ impl Ours<'_> {
             }
             // No conn is worth a second answer.
             None if self.withheld.contains(&address) => true,
-            None => usize::from(iface.0) >= self.facts.interfaces.len(),
+            None => !self.facts.is_there(iface),
         };
         let free = !other && !self.roles.contains_key(&address);
         if free {

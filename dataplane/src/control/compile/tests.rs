@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use config::{Server, Service};
-use types::Address as _;
+use types::{Address as _, EthPortId};
 
 mod gateway;
 
@@ -27,10 +27,10 @@ impl Bench {
 
     fn request(&self, config: Arc<Model>) -> Request {
         let before = self.compiler.snapshot();
-        let interfaces = Arc::clone(&before.interfaces);
+        let started = Arc::clone(self.compiler.started());
         let (kernel, policy) = (Arc::clone(&before.kernel), before.policy);
         let rulings = Arc::clone(self.compiler.rulings());
-        Request { config, interfaces, kernel, policy, rulings, renew_fib: false, now: self.now }
+        Request { config, started, kernel, policy, rulings, renew_fib: false, now: self.now }
     }
 
     /// The kernel holds these addresses from now on.
@@ -59,6 +59,7 @@ impl Bench {
             service_chunks: plan.service_chunks.clone(),
             server_chunks: plan.server_chunks.clone(),
             fib_plan: None,
+            started: plan.started.clone(),
             classes: plan.classes.clone(),
             services: plan.services.clone(),
             gateway: plan.gateway.clone(),

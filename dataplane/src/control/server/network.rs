@@ -4,7 +4,7 @@ use api::{AddressKey, DevQuery, NeighbourKey, RouteKey};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use config::{Address, Neighbour, Route};
+use config::{Address, Neighbour, Route, Vlan};
 
 use super::extract::{Body, Params, answer, answer_large};
 use crate::control::Control;
@@ -92,4 +92,19 @@ pub(super) async fn links(State(control): State<Control>) -> Response {
 
 pub(super) async fn link(State(control): State<Control>, Path(name): Path<String>) -> Response {
     answer(StatusCode::OK, control.link(&name))
+}
+
+pub(super) async fn add_vlan(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Body(vlan): Body<Vlan>,
+) -> Response {
+    answer(StatusCode::CREATED, control.add_vlan(name, vlan).await)
+}
+
+pub(super) async fn delete_vlan(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+) -> Response {
+    answer(StatusCode::OK, control.delete_vlan(name).await)
 }

@@ -73,6 +73,8 @@ fn handler(operation: Operation) -> MethodRouter<Control> {
         O::NeighbourDelete => routing::on(on, network::delete_neighbour),
         O::LinkList => routing::on(on, network::links),
         O::LinkGet => routing::on(on, network::link),
+        O::VlanAdd => routing::on(on, network::add_vlan),
+        O::VlanDelete => routing::on(on, network::delete_vlan),
         O::ServiceList => routing::on(on, services::services),
         O::ServiceGet => routing::on(on, services::service),
         O::ServiceAdd => routing::on(on, services::add_service),

@@ -20,7 +20,7 @@ use crate::control::server::{Socket, serve};
 use crate::control::{Control, ControlConfig, Groundwork};
 use crate::engine::{BufferPlan, DpdkEngine};
 use crate::privileges;
-use crate::snapshot::Interface;
+use crate::snapshot::{Interface, Wire};
 use crate::worker::clock::{Clock, Epoch};
 
 /// Why the daemon does not start or ends: one or more lines for people.
@@ -94,8 +94,8 @@ fn load(path: &Path) -> Result<(Model, Vec<Warning>), Failure> {
     let file = path.display().to_string();
     let (model, warnings) = config::load(&read, &file).map_err(text)?;
     let steering = steering(&model, [0; 2])?;
-    let facts = Facts::assumed(&model, steering);
     let refused = |error: config::ConfigError| format!("{file}: {error}");
+    let facts = Facts::assumed(&model, steering).map_err(refused)?;
     let mut groundwork = Groundwork::new(&model, facts).map_err(refused)?;
     groundwork.try_out(Arc::new(model.clone())).map_err(refused)?;
     Ok((model, warnings))
@@ -257,11 +257,11 @@ async fn daemon(
 fn implied_knis(config: &Config) -> BTreeMap<String, Kni> {
     let mut implied = BTreeMap::new();
     for dev in config.checked_by() {
-        let without = config.interfaces.get(dev).is_some_and(|interface| interface.kni.is_none());
+        let without = config.has_dev(dev) && !config.knis().any(|(_, name, _)| name == dev);
         let name = format!("{dev}.kni");
         if without && name.len() > KNI_NAME_MAX {
             tracing::warn!(
-                "interfaces.{dev}: servers are checked by it, and `{name}` is too long for a KNI; \
+                "{dev}: servers are checked by it, and `{name}` is too long for a KNI; \
                  set `kni: {{ name: … }}`"
             );
         } else if without {
@@ -276,6 +276,9 @@ fn with_knis(config: &Config, knis: &BTreeMap<String, Kni>) -> Config {
     for (dev, kni) in knis {
         if let Some(interface) = config.interfaces.get_mut(dev) {
             Arc::make_mut(interface).kni = Some(kni.clone());
+        }
+        if let Some(vlan) = config.vlans.get_mut(dev) {
+            Arc::make_mut(vlan).kni = Some(kni.clone());
         }
     }
     config
@@ -298,10 +301,15 @@ fn launch(
         mtu: info.mtu,
         up: engine.link(info.id).up,
         kni: info.kni.is_some(),
+        wire: Wire {
+            port: info.vlan.map_or(info.id, |(_, link)| link).0,
+            vid: info.vlan.map_or(0, |(vid, _)| vid),
+            nic_tags: info.puts_tags,
+        },
     };
-    let interfaces = interfaces.map(interface).collect();
+    let started = interfaces.map(interface).collect();
     let steering = steering(model, secrets.steering())?;
-    let facts = Facts { interfaces, steering, nat_seed: secrets.nat(), kernel: Arc::default() };
+    let facts = Facts::new(model, started, steering, secrets.nat()).map_err(text)?;
     let groundwork = Groundwork::new(model, facts).map_err(text)?;
     let clock = Clock::new(Epoch::now());
     let (configs, workers, pumps) =

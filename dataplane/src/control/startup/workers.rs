@@ -11,7 +11,7 @@ use types::WorkerId;
 
 use super::secrets::{NodeSecrets, random};
 use crate::control::compile::timeout_set;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{INTERFACES_SPARE, Snapshot};
 use crate::worker::WorkerConfig;
 use crate::worker::clock::Clock;
 use crate::worker::handoff::Handoff;
@@ -59,7 +59,7 @@ pub fn worker_configs<P>(
     let rings = Handoff::mesh(usize::from(workers)).into_iter();
     let rings = rings.zip(Handoff::mesh(usize::from(workers)));
     for (id, (handoff, wide)) in (0..workers).zip(rings) {
-        let counters = WorkerCounters::new(snapshot.interfaces.len());
+        let counters = WorkerCounters::new(snapshot.interfaces.len() + INTERFACES_SPARE);
         let (control_end, worker_end) = link(counters.published());
         ends.push(control_end);
         let (kernel, pump) = kernel_link(has_kni);

@@ -8,7 +8,7 @@ use balance::{
     Cells, Persistence, Remembered, Scheduler, Server, Service, ServiceCell, ServiceKey,
     ServiceSpec, Services, TableCache,
 };
-use dataplane::snapshot::{Interface, KernelSide, Policy, Snapshot};
+use dataplane::snapshot::{Interface, KernelSide, Policy, Snapshot, Vlans, Wire};
 use dataplane::worker::clock::{Clock, Epoch};
 use dataplane::worker::handoff::Handoff;
 use dataplane::worker::idle::Idle;
@@ -151,6 +151,8 @@ pub struct Setup {
     pub kni: bool,
     /// What the kernel has on them.
     pub kernel: Arc<KernelSide>,
+    /// The servers are on this VLAN of `lan0` instead of on `lan0` itself, and the NIC inserts tags or not.
+    pub lan_vlan: Option<(u16, bool)>,
     /// With the WAN IPs of a NAT gateway, see [`Setup::gateway`].
     pub wan_ips: bool,
     /// With IPv6 on both interfaces.
@@ -179,6 +181,7 @@ impl Default for Setup {
             default_route: true,
             kni: false,
             kernel: Arc::default(),
+            lan_vlan: None,
             wan_ips: false,
             ipv6: false,
         }
@@ -197,20 +200,32 @@ impl Setup {
     }
 
     fn interfaces(&self) -> Vec<Interface> {
-        let interface = |name: &str, address, mtu, up| Interface {
+        let interface = |(name, port): (&str, u16), address, mtu, up| Interface {
             name: name.into(),
             mac: station(address),
             mtu,
             up,
             kni: self.kni,
+            wire: Wire::untagged(port),
         };
-        let wan0 = interface("wan0", WAN_IP, self.wan_mtu, true);
-        let lan0 = interface("lan0", LAN_IP, self.lan_mtu, self.lan_up);
-        if self.one_arm {
-            vec![Interface { mac: mac(0x20), ..lan0 }]
-        } else {
-            vec![wan0, Interface { mac: mac(0x20), ..lan0 }]
-        }
+        let wan0 = interface(("wan0", 0), WAN_IP, self.wan_mtu, true);
+        let lan_port = u16::from(!self.one_arm);
+        let lan0 = interface(("lan0", lan_port), LAN_IP, self.lan_mtu, self.lan_up);
+        let lan0 = Interface { mac: mac(0x20), ..lan0 };
+        let vlan = self.lan_vlan.map(|(vid, nic_tags)| Interface {
+            name: "lan0.vlan".into(),
+            wire: Wire { vid, nic_tags, ..lan0.wire },
+            ..lan0.clone()
+        });
+        let ports = if self.one_arm { vec![lan0] } else { vec![wan0, lan0] };
+        ports.into_iter().chain(vlan).collect()
+    }
+
+    /// Where clients and servers are, among the interfaces.
+    fn sides(&self) -> (usize, usize) {
+        let ports = if self.one_arm { 1 } else { 2 };
+        let lan = if self.lan_vlan.is_some() { ports } else { ports - 1 };
+        (if self.one_arm { lan } else { 0 }, lan)
     }
 
     fn fib_config(&self, (wan, lan): (usize, usize)) -> FibConfig {
@@ -292,7 +307,7 @@ impl Setup {
     }
 
     pub fn build(self) -> Testbed {
-        let (wan, lan) = if self.one_arm { (0, 0) } else { (0, 1) };
+        let (wan, lan) = self.sides();
         let fib_config = self.fib_config((wan, lan));
         let plans = [&self.shop, &self.dns];
         let services = plans.map(|plan| (plan.key(), Some(plan.compiled())));
@@ -306,6 +321,7 @@ impl Setup {
             steering: Arc::new(Steering::new(self.workers, seed).unwrap()),
             earlier: Arc::default(),
             gateway: None,
+            vlans: Arc::new(Vlans::of(&self.interfaces())),
             interfaces: self.interfaces().into(),
             kernel: Arc::clone(&self.kernel),
             policy: self.policy,
@@ -347,8 +363,8 @@ impl Setup {
         services: &[Arc<Service>],
         (handoff, wide): (Handoff<Buf>, Handoff<Buf, u128>),
     ) -> (Worker<FakePorts>, ControlEnd, PumpEnd<Buf>) {
-        let interfaces = snapshot.interfaces.len();
-        let counters = counters::WorkerCounters::new(interfaces);
+        let interfaces = snapshot.interfaces.len() - usize::from(self.lan_vlan.is_some());
+        let counters = counters::WorkerCounters::new(snapshot.interfaces.len());
         let (control, end) = link(counters.published());
         let mut cells = Cells::new(id, self.workers);
         cells.reserve(1, 1);
@@ -390,6 +406,6 @@ impl Setup {
             clock: Clock::new(Epoch::now()),
             idle: Idle::Poll,
         };
-        (Worker::new(config, FakePorts::new(interfaces), interfaces), control, pump)
+        (Worker::new(config, FakePorts::new(snapshot.interfaces.len()), interfaces), control, pump)
     }
 }
