@@ -64,6 +64,7 @@ impl Bench {
             services: plan.services.clone(),
             gateway: plan.gateway.clone(),
             wide: plan.wide,
+            rulings: plan.rulings.clone(),
             sizes: plan.sizes,
             taken: Taken::default(),
         };
