@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use balance::ServiceSpec;
 use fib::{Fib, IpNumber, Owner, RouteKind};
-use flow::{ConnId, Flow, FlowId, FlowTable, Removed};
+use flow::{ConnId, Flow, FlowId, FlowTable, Removed, State};
 use nat::rewrite::{Layout, Outcome};
 use pool::{GroupKey, LeaseError, Leases};
 use types::{ClassSet, EthPortId, FlowKey, Io, Now, Packet, Slot, Verdict, WorkerId};

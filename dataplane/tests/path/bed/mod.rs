@@ -12,7 +12,6 @@ use balance::{Service, ServiceCell};
 use counters::{Event, Source, Values};
 use dataplane::path::lane::Lane;
 use dataplane::snapshot::{Snapshot, Wire};
-use dataplane::worker::Worker;
 use dataplane::worker::kernel::PumpEnd;
 use dataplane::worker::link::{
     self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
