@@ -40,9 +40,9 @@ fn what_is_wrong_is_refused_by_name_and_changes_nothing() {
         (
             "POST",
             "/v1/services/x",
-            with("vips", json!(["[2001:db8::1]:80"])),
+            with("vips", json!(["[fe80::1]:80"])),
             422,
-            &["2001:db8::1"],
+            &["fe80::1"],
         ),
         ("POST", "/v1/services/x", with("local_pool", "wan".into()), 422, &["local_pool", "wan"]),
         ("POST", "/v1/services/web", service("203.0.113.10:81").to_string(), 409, &["web"]),

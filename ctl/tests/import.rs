@@ -20,7 +20,7 @@ virtual_server 10.0.96.201 80 {
     lb_algo wrr
     lb_kind FNAT
     laddr_group_name l
-    alpha
+    omega
     real_server 192.168.229.1 80 {
         weight 7
     }
@@ -48,7 +48,7 @@ fn files_are_written_and_remarks_told() {
     let vrrp = fs::read_to_string(path("vrrp.conf")).unwrap();
     assert!(vrrp.contains("interface bond2.kni") && !vrrp.contains("virtual_server"), "{vrrp}");
     let listed = dpctl_at("/nowhere", &format!("-s {line}"), None).err;
-    assert!(listed.contains("keepalived.conf:16: not needed: alpha: "), "{listed}");
+    assert!(listed.contains("keepalived.conf:16: not needed: omega: "), "{listed}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn nothing_is_all_defaults() {
     }
     assert_eq!(
         to_yaml(&Config::default()).unwrap(),
-        "version: 1\ninterfaces: {}\naddresses: []\nroutes: []\nneighbours: []\n\
+        "version: 1\ninterfaces: {}\nvlans: {}\naddresses: []\nroutes: []\nneighbours: []\n\
          local_address_pools: {}\nserver_groups: {}\nservices: {}\nsnat: {}\ndnat: {}\n"
     );
 }
@@ -333,7 +333,7 @@ fn what_may_not_be_meant_is_a_warning() {
         told,
         [
             "routes[0].via: 203.0.113.1 is in no subnet of the addresses of `lan0`",
-            "services.a.vips[0]: no interface answers ARP for 203.0.113.10: it is none of `addresses`",
+            "services.a.vips[0]: no interface answers for 203.0.113.10: it is none of `addresses`",
             "services.a: it has no real server yet",
             "services.a: it has no LIP yet: real servers cannot be reached",
             "services.a.hash_by: scheduler wlc does not hash",

@@ -521,10 +521,12 @@ fn what_is_refused_takes_nothing() {
     let limits = Limits { sessions: 1, new_sessions_per_second: 2, ..Limits::default() };
     let mut bed = Bed::new(Settings { limits, l4_ports: 2_000..=2_001, ..settings(1) });
     let b = bed.open(udp(B, 6_000, REMOTE, 53)).unwrap().outside_source();
-    for n in 0..5 {
+    let first = bed.open(udp(A, 5_000, b.address, b.l4_port)).unwrap();
+    for n in 1..5 {
         let refused = bed.open(udp(A, 5_000 + n, b.address, b.l4_port));
-        assert_eq!(refused, Err(Verdict::SubscriberLimit), "it is the other host's");
+        assert_eq!(refused, Err(Verdict::SubscriberLimit));
     }
+    bed.state.abandon(&first, bed.now);
     assert_eq!(bed.state.wan.resting(), 0);
     let held = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
     bed.state.abandon(&held, bed.now);
