@@ -114,7 +114,13 @@ impl<'l> Daemon<'l> {
         }
         let ctl = Ctl::new(&socket);
         let mut daemon = Self { lab, process, file, socket, ctl, buffers_in_use: 0, links };
-        daemon.buffers_in_use = daemon.counter("buffers.in-use");
+        // What is on its way at the moment, as an announcement is, has its buffer no longer than that.
+        wait_until("no buffer is on its way", Duration::from_secs(3), || {
+            let before = daemon.counter("buffers.in-use");
+            sleep(Duration::from_millis(30));
+            daemon.buffers_in_use = daemon.counter("buffers.in-use");
+            daemon.buffers_in_use == before
+        });
         daemon
     }
 

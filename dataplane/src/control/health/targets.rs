@@ -1,7 +1,11 @@
 //! What is checked, as it follows from the configuration and from what the kernel has.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+#[cfg(feature = "dpdk")]
+use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+#[cfg(feature = "dpdk")]
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ::health::{Target, Way};

@@ -3,6 +3,7 @@
 
 mod evidence;
 mod gateway;
+mod lanes;
 mod setup;
 
 use std::collections::VecDeque;
@@ -10,17 +11,18 @@ use std::sync::Arc;
 
 use balance::{Service, ServiceCell};
 use counters::{Event, Source, Values};
-use dataplane::path::lane::Lane;
 use dataplane::snapshot::{Snapshot, Wire};
+use dataplane::worker::Worker;
 use dataplane::worker::kernel::PumpEnd;
 use dataplane::worker::link::{
     self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
 };
-use dataplane::worker::{Core, Worker};
 use fib::{Fib, FibConfig, Heard, Learned, Neighbours, next_generation};
-use flow::{Cold, ConnId, Cursor, LeaseKind, Record, State};
+use flow::{LeaseKind, Record};
 use testkit::{Buf, Decoded, FakeClock, FakePorts, Ledger, PacketBuilder, ToIp, pkt};
 use types::{EthPortId, MacAddr, Now, Verdict};
+
+use lanes::{both, conn_ids, conns, leases};
 
 pub use gateway::*;
 pub use setup::*;
@@ -480,29 +482,4 @@ impl Testbed {
             }
         }
     }
-}
-
-fn both(narrow: u32, wide: u32) -> u64 {
-    u64::from(narrow) + u64::from(wide)
-}
-
-/// The ports that a worker has leased, of both families.
-fn leases(worker: &Worker<FakePorts>) -> pool::Usage {
-    let (v4, v6) = (worker.core.leases.totals(), worker.core.wide.leases.totals());
-    pool::Usage { taken: v4.taken + v6.taken, resting: v4.resting + v6.resting }
-}
-
-/// All conns of a lane.
-fn conn_ids<A: Lane>(core: &Core<Buf>) -> impl Iterator<Item = ConnId> {
-    let (mut cursor, mut budget) = (Cursor::default(), u32::MAX);
-    std::iter::from_fn(move || A::table(core).next_conn(&mut cursor, &mut budget))
-}
-
-/// The cold parts and the states of all conns of a lane.
-fn conns<A: Lane>(core: &Core<Buf>) -> impl Iterator<Item = (Cold, State)> {
-    conn_ids::<A>(core).map(|conn| {
-        let table = A::table(core);
-        let state = table.flow(conn.forward()).expect("a live conn").state;
-        (*table.cold(conn).expect("a live conn"), state)
-    })
 }
