@@ -284,11 +284,14 @@ fn the_book_lists_every_command() {
 }
 
 /// The tests among the functions of a source: between the attribute and the function stand other attributes and comments.
+/// One that is ignored does not run, and shows nothing.
 fn tests_of(text: &str) -> Vec<&str> {
     let (mut found, mut is_test) = (Vec::new(), false);
     for line in text.lines().map(str::trim) {
         if line == "#[test]" || (line.starts_with("#[") && line.contains("::test")) {
             is_test = true;
+        } else if line.starts_with("#[ignore") {
+            is_test = false;
         } else if let Some((name, _)) =
             line.strip_prefix("fn ").and_then(|rest| rest.split_once('('))
         {
@@ -303,8 +306,7 @@ fn tests_of(text: &str) -> Vec<&str> {
 
 #[test]
 fn only_tests_are_evidence() {
-    let text =
-        "#[test]\n/// Why.\n#[ignore]\nfn a() {}\nfn b() {}\n#[test]\nconst C: u8 = 1;\nfn d() {}";
+    let text = "#[test]\n/// Why.\n#[cfg(x)]\nfn a() {}\nfn b() {}\n#[test]\nconst C: u8 = 1;\nfn d() {}\n#[test]\n#[ignore]\nfn e() {}";
     assert_eq!(tests_of(text), ["a"]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -50,8 +50,6 @@ pub(crate) struct Board {
 pub(crate) struct Inner {
     pub targets: HashMap<Arc<Target>, Status>,
     pub changes: Vec<Change>,
-    /// The latest that a check began after it was due.
-    pub latest: Duration,
 }
 
 impl Board {

@@ -86,11 +86,6 @@ impl Checker {
     pub fn all(&self) -> HashMap<Arc<Target>, Status> {
         self.board.inner.lock().targets.clone()
     }
-
-    /// How much later than it was due a check has begun at most.
-    pub fn latest(&self) -> Duration {
-        self.board.inner.lock().latest
-    }
 }
 
 impl Drop for Checker {
@@ -158,7 +153,6 @@ async fn ask(
     loop {
         sleep_until(due.into()).await;
         let Ok(permit) = room.acquire().await else { return };
-        let late = due.elapsed();
         let outcome = probe(&target).await;
         drop(permit);
         let now = Instant::now();
@@ -169,10 +163,6 @@ async fn ask(
             Outcome::Unknown(_) => Next::Interval,
         };
         let held = judge.held_until_ms().map(|ms| start + Duration::from_millis(ms));
-        {
-            let mut inner = board.inner.lock();
-            inner.latest = inner.latest.max(late);
-        }
         board.done(&target, outcome, judge.is_up(), held);
         due = match next {
             Next::Retry => now + retry_delay,

@@ -97,21 +97,32 @@ pub(super) fn parse_one<P: Packet>(
     if to_us { read } else { Err(ParseError::Drop(Verdict::OtherStation)) }
 }
 
-/// Headers that are spread over segments are copied together. Each pull asks for more than the one
-/// before, and no packet has more headers than Ethernet, IPv4, ICMP and a quoted pair of headers.
+/// No packet has more headers than Ethernet, IPv4, ICMP and a quoted pair of headers.
+const PULLS: usize = 6;
+
+/// Headers that are spread over segments are copied together.
 #[cold]
 pub(super) fn pull_and_parse<P: Packet>(
     packet: &mut P,
     meta: &mut Meta,
     interface: Option<&Interface>,
-    mut len: usize,
+    len: usize,
 ) -> Result<(), ParseError> {
-    const PULLS: usize = 6;
-    for _ in 0..PULLS {
+    pull(packet, len, PULLS, |packet| parse_one(packet, meta, interface))
+}
+
+/// Copies headers together until they can be parsed, `pulls` times at most. Each time asks for more than the one before.
+pub(super) fn pull<P: Packet>(
+    packet: &mut P,
+    mut len: usize,
+    pulls: usize,
+    mut parse_one: impl FnMut(&P) -> Result<(), ParseError>,
+) -> Result<(), ParseError> {
+    for _ in 0..pulls {
         if !packet.pull(len) {
             return Err(ParseError::Drop(Verdict::NoRoom));
         }
-        match parse_one(packet, meta, interface) {
+        match parse_one(packet) {
             Err(ParseError::Pull(more)) if usize::from(more) > len => len = usize::from(more),
             other => return other,
         }

@@ -6,11 +6,11 @@ use wire::{Ethernet, ParseError, Parsed6};
 
 use crate::path::burst::{Burst, Mask, Meta, ones};
 use crate::path::fragment;
+use crate::path::parse::pull;
 use crate::snapshot::Interface;
 use crate::worker::Core;
 
-/// No packet has more headers than Ethernet, IPv6 and its extensions, ICMPv6 and a quoted packet's; each pull
-/// asks for more than the one before.
+/// No packet has more headers than Ethernet, IPv6 and its extensions, ICMPv6 and a quoted packet's.
 const PULLS: usize = 8;
 
 /// Parses all packets of the burst.
@@ -77,16 +77,7 @@ pub(super) fn pull_and_parse<P: Packet>(
     packet: &mut P,
     meta: &mut Meta<u128>,
     interface: Option<&Interface>,
-    mut len: usize,
+    len: usize,
 ) -> Result<(), ParseError> {
-    for _ in 0..PULLS {
-        if !packet.pull(len) {
-            return Err(ParseError::Drop(Verdict::NoRoom));
-        }
-        match parse_one(packet, meta, interface) {
-            Err(ParseError::Pull(more)) if usize::from(more) > len => len = usize::from(more),
-            other => return other,
-        }
-    }
-    Err(ParseError::Drop(Verdict::Malformed))
+    pull(packet, len, PULLS, |packet| parse_one(packet, meta, interface))
 }

@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use balance::ClientAddress;
 use testkit::decoded::Net;
 use testkit::{Decoded, PacketBuilder, pkt};
 use types::{Address as _, FlowKey6};
 use wire::tcp::ACK;
 
 use crate::bed::{
-    CLIENT, CLIENT6, GATEWAY, GATEWAY6, LIP, LIP6, RS1, RS1_6, RS2, RS2_6, Setup, Testbed, VIP,
-    VIP6, station_of,
+    CLIENT, CLIENT6, GATEWAY, GATEWAY6, LIP, LIP6, Plan, RS1, RS1_6, RS2, RS2_6, Setup, Testbed,
+    VIP, VIP6, station_of,
 };
 
 /// A client's family and a server's.
@@ -166,8 +167,7 @@ impl WideConn {
     pub fn open(bed: &mut Testbed, kind: Kind, client_port: u16) -> Self {
         let mut conn = Self::syn(bed, kind, client_port);
         conn.syn_ack(bed, 1460);
-        let ack = conn.by_client(bed);
-        conn.to_server(bed, ack);
+        conn.ack(bed);
         conn
     }
 
@@ -176,6 +176,13 @@ impl WideConn {
         let packet = self.by_server(bed).syn().mss(mss);
         self.server_next = self.server_next.wrapping_add(1);
         self.to_client(bed, packet)
+    }
+
+    /// The client acknowledges all that the server has sent.
+    #[track_caller]
+    pub fn ack(&mut self, bed: &mut Testbed) -> Decoded {
+        let packet = self.by_client(bed);
+        self.to_server(bed, packet)
     }
 
     #[track_caller]
@@ -262,6 +269,37 @@ fn datagrams_go_both_ways() {
     }
 }
 
+#[test]
+fn a_datagram_shows_its_client_to_a_server_of_either_family() {
+    for kind in KINDS {
+        let shows = |dns: &mut Plan| dns.spec.client_address = ClientAddress::Option;
+        let mut bed = kind.setup().dns(shows).build();
+        // The second one fills its way, unless IPv4's header leaves the option just its room.
+        for (len, is_shown) in [(5, true), (1452, !kind.server6)] {
+            let datagram = kind.by_client(&bed).udp(40_000, 53).payload_len(len);
+            bed.receive(bed.wan, datagram);
+            let sent = bed.take(bed.lan).remove(0);
+            let decoded = Decoded::check(sent.frame());
+            assert_eq!(decoded.payload().len(), len, "{kind:?}");
+            let port = 40_000_u16.to_be_bytes();
+            let client = match at(kind.client(), 0).ip() {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            let mark = match (kind.server6, is_shown) {
+                (_, false) => vec![],
+                (true, _) => [&[17, 2, 0x1e, 18], &port[..], &client, &[1, 0]].concat(),
+                (false, _) => [&[31, 20], &port[..], &client].concat(),
+            };
+            let behind = if kind.server6 { 54 } else { 34 };
+            let udp = sent.frame().len() - len - 8;
+            assert_eq!(sent.frame()[behind..udp], mark, "{kind:?}");
+        }
+        let toa = if kind.server6 { "toa.inserted+1 toa.left-out+1" } else { "toa.inserted+2" };
+        bed.expect(&format!("received+2 sent+2 conn.opened+1 conns+1 leases+1 {toa}"));
+    }
+}
+
 /// RFC 7915 §4.5: IPv6 has no datagrams without a checksum.
 #[test]
 fn a_datagram_without_a_checksum_gets_one_on_its_way_to_ipv6() {
@@ -283,8 +321,7 @@ fn a_conn_opens_carries_data_and_closes() {
         let grown = if kind == SIX_TO_FOUR { 20 } else { 0 };
         let sent = conn.syn_ack(&mut bed, 1460);
         assert_eq!(sent.tcp().mss, Some(1460 - kind.shown() - grown), "{kind:?}");
-        let ack = conn.by_client(&bed);
-        let sent = conn.to_server(&mut bed, ack);
+        let sent = conn.ack(&mut bed);
         let shown = shown(kind, 40_000);
         assert_eq!(sent.tcp().options, shown, "{kind:?}");
         bed.expect("received+2 sent+2 half-open-1 toa.inserted+1");
@@ -350,8 +387,7 @@ fn an_expired_conn_ends_with_resets_to_both() {
         let mut bed = kind.bed();
         let mut conn = WideConn::open(&mut bed, kind, 40_000);
         conn.server_sends(&mut bed, 10);
-        let ack = conn.by_client(&bed);
-        conn.to_server(&mut bed, ack);
+        conn.ack(&mut bed);
         bed.settled();
         bed.after_ms(901_000);
         bed.live_ms(10_000, 100);

@@ -106,8 +106,7 @@ fn a_quoted_segment_has_the_senders_own_numbers() {
         let mut bed = kind.bed();
         let mut conn = WideConn::open(&mut bed, kind, 40_000);
         conn.server_sends(&mut bed, 10);
-        let ack = conn.by_client(&bed);
-        conn.to_server(&mut bed, ack);
+        conn.ack(&mut bed);
         let data = conn.by_client(&bed).psh().payload_len(900);
         bed.receive(bed.wan, data);
         let sent = bed.take(bed.lan).remove(0);
