@@ -32,6 +32,9 @@ pub const BYTES_MAX: usize = 512;
 /// Length of a fragment header in bytes.
 pub const FRAGMENT_LEN: usize = 8;
 
+/// Length of the fixed part of an authentication header in bytes (RFC 4302 §2).
+const AUTHENTICATION_LEN: usize = 12;
+
 /// What a chain comes to. Offsets are in bytes from the start of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -146,6 +149,7 @@ pub(crate) fn walk(
             ROUTING if head[3] != 0 => return Err(ParseError::Drop(Verdict::SourceRouted)),
             FRAGMENT if chain.fragment.is_some() => return Err(BROKEN),
             FRAGMENT => chain.fragment = Some(at),
+            AUTHENTICATION if header.len() < AUTHENTICATION_LEN => return Err(BROKEN),
             AUTHENTICATION => chain.authenticated = true,
             _ => {}
         }

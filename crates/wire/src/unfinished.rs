@@ -31,9 +31,15 @@ fn finish<P: Packet, A: Address>(
         Kind::Udp => start.saturating_add(6),
         _ => return,
     };
-    let Some(checksum) = chunk_at_mut::<2>(packet.bytes_mut(), field) else { return };
+    let bytes = packet.bytes_mut();
+    let Some(checksum) = chunk_at_mut::<2>(bytes, field) else { return };
     *checksum = [0, 0];
-    let end = parsed.ip_end();
+    // A datagram may end before its packet does (RFC 9868 §5), and has no more than itself in its checksum.
+    let end = match (parsed.kind, chunk_at_mut::<2>(bytes, start + 4)) {
+        (Kind::Udp, Some(len)) => start + usize::from(u16::from_be_bytes(*len)),
+        _ => parsed.ip_end(),
+    };
+    let end = end.min(parsed.ip_end());
     let length = end.saturating_sub(start) as u16;
     let mut total = pseudo_header(length);
     let mut at = 0_usize;

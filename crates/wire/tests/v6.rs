@@ -77,6 +77,8 @@ fn chains_that_lie() {
         one(AUTHENTICATION, &[0, 200, 0, 0, 0, 0, 0, 0]),
         base().protocol(HOP_BY_HOP).payload_len(7),
         base().protocol(ROUTING),
+        // Shorter than its fixed part.
+        one(AUTHENTICATION, &[0; 8]),
         // An option longer than its header, and one without a length.
         one(DESTINATION_OPTIONS, &[0, 0, 1, 5, 0, 0, 0, 0]),
         one(HOP_BY_HOP, &[0, 0, 1, 3, 0, 0, 0, 9]),
@@ -418,4 +420,20 @@ proptest! {
         wire::finish_l4_checksum6(&mut unfinished, &parsed);
         prop_assert_eq!(unfinished.frame(), whole.frame());
     }
+}
+
+/// RFC 9868 §5: what is behind the datagram is in the packet, but not in its checksum.
+#[test]
+fn a_datagrams_checksum_ends_with_it() {
+    let whole = base().udp(1, 2).payload([0xa5; 9]).build();
+    let mut longer = base().udp(1, 2).payload([0xa5; 20]).udp_len(17).no_checksum().build();
+    let parsed = {
+        let mut parsed = Parsed6::default();
+        // IPv6 lets none pass without a checksum (RFC 8200 §8.1), but in an unfinished one.
+        let filled = base().udp(1, 2).payload([0xa5; 20]).udp_len(17).frame();
+        parse6(&filled, filled.len(), &mut parsed).unwrap();
+        parsed
+    };
+    wire::finish_l4_checksum6(&mut longer, &parsed);
+    assert_eq!(longer.frame()[60..62], whole.frame()[60..62]);
 }
