@@ -30,6 +30,29 @@ pub enum ClientAddress {
     None,
 }
 
+/// Zone of the forward flow of a conn that is for one packet of a client of IPv4, see [`hide`].
+pub const ONE_PACKET_ZONE: u16 = u16::MAX;
+/// The same of a client of IPv6.
+pub const ONE_PACKET_ZONE_V6: u16 = u16::MAX - 1;
+
+/// Gives the forward flow a key that no packet arrives with: so each packet of the client opens a conn of its own,
+/// for its answers. It is that of the packet as it leaves, which is the conn's own; the family in which it arrives
+/// is told by the zone.
+pub fn hide<A: Family>(forward: &mut Flow<A>) {
+    let zone = match forward.dst.to_ip().is_ipv4() {
+        true => ONE_PACKET_ZONE,
+        false => ONE_PACKET_ZONE_V6,
+    };
+    let FlowKey { src, dst, sport, dport, .. } = forward.new_key();
+    (forward.src, forward.dst, forward.zone) = (src, dst, zone);
+    (forward.sport, forward.dport) = (sport, dport);
+}
+
+/// Whether a conn is for one packet of its client, by its forward flow.
+pub const fn is_one_packet<A>(forward: &Flow<A>) -> bool {
+    matches!(forward.zone, ONE_PACKET_ZONE | ONE_PACKET_ZONE_V6)
+}
+
 /// The flows of a new conn, forward first: client to VIP becomes LIP to real server, and back.
 ///
 /// For TCP the client's sequence numbers and timestamps are moved onto clocks of ours, so that the

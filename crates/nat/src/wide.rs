@@ -10,6 +10,7 @@ use flow::Flow;
 use types::{Packet, Proto, Verdict, unmap_v4};
 use wire::{checksum, chunk_at_mut, icmpv4, icmpv6};
 
+use crate::fullnat::{ONE_PACKET_ZONE, ONE_PACKET_ZONE_V6};
 use crate::icmp::{self, translate_quoted_numbers};
 use crate::icmp6;
 use crate::nat64::six_to_four::MAY_BE_FRAGMENTED_MAX;
@@ -34,7 +35,12 @@ impl Sides {
     /// Those of a flow.
     #[inline(always)]
     pub fn of(flow: &Flow<u128>) -> Self {
-        match (unmap_v4(flow.dst).is_some(), unmap_v4(flow.new_dst).is_some()) {
+        let arrives_as_v4 = match flow.zone {
+            ONE_PACKET_ZONE => true,
+            ONE_PACKET_ZONE_V6 => false,
+            _ => unmap_v4(flow.dst).is_some(),
+        };
+        match (arrives_as_v4, unmap_v4(flow.new_dst).is_some()) {
             (true, true) => Self::Four,
             (false, true) => Self::SixToFour,
             (true, false) => Self::FourToSix,

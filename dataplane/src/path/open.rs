@@ -9,7 +9,7 @@ use balance::{Mode, NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
 use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
-use nat::fullnat::{ClientAddress, Opening, flows};
+use nat::fullnat::{ClientAddress, Opening, flows, hide};
 use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
@@ -393,12 +393,8 @@ fn reserve<P: Packet, A: Lane>(
     let (on_limit, one_packet) = (refusal(spec.on_limit), spec.one_packet);
     let table = A::table(core);
     if one_packet {
-        // No packet arrives with this key: so each one opens a conn of its own, for its answers.
-        let key = FlowKey { zone: ONE_PACKET_ZONE, ..reverse.key().reversed() };
-        (forward.src, forward.dst) = (key.src, key.dst);
-        (forward.sport, forward.dport) = (key.sport, key.dport);
-        forward.zone = key.zone;
-        hash = table.hash(&key);
+        hide(&mut forward);
+        hash = table.hash(&forward.key());
     }
     let kind = if lease.is_some() { LeaseKind::Lip } else { LeaseKind::None };
     let cold = NewCold { service, rs, lease: kind };
@@ -439,9 +435,6 @@ fn commit_pending<P: Packet, A: Lane>(
     };
     reply::refuse(core, burst, *at, verdict, refusal, now);
 }
-
-/// Zone of the forward flows of services that schedule each packet on its own.
-pub const ONE_PACKET_ZONE: u16 = u16::MAX;
 
 /// The table is full: the conn that is missed least goes, if there is one, and is returned.
 #[cold]

@@ -3,6 +3,7 @@
 use balance::Traffic;
 use counters::Event;
 use flow::{ConnId, FlowId, LeaseKind, Removed, State, Track, flags, icmp, tcp, udp};
+use nat::fullnat::is_one_packet;
 use nat::reuse::Pair;
 use pool::GroupKey;
 use types::{Dir, Io, Now, Packet, Proto, Verdict};
@@ -110,7 +111,7 @@ fn moved<P: Packet, A: Lane>(
         }
         return;
     }
-    if from == State::UdpOneway && is_one_packet::<P, A>(core, id) {
+    if from == State::UdpOneway && goes_alone::<P, A>(core, id) {
         // Nothing follows the answers of one packet: the conn goes on waiting as briefly as before.
         A::table_mut(core).set_state(id.conn(), from, now);
         return;
@@ -130,9 +131,9 @@ fn moved<P: Packet, A: Lane>(
     }
 }
 
-fn is_one_packet<P: Packet, A: Lane>(core: &Core<P>, id: FlowId) -> bool {
+fn goes_alone<P: Packet, A: Lane>(core: &Core<P>, id: FlowId) -> bool {
     let forward = A::table(core).flow(id.conn().forward());
-    forward.is_some_and(|forward| forward.zone == open::ONE_PACKET_ZONE)
+    forward.is_some_and(is_one_packet)
 }
 
 /// Remembers that the last timestamp sent to the real server is ahead of our clock: a SYN on the same
