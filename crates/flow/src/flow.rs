@@ -52,7 +52,8 @@ impl FlowId {
 /// The bits of [`Flow::flags`].
 pub mod flags {
     /// Insert the client's address (TCP option 254): from the handshake's ACK until the server's
-    /// first data is acknowledged; tracking clears it then. Of UDP: IP option 31, on every datagram.
+    /// first data is acknowledged; tracking clears it then. The reverse flow's is cleared by that data. Of UDP: IP
+    /// option 31, on every datagram.
     pub const TOA: u8 = 1 << 0;
     /// Add [`Flow::seq_offset`](crate::Flow::seq_offset) to the sequence number.
     pub const ADJUST_SEQ: u8 = 1 << 1;

@@ -109,7 +109,7 @@ pub(crate) fn finish_tcp<P: Packet, A: Family>(
     show_client: bool,
     mtu: usize,
 ) -> Result<Outcome, Verdict> {
-    let tcp_flags = translate_tcp(packet.bytes_mut(), layout.l4, flow, delta, show_client)?;
+    let tcp_flags = translate_tcp(packet.bytes_mut(), layout.l4, flow, delta)?;
     if !show_client || tcp_flags & (TCP_SYN | TCP_RST) != 0 {
         return Ok(Outcome::default());
     }
@@ -177,7 +177,6 @@ fn translate_tcp<A: Address>(
     at: usize,
     flow: &Flow<A>,
     delta: u16,
-    show_client: bool,
 ) -> Result<u8, Verdict> {
     let tcp = chunk_at_mut::<20>(bytes, at).ok_or(Verdict::Internal)?;
     [tcp[0], tcp[1]] = flow.new_sport.to_be_bytes();
@@ -193,7 +192,7 @@ fn translate_tcp<A: Address>(
         options::shift(tcp, 8, flow.seq_offset.wrapping_neg(), &mut sum);
     }
     if header_len > 20 {
-        let edits = edits(flow, tcp_flags, show_client);
+        let edits = edits(flow, tcp_flags);
         let options = bytes.get_mut(at + 20..at + header_len).ok_or(Verdict::Internal)?;
         sum.add(options::edit(options, &edits).fold());
     }
@@ -204,7 +203,7 @@ fn translate_tcp<A: Address>(
 }
 
 #[inline(always)]
-fn edits<A: Address>(flow: &Flow<A>, tcp_flags: u8, show_client: bool) -> Edits {
+fn edits<A: Address>(flow: &Flow<A>, tcp_flags: u8) -> Edits {
     let reverse = flow.flags & flags::REVERSE != 0;
     let syn = tcp_flags & TCP_SYN != 0;
     let timestamps = if flow.flags & flags::ADJUST_TS != 0 { flow.ts_offset } else { 0 };
@@ -221,6 +220,8 @@ fn edits<A: Address>(flow: &Flow<A>, tcp_flags: u8, show_client: bool) -> Edits 
             ..Edits::default()
         }
     } else {
-        Edits { tsval: timestamps, strip_toa: syn || show_client, ..Edits::default() }
+        // Of FullNAT: whichever segment it stands in, the server would believe it to be ours.
+        let strip_toa = flow.flags & flags::ADJUST_SEQ != 0;
+        Edits { tsval: timestamps, strip_toa, ..Edits::default() }
     }
 }

@@ -33,8 +33,8 @@ const PAD_ONE: u8 = 0;
 const PAD: u8 = 1;
 
 /// Inserts the option for `client` (address, port) into a translated datagram, if there is room for it in the
-/// header, within `mtu` and in memory, and if it is no fragment. One that the client itself has sent is
-/// blanked in any case: no client can claim another's address.
+/// header, within `mtu` and in memory, and if it is no fragment. One of the client's own is to be gone before, by
+/// [`blank`].
 ///
 /// # Errors
 /// [`Verdict::Internal`] if the layout is not this packet's.
@@ -51,6 +51,37 @@ pub fn insert<P: Packet, A: Address>(
     }
 }
 
+/// True if there is something between the fixed IP header and UDP's.
+#[inline(always)]
+pub fn has_options(bytes: &[u8], layout: Layout) -> bool {
+    let len = layout.l4.wrapping_sub(layout.l3);
+    match bytes.get(layout.l3).map(|first| first >> 4) {
+        Some(6) => len != ipv6::LEN,
+        _ => len != IP_HEADER_MIN,
+    }
+}
+
+/// Makes padding of the options of this kind that the client itself has sent: no client can claim another's address.
+/// All datagrams of a client's that a LIP passes on are to be without: a server believes LIPs, whichever service it
+/// is. Nothing happens to a header without options.
+///
+/// # Errors
+/// [`Verdict::Internal`] if the layout is not this packet's.
+#[cold]
+pub fn blank<P: Packet>(packet: &mut P, layout: Layout) -> Result<(), Verdict> {
+    let bytes = packet.bytes_mut();
+    let first = *bytes.get(layout.l3).ok_or(Verdict::Internal)?;
+    if first >> 4 == 6 {
+        let ip = chunk_at_mut::<{ ipv6::LEN }>(bytes, layout.l3).ok_or(Verdict::Internal)?;
+        let next = ip[6];
+        return blank_v6(bytes, layout, next);
+    }
+    match usize::from(first & 0x0f) * 4 {
+        0..=IP_HEADER_MIN => Ok(()),
+        header_len => blank_v4(bytes, layout.l3, header_len),
+    }
+}
+
 fn insert_v4<P: Packet, A: Address>(
     packet: &mut P,
     layout: Layout,
@@ -61,9 +92,6 @@ fn insert_v4<P: Packet, A: Address>(
     let ip = chunk_at_mut::<IP_HEADER_MIN>(bytes, layout.l3).ok_or(Verdict::Internal)?;
     let header_len = usize::from(ip[0] & 0x0f) * 4;
     let fragment = u16::from_be_bytes([ip[6], ip[7]]) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0;
-    if header_len > IP_HEADER_MIN {
-        blank(bytes, layout.l3, header_len)?;
-    }
     let mut option = [0; toa::LEN_V6 as usize];
     let len = toa::write(&mut option, UOA, address, l4_port)?;
     let option = option.get(..len).ok_or(Verdict::Internal)?;
@@ -104,9 +132,6 @@ fn insert_v6<P: Packet, A: Address>(
     let bytes = packet.bytes_mut();
     let ip = chunk_at_mut::<{ ipv6::LEN }>(bytes, layout.l3).ok_or(Verdict::Internal)?;
     let next = ip[6];
-    if is_extension(next) {
-        blank_v6(bytes, layout, next)?;
-    }
     // The option is the first thing behind the fixed header or nowhere: there the server looks for it.
     if is_extension(next) || layout.ip_len + HEADER_LEN6 > mtu || !packet.prepend(HEADER_LEN6) {
         return Ok(Inserted::NoRoom);
@@ -138,7 +163,6 @@ fn insert_v6<P: Packet, A: Address>(
 
 /// Makes padding of the client's own options of that kind, in whichever header: which one is the first that the
 /// server sees is not known of a fragment.
-#[cold]
 fn blank_v6(bytes: &mut [u8], layout: Layout, first: u8) -> Result<(), Verdict> {
     let (mut kind, mut at) = (first, layout.l3 + ipv6::LEN);
     // Each turn goes at least eight bytes on in what the parser bounds to 512.
@@ -172,8 +196,7 @@ fn blank_options_v6(options: &mut [u8]) {
 }
 
 /// Writes NOPs over options 31 of the client's own. What is malformed ends the list, for the server as for us.
-#[cold]
-fn blank(bytes: &mut [u8], l3: usize, header_len: usize) -> Result<(), Verdict> {
+fn blank_v4(bytes: &mut [u8], l3: usize, header_len: usize) -> Result<(), Verdict> {
     let header = bytes.get_mut(l3..l3 + header_len).ok_or(Verdict::Internal)?;
     let mut at = IP_HEADER_MIN;
     let mut sum = Sum::of(0);

@@ -312,6 +312,9 @@ fn with_option(builder: PacketBuilder, mtu: usize) -> (Vec<u8>, toa::Inserted) {
     let frame = packet.frame();
     let ip_len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
     let at = Layout { l3: 14, l4: 14 + usize::from(frame[14] & 15) * 4, ip_len };
+    if nat::uoa::has_options(packet.frame(), at) {
+        nat::uoa::blank(&mut packet, at).unwrap();
+    }
     assert_eq!(apply(&mut packet, at, &flow, true, mtu).unwrap().toa, None);
     let inserted = nat::uoa::insert(&mut packet, at, (flow.src, flow.sport), mtu).unwrap();
     (packet.frame().to_vec(), inserted)

@@ -17,7 +17,7 @@ const MARK: [u8; 20] =
 const FORGED: [u8; 20] =
     [0x1e, 18, 0x12, 0x35, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8];
 
-/// Shows a client to a server of IPv6; the frame, and what became of the option.
+/// Shows a client to a server of IPv6, and no other one; the frame, and what became of the option.
 fn shown(builder: PacketBuilder, client: &str, mtu: usize) -> (Vec<u8>, Inserted) {
     let mut packet = builder.build();
     let frame = packet.frame();
@@ -26,6 +26,9 @@ fn shown(builder: PacketBuilder, client: &str, mtu: usize) -> (Vec<u8>, Inserted
     let _ = wire::parse6(frame, frame.len(), &mut parsed);
     let at = Layout { l3: 14, l4: parsed.l4.into(), ip_len: 40 + payload_len };
     let client = u128::from_ip(client.parse().unwrap()).unwrap();
+    if uoa::has_options(packet.frame(), at) {
+        uoa::blank(&mut packet, at).unwrap();
+    }
     let inserted = uoa::insert(&mut packet, at, (client, CLIENT.1), mtu).unwrap();
     (packet.frame().to_vec(), inserted)
 }

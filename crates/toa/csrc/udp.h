@@ -236,10 +236,12 @@ int datagram(struct __sk_buff *skb)
 	lip.socket = client.socket = bpf_get_socket_cookie(skb);
 	__builtin_memcpy(from.address, lip.address, sizeof(from.address));
 	now = bpf_ktime_get_ns();
-	if (!believed(&from))
-		/* A client that came by a balancer before now comes by itself: so do its answers. */
+	if (!believed(&from)) {
+		/* A client that came by a balancer before now comes by itself: so do its answers. And who was a balancer speaks
+		 * for nobody else any more. */
 		bpf_map_delete_elem(&routes, &lip);
-	else if (marked)
+		bpf_map_delete_elem(&senders, &lip);
+	} else if (marked)
 		learn_sender(&lip, &client, now);
 	else
 		remember_sender(&lip, now);

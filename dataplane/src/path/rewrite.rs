@@ -2,7 +2,7 @@
 
 use counters::Event;
 use fib::{NextHopId, NextHopState};
-use flow::{Flow, FlowId, flags};
+use flow::{Flow, FlowId, LeaseKind, flags};
 use nat::gateway::MssClamp;
 use nat::rewrite::Layout;
 use nat::{toa, uoa};
@@ -66,15 +66,19 @@ fn rewrite_one<P: Packet, A: Lane>(
     if meta.parsed.kind == Kind::Fragment {
         return A::apply_to_fragment(packet, layout, flow);
     }
-    let shown = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
-    let show_client = shown && !A::is_first_fragment(packet, &meta.parsed);
+    let forward = !flow.has(flags::REVERSE);
+    let udp = flow.proto == Proto::Udp.number();
+    if udp && forward && uoa::has_options(packet.bytes(), layout) && is_fullnat::<P, A>(core, id) {
+        uoa::blank(packet, layout)?;
+    }
+    let shown = flow.has(flags::TOA) && forward;
+    let cut = shown && A::is_first_fragment(packet, &meta.parsed);
     let mtu = usize::from(mtu);
-    let outcome = A::apply(packet, layout, flow, show_client, mtu)?;
+    let outcome = A::apply(packet, layout, flow, shown && !cut, mtu)?;
     if meta.parsed.tcp_flags & wire::tcp::SYN != 0 {
         A::clamp_mss(core, packet, id, layout);
     }
-    // Also the first of several fragments: it gets none, but may bring one of its own.
-    let inserted = match shown && flow.proto == Proto::Udp.number() {
+    let inserted = match shown && udp {
         // Of the one that each answer goes to: a conn of one packet has no flow with the client's key.
         true => match A::table(core).flow(id.twin()) {
             Some(back) => {
@@ -86,11 +90,20 @@ fn rewrite_one<P: Packet, A: Lane>(
         false => outcome.toa,
     };
     match inserted {
+        None if cut && !udp && meta.parsed.tcp_flags & (wire::tcp::SYN | wire::tcp::RST) == 0 => {
+            core.counters.add(Event::ToaLeftOut, 1);
+        }
         None => {}
         Some(toa::Inserted::Yes) => core.counters.add(Event::ToaInserted, 1),
         Some(toa::Inserted::NoRoom) => core.counters.add(Event::ToaLeftOut, 1),
     }
     Ok(())
+}
+
+/// Whether the server takes the conn's packets for those of one of our LIPs.
+#[cold]
+fn is_fullnat<P: Packet, A: Lane>(core: &Core<P>, id: FlowId) -> bool {
+    A::table(core).cold(id.conn()).is_some_and(|cold| cold.lease() == LeaseKind::Lip)
 }
 
 /// Lowers the MSS of a SYN as the conn's rule says.

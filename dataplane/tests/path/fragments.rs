@@ -266,7 +266,7 @@ fn a_segment_in_pieces_goes_through() {
     let sent = whole(taken(&mut bed, Lan));
     assert_eq!((sent.payload().len(), sent.tcp().toa), (1000, None));
     assert_eq!(sent.tcp().seq, conn.client_next.wrapping_add(conn.offset));
-    bed.expect("received+3 sent+3");
+    bed.expect("received+3 sent+3 toa.left-out+1");
 }
 
 /// Pieces are parsed where they arrive and handed on with the first one's ports.

@@ -4,8 +4,10 @@ use balance::ClientAddress;
 use testkit::{Buf, Decoded, PacketBuilder};
 use types::Packet;
 
-use crate::bed::{Setup, Testbed};
+use crate::bed::{GatewayPlan, Plan, RS1, Setup, Testbed};
 use crate::conn::Conn;
+use crate::fragments::{pieces, whole};
+use crate::gateway::REMOTE;
 
 /// [`CLIENT`](crate::bed::CLIENT) and the port of the conns below.
 const SHOWN: Option<(u32, u16)> = Some((u32::from_be_bytes([198, 51, 100, 7]), 40_000));
@@ -67,6 +69,54 @@ fn a_clients_own_is_blanked() {
     let sent = conn.to_server(&mut bed, ack);
     assert_eq!(sent.tcp().toa, SHOWN);
     assert_eq!(sent.tcp().options[8..], [1; 8]);
+}
+
+/// Whatever service it comes by, in whichever segment: servers believe a LIP, not a service.
+#[test]
+fn a_clients_own_reaches_no_server() {
+    let own = |packet: PacketBuilder| packet.toa("6.6.6.6", 666);
+    let hides = |shop: &mut Plan| shop.spec.client_address = ClientAddress::None;
+    for (setup, is_shown) in [(Setup::default(), true), (Setup::default().shop(hides), false)] {
+        let mut bed = setup.build();
+        let mut conn = Conn::syn(&mut bed, 40_000);
+        conn.syn_ack(&mut bed);
+        // The server drops it, as for its checksum, and what it acknowledges has never been sent.
+        let forged = conn.by_client(&bed).ack(conn.server_next.wrapping_add(5));
+        conn.to_server(&mut bed, forged);
+        let ack = own(conn.by_client(&bed));
+        let sent = conn.to_server(&mut bed, ack);
+        assert_eq!(sent.tcp().toa, SHOWN.filter(|_| is_shown));
+        assert_eq!(sent.tcp().options[if is_shown { 8 } else { 0 }..], [1; 8]);
+        conn.server_sends(&mut bed, 100);
+        conn.ack(&mut bed);
+        let later = own(conn.by_client(&bed)).payload_len(10);
+        assert_eq!(conn.to_server(&mut bed, later).tcp().options, [1; 8]);
+    }
+}
+
+/// The first fragment of a segment gets no option, and keeps none.
+#[test]
+fn a_clients_own_is_blanked_in_a_fragment() {
+    let mut bed = Testbed::usual();
+    let mut conn = Conn::syn(&mut bed, 40_000);
+    conn.syn_ack(&mut bed);
+    bed.settled();
+    let segment = conn.by_client(&bed).toa("6.6.6.6", 666).payload_len(100);
+    for piece in pieces(&segment, 64) {
+        bed.arrive_raw(0, bed.wan, piece);
+    }
+    bed.turn();
+    let sent = whole(bed.take(bed.lan));
+    assert_eq!(sent.tcp().options, [1; 8]);
+    bed.expect("received+2 sent+2 half-open-1 toa.left-out+1");
+}
+
+#[test]
+fn what_is_the_gateways_keeps_its_options() {
+    let mut bed = Setup::default().gateway(&GatewayPlan::default());
+    let syn = bed.by_inside(RS1, REMOTE).tcp(40_000, 80).syn().toa("6.6.6.6", 666);
+    let sent = bed.through(bed.lan, syn, bed.wan);
+    assert_eq!(sent.tcp().toa.map(|(_, sport)| sport), Some(666));
 }
 
 #[test]
@@ -149,9 +199,13 @@ fn a_datagram_shows_it_as_an_ip_option() {
         assert!(ip_options(packet.frame()).is_empty());
         bed.settled();
     }
-    // Nothing is shown if nobody asked for it.
+    // Nothing is shown if nobody asked for it, not what the client itself says of it either.
     let mut bed = Testbed::usual();
     let datagram = bed.by_client().udp(40_000, 53).payload_len(5);
-    bed.receive(bed.wan, datagram);
+    bed.receive(bed.wan, datagram.clone());
     assert!(ip_options(bed.take(bed.lan)[0].frame()).is_empty());
+    bed.receive(bed.wan, datagram.ip_options(&[31, 8, 0, 9, 6, 6, 6, 6]));
+    let sent = bed.take(bed.lan).remove(0);
+    assert_eq!(ip_options(sent.frame()), [1; 8]);
+    Decoded::check(sent.frame());
 }

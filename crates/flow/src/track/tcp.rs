@@ -84,19 +84,35 @@ pub fn on_packet<A: FlowAddress>(
     let Some(flow) = table.flow_mut(id) else { return Track::Bad };
     if flow.state == State::Established && view.flags & (SYN | FIN | RST | ACK) == ACK {
         flow.count(view.ip_len, now);
-        note_ack(flow, view.ack);
+        let newer = note_ack(flow, view.ack);
+        if flow.has(flags::TOA) {
+            end_toa(table, id, view, newer);
+        }
         return Track::Pass;
     }
     on_event(table, id, view, now)
 }
 
-/// The highest ACK number stays; one that is ahead of all that can be in flight is forged. A higher one than the handshake's ends the window of TOA: the
-/// server's first data is acknowledged.
+/// The highest ACK number stays; one that is ahead of all that can be in flight is forged. True if it is this one.
 #[inline(always)]
-fn note_ack<A: FlowAddress>(flow: &mut Flow<A>, ack: u32) {
+fn note_ack<A: FlowAddress>(flow: &mut Flow<A>, ack: u32) -> bool {
     let newer = (1..=WINDOW_MAX).contains(&distance(ack, flow.last_ack));
     flow.last_ack = if newer { ack } else { flow.last_ack };
-    flow.flags &= !(u8::from(newer) * flags::TOA);
+    newer
+}
+
+/// The window of TOA: the server's flow loses the flag when it sends data, and then the client's by acknowledging
+/// more than before. A number alone ends nothing: the client may make one up, in a segment that the server drops,
+/// and would hide its address.
+#[cold]
+fn end_toa<A: FlowAddress>(table: &mut FlowTable<A>, id: FlowId, view: &TcpView, newer: bool) {
+    let ends = match id.dir() {
+        Dir::Reverse => view.payload_len > 0,
+        Dir::Forward => newer && table.flow(id.twin()).is_some_and(|twin| !twin.has(flags::TOA)),
+    };
+    if let Some(flow) = table.flow_mut(id).filter(|_| ends) {
+        flow.flags &= !flags::TOA;
+    }
 }
 
 /// How far `to` is ahead of `from` in sequence space.
@@ -133,18 +149,18 @@ fn on_event<A: FlowAddress>(
             // It keeps nothing alive (RFC 7857 §7.1).
             own.last_seen = seen;
         }
+        let toa = own.has(flags::TOA);
         if trusted && matches!(kind, Kind::SynAck | Kind::Ack | Kind::Fin) {
-            let toa = own.flags & flags::TOA;
-            note_ack(own, view.ack);
-            if kind == Kind::SynAck {
-                // It acknowledges the SYN, which is no data; the flag still lowers its MSS.
-                own.flags |= toa;
+            let newer = note_ack(own, view.ack);
+            // A SYN|ACK acknowledges no data; the flag still lowers its MSS.
+            if toa && kind != Kind::SynAck {
+                end_toa(table, id, view, newer);
             }
         }
     }
     if let (Some(expected), Some(twin)) = (expected, table.flow_mut(id.twin())) {
         twin.last_ack = expected;
-        if kind == Kind::Fin {
+        if kind == Kind::Fin && id.dir() == Dir::Reverse {
             twin.flags &= !flags::TOA;
         }
     }

@@ -27,7 +27,7 @@ impl Talk {
         let mut table = table(4);
         let (forward, reverse) = pair(Proto::Tcp, 0);
         let forward = Flow { seq_offset: OFFSET, flags: flags::ADJUST_SEQ | flags::TOA, ..forward };
-        let reverse = Flow { seq_offset: OFFSET, flags: flags::ADJUST_ACK, ..reverse };
+        let reverse = Flow { seq_offset: OFFSET, flags: flags::ADJUST_ACK | flags::TOA, ..reverse };
         let now = Now::from_ms(1000);
         let conn = table.insert(forward, reverse, NewCold::default(), now).unwrap();
         Self { table, conn, now }
@@ -112,6 +112,22 @@ fn a_handshake_establishes_and_sets_the_window_of_toa() {
     assert!(!talk.has_toa(), "its first data is acknowledged");
     talk.expect(F, ACK, CLIENT + 101, seen, State::Established);
     assert_eq!(talk.last_ack(F), seen.wrapping_add(500), "an old ACK changes nothing");
+}
+
+/// What the server drops of them, as for their checksum, would else hide the client from it.
+#[test]
+fn numbers_of_the_clients_alone_do_not_end_the_window_of_toa() {
+    let seen = SERVER.wrapping_add(1);
+    let mut talk = Talk::syn_received();
+    talk.expect(F, ACK, CLIENT + 1, seen.wrapping_add(5), State::Established);
+    talk.expect(F, ACK, CLIENT + 1, seen.wrapping_add(6), State::Established);
+    assert!(talk.has_toa());
+    talk.expect(F, FA, CLIENT + 1, seen.wrapping_add(7), State::ForwardFin);
+    talk.expect(F, ACK, CLIENT + 2, seen.wrapping_add(8), State::ForwardFin);
+    assert!(talk.has_toa(), "nor does a FIN of its own");
+    talk.expect_data(R, ACK, seen, CLIENT + 1 + OFFSET, 20, State::ForwardFin);
+    talk.expect(F, ACK, CLIENT + 2, seen.wrapping_add(20), State::ForwardFin);
+    assert!(!talk.has_toa());
 }
 
 #[test]
