@@ -50,9 +50,49 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{s}")
 }
 
+/// Conns, those with an IPv6 side among them, and the most of both kinds.
+#[derive(Clone, Copy)]
+pub(crate) struct Conns {
+    pub(crate) all: u64,
+    pub(crate) ipv6: u64,
+    pub(crate) max: u64,
+    pub(crate) max_ipv6: u64,
+}
+
+impl Conns {
+    /// `5 of 1000, and 2 of 500 with an IPv6 side`.
+    pub(crate) fn text(self) -> String {
+        self.parts(" of ", |ipv6| format!(", and {ipv6} with an IPv6 side"))
+    }
+
+    /// `5/1000 ipv6 2/500`.
+    pub(crate) fn brief(self) -> String {
+        self.parts("/", |ipv6| format!(" ipv6 {ipv6}"))
+    }
+
+    /// What there can be none of is not told.
+    fn parts(self, of: &str, ipv6: impl FnOnce(String) -> String) -> String {
+        let Self { all, ipv6: wide, max, max_ipv6 } = self;
+        let narrow = format!("{}{of}{max}", all.saturating_sub(wide));
+        match max_ipv6 {
+            0 => narrow,
+            _ => format!("{narrow}{}", ipv6(format!("{wide}{of}{max_ipv6}"))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conns_are_told_with_their_most() {
+        let none = Conns { all: 7, ipv6: 0, max: 1000, max_ipv6: 0 };
+        assert_eq!((none.text(), none.brief()), ("7 of 1000".to_owned(), "7/1000".to_owned()));
+        let both = Conns { ipv6: 2, max_ipv6: 500, ..none };
+        assert_eq!(both.text(), "5 of 1000, and 2 of 500 with an IPv6 side");
+        assert_eq!(both.brief(), "5/1000 ipv6 2/500");
+    }
 
     #[test]
     fn bytes_have_binary_units() {

@@ -298,7 +298,8 @@ pub fn answer(operation: Operation) -> Value {
             "version": version(), "state": "running", "pid": 1234, "uptime_ms": 192_000,
             "config_file": "/etc/dpnat/dpnat.yaml", "config_differs": true, "generation": 12,
             "workers": 1, "interfaces": 2, "interfaces_up": 1, "services": 1, "servers": 2,
-            "connections": 7, "max_connections": 1_000_000,
+            "connections": 7, "connections_ipv6": 2, "max_connections": 1_000_000,
+            "max_connections_ipv6": 500_000,
             "problems": ["wan0 has no link"],
         }),
         Operation::Version => version(),
@@ -352,7 +353,8 @@ pub fn answer(operation: Operation) -> Value {
         ]),
         Operation::WorkerList => json!([{
             "id": 0, "cpu": 1, "generation": 12, "load": 0.255, "loops": 9_000_000,
-            "loop_max_us": 812, "stalled": false, "connections": 7, "max_connections": 1_000_000,
+            "loop_max_us": 812, "stalled": false, "connections": 7, "connections_ipv6": 2,
+            "max_connections": 1_000_000, "max_connections_ipv6": 500_000,
             "leases": 7, "rx_packets": 155_424, "tx_packets": 155_000, "dropped": 3,
         }]),
         Operation::Explain => json!({
@@ -380,7 +382,8 @@ fn stats() -> Value {
             "punted": 5, "answered": 28, "handed": 0, "held": 0, "difference": 0,
         },
         "connections": {
-            "current": 7, "max": 1_000_000, "half_open": 0, "established": 6, "closing": 1,
+            "current": 7, "current_ipv6": 0, "max": 1_000_000, "max_ipv6": 0,
+            "half_open": 0, "established": 6, "closing": 1,
             "opened": 202, "closed": 190, "expired": 5, "evicted": 0, "removed": 0,
         },
         "interfaces": { "lan0": stats("lan0"), "wan0": stats("wan0") },

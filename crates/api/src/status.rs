@@ -64,8 +64,12 @@ pub struct Status {
     pub servers: u32,
     /// Conns now.
     pub connections: u64,
-    /// The most conns that all workers take together.
+    /// Those of them that have an IPv6 side.
+    pub connections_ipv6: u64,
+    /// The most conns of IPv4 alone that all workers take together.
     pub max_connections: u64,
+    /// The same of those that have an IPv6 side; 0 until there is a service that has one.
+    pub max_connections_ipv6: u64,
     /// What an operator should look at, for people; nothing if all is well.
     pub problems: Vec<String>,
 }
@@ -173,8 +177,12 @@ pub struct Ledger {
 pub struct ConnectionTotals {
     /// Now.
     pub current: u64,
-    /// The most that are taken.
+    /// Those of them that have an IPv6 side.
+    pub current_ipv6: u64,
+    /// The most of IPv4 alone that are taken.
     pub max: u64,
+    /// The most with an IPv6 side; 0 until there is a service that has one.
+    pub max_ipv6: u64,
     /// TCP conns now whose handshake is not complete, UDP and ICMP ones without a reply.
     pub half_open: u64,
     /// Established ones now.
@@ -251,8 +259,12 @@ pub struct WorkerInfo {
     pub stalled: bool,
     /// Its conns now.
     pub connections: u64,
-    /// The most conns that it takes.
+    /// Those of them that have an IPv6 side.
+    pub connections_ipv6: u64,
+    /// The most conns of IPv4 alone that it takes.
     pub max_connections: u64,
+    /// The most with an IPv6 side; 0 until there is a service that has one.
+    pub max_connections_ipv6: u64,
     /// LIP ports that it has leased now.
     pub leases: u64,
     /// Packets it took from the NICs since the start.

@@ -208,6 +208,17 @@ impl<'a> Checker<'a> {
         self.within(path, mtu, *MTU.start(), *MTU.end());
     }
 
+    /// RFC 8200 §5: a link of a smaller MTU carries no IPv6.
+    pub fn carries_ipv6(&mut self, path: &Path, dev: &str) {
+        let link = self.config.vlans.get(dev).map_or(dev, |vlan| &vlan.link);
+        let narrow = self.config.interfaces.get(link).map(|interface| interface.mtu);
+        if let Some(mtu) = narrow.filter(|mtu| *mtu < IPV6_MTU_MIN) {
+            let message =
+                format!("`{dev}` has an MTU of {mtu}, and IPv6 needs {IPV6_MTU_MIN} at least");
+            self.invalid(path.key("dev"), dev, message);
+        }
+    }
+
     /// No device can be two interfaces.
     fn devices_once(&mut self) {
         let mut seen = HashMap::new();
@@ -284,6 +295,9 @@ impl<'a> Checker<'a> {
             self.invalid(at, net, message);
         }
         self.dev(path, &entry.dev);
+        if net.addr().is_ipv6() {
+            self.carries_ipv6(path, &entry.dev);
+        }
         let has_kni = || self.config.knis().any(|(_, name, _)| name == entry.dev);
         if entry.active == Active::WithKernel && self.config.has_dev(&entry.dev) && !has_kni() {
             let message =

@@ -143,7 +143,7 @@ impl Checker<'_> {
     /// What there is for IPv4 only.
     fn only_ipv4(&mut self, path: &Path, service: &Service) {
         let servers = service.resolved_servers(self.config);
-        let servers = servers.iter().map(|server| server.address);
+        let servers = servers.iter().map(|server| server.address).chain(service.sorry_server);
         let mut all = service.vips.iter().copied().chain(servers);
         let Some(endpoint) = all.find(|endpoint| endpoint.address.is_ipv6()) else { return };
         if service.mode == Mode::Nat {
@@ -153,22 +153,22 @@ impl Checker<'_> {
         }
     }
 
-    /// A real server is reached from a LIP of its own family.
+    /// A server is reached from a LIP of its own family.
     fn families(&mut self, path: &Path, service: &Service, servers: &[Server]) {
         let Some(pool) = service.resolved_pool(self.config) else { return };
         if service.mode == Mode::Nat {
             return;
         }
-        let is_v4 = |server: &Server| server.address.address.is_ipv4();
         for (family, v4) in [("IPv4", true), ("IPv6", false)] {
             let has_lip = pool.addresses.iter().any(|range| range.first().is_ipv4() == v4);
-            let server = servers.iter().find(|server| is_v4(server) == v4);
-            if let Some(server) = server.filter(|_| !has_lip) {
-                let address = server.address;
+            let servers = servers.iter().map(|server| ("servers", server.address));
+            let sorry = service.sorry_server.map(|address| ("sorry_server", address));
+            let server = servers.chain(sorry).find(|(_, server)| server.address.is_ipv4() == v4);
+            if let Some((key, address)) = server.filter(|_| !has_lip) {
                 let message = format!(
                     "it has no {family} LIP, and {address} is {family}: add one to its pool"
                 );
-                self.invalid(path.key("servers"), address, message);
+                self.invalid(path.key(key), address, message);
             }
         }
     }
@@ -265,6 +265,9 @@ impl Checker<'_> {
                 self.invalid(path, local, message);
                 fits = false;
             }
+        }
+        if pool.addresses.iter().any(|range| range.first().is_ipv6()) {
+            self.carries_ipv6(path, &pool.dev);
         }
         if fits {
             self.lips(&list, pool, index);

@@ -340,3 +340,30 @@ fn what_may_not_be_meant_is_a_warning() {
         ]
     );
 }
+
+/// RFC 8200 §5.
+#[test]
+fn a_narrow_link_carries_no_ipv6() {
+    let with = |mtu: u16, more: &str| {
+        format!(
+            "version: 1\ninterfaces:\n  lan0: {{ device: net_null0, mtu: {mtu} }}\n\
+             vlans:\n  v5: {{ link: lan0, id: 5 }}\n{more}\n"
+        )
+    };
+    for (more, path) in [
+        ("addresses: [ { address: 2001:db8::1/64, dev: lan0 } ]", "addresses[0].dev"),
+        ("addresses: [ { address: 2001:db8::1/64, dev: v5 } ]", "addresses[0].dev"),
+        (
+            "local_address_pools: { p: { addresses: [ 2001:db8::9 ], dev: lan0 } }",
+            "local_address_pools.p.dev",
+        ),
+    ] {
+        assert!(load(&with(1280, more), "test.yaml").is_ok(), "{more}");
+        let refused = load(&with(1279, more), "test.yaml").unwrap_err().to_string();
+        let expected = format!("{path}: `");
+        assert!(refused.contains(&expected), "{refused}");
+        assert!(refused.contains("has an MTU of 1279, and IPv6 needs 1280"), "{refused}");
+    }
+    let ipv4 = "addresses: [ { address: 192.0.2.1/24, dev: lan0 } ]";
+    assert!(load(&with(576, ipv4), "test.yaml").is_ok());
+}

@@ -129,6 +129,10 @@ fn what_cannot_be_is_refused_by_name() {
             "sorry_server: 198.18.0.2:80 is a real server of the service already",
         ),
         (", sorry_server: 198.18.0.9:0", "sorry_server: 198.18.0.9:0: port 0"),
+        (
+            ", sorry_server: \"[fd00:18::9]:80\"",
+            "sorry_server: it has no IPv6 LIP, and [fd00:18::9]:80 is IPv6",
+        ),
         (", check_source: 198.18.0.10", "check_source: 198.18.0.10 is a VIP or LIP"),
         (", health: { type: tcp, port: 0 }", "services.shop.health.port: port 0"),
     ] {

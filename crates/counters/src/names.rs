@@ -62,6 +62,8 @@ names! {
         Held = "held",
         /// Conns in the flow table.
         Conns = "conns",
+        /// Those of them that have an IPv6 side.
+        Ipv6Conns = "conns-ipv6",
         /// Conns that are not established yet.
         HalfOpen = "conns-half-open",
         /// Redirects in the flow table: keys whose conn is on another worker.

@@ -26,8 +26,14 @@ pub(super) fn status(session: &mut Session<'_>) -> Outcome {
 
 fn status_text(status: &Status, options: &Options) -> String {
     let state = name(&status.state);
+    let conns = units::Conns {
+        all: status.connections,
+        ipv6: status.connections_ipv6,
+        max: status.max_connections,
+        max_ipv6: status.max_connections_ipv6,
+    };
     if options.brief {
-        return format!("{state} {}/{}\n", status.connections, status.max_connections);
+        return format!("{state} {}\n", conns.brief());
     }
     let saved = match status.config_differs {
         Some(true) => "differs from what runs: see `dpctl diff`",
@@ -46,7 +52,7 @@ fn status_text(status: &Status, options: &Options) -> String {
         ("generation", status.generation.to_string()),
         ("serving", format!("{services} with {servers}")),
         ("on", format!("{interfaces}; {}", units::count(u64::from(status.workers), "worker"))),
-        ("connections", format!("{} of {}", status.connections, status.max_connections)),
+        ("connections", conns.text()),
     ];
     lines.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     details(&lines)
@@ -97,7 +103,7 @@ fn workers(list: &[WorkerInfo], options: &Options) -> String {
     if !options.statistics || list.is_empty() {
         return text;
     }
-    let headings = [">ID", ">GENERATION", ">ROUNDS", ">LONGEST", ">MAX-CONNS"];
+    let headings = [">ID", ">GENERATION", ">ROUNDS", ">LONGEST", ">MAX-CONNS", ">MAX-IPV6"];
     let mut table = Table::new(&headings);
     for info in list {
         table.row([
@@ -106,6 +112,7 @@ fn workers(list: &[WorkerInfo], options: &Options) -> String {
             info.loops.to_string(),
             format!("{} us", info.loop_max_us),
             info.max_connections.to_string(),
+            info.max_connections_ipv6.to_string(),
         ]);
     }
     format!("{text}\n{}", table.text(""))

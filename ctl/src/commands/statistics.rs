@@ -70,14 +70,23 @@ fn brief(stats: &Stats) -> String {
 
 fn totals(stats: &Stats) -> String {
     let conns = &stats.connections;
+    let there = units::Conns {
+        all: conns.current,
+        ipv6: conns.current_ipv6,
+        max: conns.max,
+        max_ipv6: conns.max_ipv6,
+    };
     let ledger = &stats.ledger;
     let mut text = details(&[
         ("up", units::duration(stats.uptime_ms)),
         (
             "connections",
             format!(
-                "{} of {}: {} half open, {} established, {} closing",
-                conns.current, conns.max, conns.half_open, conns.established, conns.closing,
+                "{}: {} half open, {} established, {} closing",
+                there.text(),
+                conns.half_open,
+                conns.established,
+                conns.closing,
             ),
         ),
         (

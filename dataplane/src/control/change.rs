@@ -357,6 +357,7 @@ impl State {
         self.started_running = Arc::clone(compiler.started());
         self.config = Arc::clone(compiler.config());
         self.gateway_names = Arc::clone(compiler.gateway_names());
+        self.max_connections.1 = compiler.max_connections_ipv6();
         self.retiring.add(gone, self.workers.len());
         self.neighbours.follow(&self.config, before, &self.snapshot, now_ms);
     }

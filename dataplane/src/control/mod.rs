@@ -124,7 +124,7 @@ pub struct ControlConfig {
     pub engine: Box<dyn Engine>,
     /// The links to the workers, by their numbers.
     pub workers: Vec<ControlEnd>,
-    /// The most conns that each worker takes.
+    /// The most conns of IPv4 alone that each worker takes.
     pub max_connections: u32,
     /// The workers' clock.
     pub clock: Clock,
@@ -172,8 +172,8 @@ struct State {
     kernel: Arc<KernelSide>,
     /// What holds for all services from now on: what shall run.
     policy: Policy,
-    /// The most conns that each worker takes.
-    max_connections: u32,
+    /// The most conns of IPv4 alone that each worker takes, and of those with an IPv6 side.
+    max_connections: (u32, u32),
     clock: Clock,
     neighbours: Neighbours,
     /// Frames to be sent; empty between two rounds.
@@ -223,7 +223,7 @@ impl Control {
             // As a host does, so that a mistyped port is told from a dead balancer.
             policy: Policy { reject_unserved: true, ..Policy::default() },
             snapshot,
-            max_connections,
+            max_connections: (max_connections, 0),
             clock,
             neighbours,
             frames: Vec::new(),

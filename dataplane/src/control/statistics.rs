@@ -61,6 +61,7 @@ impl Control {
         let version = self.version();
         let state = self.state();
         let up = state.here().filter(|(_, interface)| interface.up).count();
+        let conns = state.conns();
         let mut problems = state.problems(Instant::now());
         problems.extend(without);
         Ok(Status {
@@ -76,8 +77,10 @@ impl Control {
             interfaces_up: up as u32,
             services: services as u32,
             servers: servers as u32,
-            connections: state.merged().gauge(Gauge::Conns),
-            max_connections: u64::from(state.max_connections) * state.workers.len() as u64,
+            connections: conns.all,
+            connections_ipv6: conns.ipv6,
+            max_connections: conns.max,
+            max_connections_ipv6: conns.max_ipv6,
             problems,
         })
     }
@@ -209,6 +212,14 @@ impl Running {
     }
 }
 
+/// Conns of all workers, and the most that there may be.
+struct Conns {
+    all: u64,
+    ipv6: u64,
+    max: u64,
+    max_ipv6: u64,
+}
+
 impl State {
     /// The counters of all workers together.
     pub(super) fn merged(&self) -> Values {
@@ -273,14 +284,27 @@ impl State {
         }
     }
 
+    fn conns(&self) -> Conns {
+        let (values, workers) = (self.merged(), self.workers.len() as u64);
+        let (max, max_ipv6) = self.max_connections;
+        Conns {
+            all: values.gauge(Gauge::Conns),
+            ipv6: values.gauge(Gauge::Ipv6Conns),
+            max: u64::from(max) * workers,
+            max_ipv6: u64::from(max_ipv6) * workers,
+        }
+    }
+
     fn connection_totals(&self, totals: &SlotTotals) -> ConnectionTotals {
         let values = self.merged();
-        let current = values.gauge(Gauge::Conns);
+        let Conns { all: current, ipv6: current_ipv6, max, max_ipv6 } = self.conns();
         let half_open = values.gauge(Gauge::HalfOpen);
         let established = totals.services.values().map(|totals| u64::from(totals.active)).sum();
         ConnectionTotals {
             current,
-            max: u64::from(self.max_connections) * self.workers.len() as u64,
+            current_ipv6,
+            max,
+            max_ipv6,
             half_open,
             established,
             closing: current.saturating_sub(half_open).saturating_sub(established),
@@ -311,7 +335,9 @@ impl State {
             loop_max_us: load.max_loop_tsc / per_us,
             stalled: self.watchdog.is_stalled(id),
             connections: values.gauge(Gauge::Conns),
-            max_connections: self.max_connections.into(),
+            connections_ipv6: values.gauge(Gauge::Ipv6Conns),
+            max_connections: self.max_connections.0.into(),
+            max_connections_ipv6: self.max_connections.1.into(),
             leases: values.gauge(Gauge::Leases),
             rx_packets: sum(|interface| interface.rx_packets),
             tx_packets: sum(|interface| interface.tx_packets),

@@ -39,6 +39,26 @@ async fn a_change_runs_on_all_workers_when_it_is_answered() {
     assert!(bench.control.workers().iter().all(|info| info.generation == warnings.generation));
 }
 
+/// The table of conns with an IPv6 side has a size of its own, and is there from the first service on that needs it.
+#[tokio::test]
+async fn the_most_conns_are_shown_by_family() {
+    let sizes = "max_connections: 1000, max_connections_ipv6: 500";
+    let mut bench = Bench::start(&SHOP.replace("max_connections: 1000", sizes)).await;
+    for (vip, ipv6) in [("203.0.113.10:81", 0), ("[2001:db8::10]:81", 500)] {
+        let control = bench.control.clone();
+        let shown = async move {
+            let service = config::Service::new(vec![vip.parse().unwrap()], config::Protocol::Tcp);
+            control.add_service(format!("s{ipv6}"), service).await.unwrap();
+            (control.status().await.unwrap(), control.stats().await.unwrap().connections)
+        };
+        let (status, totals) = bench.run(shown).await;
+        assert_eq!((status.max_connections, status.max_connections_ipv6), (2000, 2 * ipv6));
+        assert_eq!((totals.max, totals.max_ipv6), (2000, 2 * ipv6));
+        let workers = bench.control.workers();
+        assert!(workers.iter().all(|it| it.max_connections_ipv6 == ipv6));
+    }
+}
+
 #[tokio::test]
 async fn what_is_refused_changes_nothing() {
     let mut bench = Bench::start(SHOP).await;

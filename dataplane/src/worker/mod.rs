@@ -284,6 +284,7 @@ impl<I: Io> Worker<I> {
         let (narrow, wide) = (&core.table, &core.wide.table);
         let both = |narrow: u32, wide: u32| u64::from(narrow) + u64::from(wide);
         core.counters.set(Gauge::Conns, both(narrow.len(), wide.len()));
+        core.counters.set(Gauge::Ipv6Conns, wide.len().into());
         core.counters.set(Gauge::Redirects, both(narrow.redirects(), wide.redirects()));
         core.counters.set(Gauge::HalfOpen, both(narrow.half_open(), wide.half_open()));
         let leases = [core.leases.totals(), core.wide.leases.totals()];

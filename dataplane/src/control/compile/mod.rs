@@ -161,8 +161,10 @@ pub struct Compiler {
     rule_slots: SlotAllocator,
     gateway: gateway::Running,
     sizes: Sizes,
-    /// Of the tables for conns with an IPv6 side, as long as the workers have none.
-    wide: Option<WideSizes>,
+    /// Of the tables for conns with an IPv6 side.
+    wide: WideSizes,
+    /// The workers have none yet.
+    wide_pending: bool,
     /// Chunks of cells that the workers have room for.
     chunks: (usize, usize),
     tables: TableCache,
@@ -230,7 +232,8 @@ impl Compiler {
                 max_connections: config.conntrack.max_connections,
                 seed: facts.nat_seed,
             },
-            wide: Some(WideSizes::of(config)),
+            wide: WideSizes::of(config),
+            wide_pending: true,
             chunks: (0, 0),
             tables: TableCache::default(),
             idle: Vec::new(),
@@ -308,7 +311,8 @@ impl Compiler {
             kernel: facts.kernel,
             policy: gateway::policy(&config, policy),
         };
-        let ((services, servers), wide) = (self.chunks, self.wide.filter(|_| changes.has_ipv6()));
+        let (services, servers) = self.chunks;
+        let wide = (self.wide_pending && changes.ipv6).then_some(self.wide);
         Ok(Plan {
             config,
             snapshot: Arc::new(snapshot),
@@ -390,7 +394,7 @@ impl Compiler {
         if let Some(gateway) = plan.gateway {
             self.gateway = gateway.commit();
         }
-        self.wide = self.wide.filter(|_| plan.wide.is_none());
+        self.wide_pending &= plan.wide.is_none();
         self.classes = plan.classes;
         self.config = plan.config;
         self.rulings = plan.rulings;

@@ -9,7 +9,6 @@ use health::Ruling;
 use types::Endpoint;
 
 use super::Compiler;
-use super::network::v4;
 use super::services::{Build, take};
 
 /// Rulings on services, by name; a service that is as it is configured has none.
@@ -45,7 +44,7 @@ impl Build<'_> {
             return Ok(Some(Server::clone(known)));
         }
         let path = self.path().key("sorry_server");
-        let address = v4(sorry.address, || path.clone())?;
+        let address = self.address(sorry.address, || path.clone())?;
         let slots = &mut self.compiler.server_slots;
         let slot = take(slots, &mut self.taken.servers, || path)?;
         Ok(Some(Server::new(slot, address, sorry.l4_port.0)))

@@ -15,6 +15,7 @@ use types::{Address, Endpoint, Now, Proto, SlotAllocator, map_v4};
 
 use super::classes::{Classes, timeout_set};
 use super::network::{pool_addresses, refuse, v4};
+use super::wide::has_ipv6;
 use super::{Compiler, Entry, Gone, GoneServer, Rulings, Taken};
 
 /// Clients that a service with persistence remembers on each worker.
@@ -33,18 +34,11 @@ pub(super) struct Changes {
     pub classes: Classes,
     /// Whether VIPs or LIPs may be others than before.
     pub addresses: bool,
+    /// Whether a service that is new or another has an IPv6 side.
+    pub ipv6: bool,
 }
 
 impl Changes {
-    /// Whether a service that is new or another has an IPv6 side.
-    pub fn has_ipv6(&self) -> bool {
-        let mut new = self.services.iter().filter_map(|(_, entry)| entry.as_ref());
-        new.any(|entry| {
-            let is_ipv6 = |key: &ServiceKey| key.address.is_ipv6();
-            entry.service.has_ipv6_server() || entry.keys.iter().any(is_ipv6)
-        })
-    }
-
     /// Where services may be others than before.
     pub fn keys(&self, entries: &HashMap<String, Entry>) -> Vec<ServiceKey> {
         let old = self.services.iter().filter_map(|(name, _)| entries.get(name));
@@ -129,6 +123,7 @@ pub(super) fn compile(
         gone: Gone::default(),
         classes,
         addresses: !pools.is_empty(),
+        ipv6: false,
     };
     for (name, old, new) in pairs(&before.services, &config.services) {
         let Some(service) = new else {
@@ -143,6 +138,7 @@ pub(super) fn compile(
         if touched {
             changes.addresses |= old
                 .is_none_or(|old| old.vips != service.vips || old.local_pool != service.local_pool);
+            changes.ipv6 |= has_ipv6(service, config);
             let ruling = ruling(name);
             let forward = None;
             let mut build = Build { compiler, config, name, service, ruling, forward, now, taken };
@@ -271,7 +267,11 @@ impl Build<'_> {
     }
 
     /// The number of an address; a port forward has those of IPv4 only.
-    fn address(&self, address: IpAddr, path: impl FnOnce() -> Path) -> Result<u128, ConfigError> {
+    pub(super) fn address(
+        &self,
+        address: IpAddr,
+        path: impl FnOnce() -> Path,
+    ) -> Result<u128, ConfigError> {
         match self.forward {
             Some(_) => v4(address, path).map(map_v4),
             None => Ok(u128::from_ip(address).unwrap_or_default()),

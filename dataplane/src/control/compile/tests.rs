@@ -316,6 +316,29 @@ fn only_a_server_that_comes_to_a_running_service_starts_slowly() {
     assert_eq!(starts(&bench), [Some(6000), None, Some(5000)]);
 }
 
+/// Its tables are reserved when it is configured, not when everything else has failed.
+#[test]
+fn a_sorry_server_of_ipv6_serves_while_the_quorum_is_lost() {
+    let mut bench = Bench::new(SHOP);
+    let sorry = "[fd00:18::9]:80";
+    let text = SHOP
+        .replace("198.18.0.10-198.18.0.13", "198.18.0.10-198.18.0.13, \"fd00:18::10\"")
+        .replacen("protocol: tcp", &format!("protocol: tcp\n    sorry_server: \"{sorry}\""), 1);
+    let (plan, _) = bench.apply(model(&text)).unwrap();
+    assert!(plan.wide.is_some());
+    let listed = |bench: &Bench| slots(&bench.service(80)).into_keys().collect::<Vec<_>>();
+    assert_eq!(listed(&bench).len(), 2);
+    let mut request = bench.request(Arc::clone(bench.compiler.config()));
+    let down = ["198.18.0.121:80", "198.18.0.122:80"]
+        .map(|server| (server.parse().unwrap(), config::OnFailure::Remove));
+    let ruling = health::Ruling { down: down.into(), lost: true };
+    request.rulings = Arc::new([("shop".to_owned(), Arc::new(ruling))].into());
+    let plan = bench.compiler.plan(request).unwrap();
+    bench.compiler.commit(plan);
+    assert_eq!(listed(&bench), [sorry]);
+    assert!(bench.service(80).has_ipv6_server());
+}
+
 #[test]
 fn a_neighbour_that_nothing_leads_to_is_a_warning() {
     let mut bench = Bench::new(SHOP);

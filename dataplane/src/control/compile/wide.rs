@@ -1,10 +1,10 @@
 //! The tables that workers get with the first service that has an IPv6 side.
 
-use config::{Config, ConfigError, ErrorKind, HugePages, Path};
+use config::{Config, ConfigError, ErrorKind, HugePages, Path, Service};
 use flow::{FlowTable, PageRequest, Timeouts};
 use pool::LeaseConfig;
 
-use super::{Plan, refuse};
+use super::{Compiler, Plan, refuse};
 use crate::control::startup::random;
 use crate::worker::wide::WideTables;
 
@@ -50,10 +50,21 @@ impl WideSizes {
 
 /// Whether a configuration has a service with an IPv6 side.
 pub fn has_ipv6_service(config: &Config) -> bool {
-    config.services.values().any(|service| {
-        let servers = service.resolved_servers(config).iter().map(|server| server.address);
-        servers.chain(service.vips.iter().copied()).any(|endpoint| endpoint.address.is_ipv6())
-    })
+    config.services.values().any(|service| has_ipv6(service, config))
+}
+
+/// Whether a service has an IPv6 side: a VIP, a real server, or the one that serves while the quorum is lost.
+pub fn has_ipv6(service: &Service, config: &Config) -> bool {
+    let servers = service.resolved_servers(config).iter().map(|server| server.address);
+    let all = service.vips.iter().copied().chain(servers).chain(service.sorry_server);
+    all.into_iter().any(|endpoint| endpoint.address.is_ipv6())
+}
+
+impl Compiler {
+    /// The most conns with an IPv6 side of each worker; 0 as long as they have no tables for them.
+    pub fn max_connections_ipv6(&self) -> u32 {
+        if self.wide_pending { 0 } else { self.wide.max_connections }
+    }
 }
 
 impl Plan {
