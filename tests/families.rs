@@ -1,11 +1,12 @@
 //! Proves, two-arm and one-arm, for clients of IPv6 with servers of IPv6 and of IPv4, and for clients of IPv4 with
 //! servers of IPv6, that
 //! - requests are split in turn over both servers, which see a LIP of their own family;
-//! - 10 MB downloaded and 10 MB uploaded arrive with the same SHA-256, and so does what iperf3 sends;
+//! - 100 MB downloaded and 100 MB uploaded arrive with the same SHA-256, and so does what iperf3 sends;
 //! - datagrams go both ways, and the VIP answers ping;
 //! - no packet on either side has a wrong checksum;
 //! - a server's port unreachable reaches the client, and traceroute shows the balancer's own address;
-//! - a smaller MTU on the client's side is found, be it ours or a router's;
+//! - a smaller MTU on the client's side is found, be it ours or a router's, and one on the servers' side, by tracepath, too;
+//! - a datagram that may be fragmented reaches a server of IPv6 although its headers make it larger than the MTU;
 //! - servers of both families serve one VIP, and what cannot be reached is refused by name.
 
 use std::fs;
@@ -22,14 +23,15 @@ use crate::common::{
 
 /// The family of the clients and that of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
-    client6: bool,
-    server6: bool,
+pub struct Kind {
+    pub client6: bool,
+    pub server6: bool,
 }
 
-const SIX: Kind = Kind { client6: true, server6: true };
-const SIX_TO_FOUR: Kind = Kind { client6: true, server6: false };
-const FOUR_TO_SIX: Kind = Kind { client6: false, server6: true };
+pub const FOUR: Kind = Kind { client6: false, server6: false };
+pub const SIX: Kind = Kind { client6: true, server6: true };
+pub const SIX_TO_FOUR: Kind = Kind { client6: true, server6: false };
+pub const FOUR_TO_SIX: Kind = Kind { client6: false, server6: true };
 const KINDS: [Kind; 3] = [SIX, SIX_TO_FOUR, FOUR_TO_SIX];
 
 /// The client's address, its gateway's on the wire, and the VIP, by arm.
@@ -38,7 +40,7 @@ const VIP: [&str; 2] = ["2001:db8:cb::10", "fd00:18::100"];
 const OWN: [&str; 2] = ["2001:db8:cb::2", "fd00:18::1"];
 
 /// A lab in which every wire has IPv6, too.
-fn lab(arm: Arm, load: Load) -> Option<Lab> {
+pub fn lab(arm: Arm, load: Load) -> Option<Lab> {
     let lab = Lab::new(arm, load)?;
     for namespace in [&lab.client, &lab.servers[0], &lab.servers[1]] {
         for key in ["all", "default", "eth0", "lo"] {
@@ -65,12 +67,12 @@ fn lab(arm: Arm, load: Load) -> Option<Lab> {
 }
 
 impl Kind {
-    fn vip(self, lab: &Lab) -> &'static str {
+    pub fn vip(self, lab: &Lab) -> &'static str {
         if self.client6 { VIP[lab.arm as usize] } else { lab.vip() }
     }
 
     /// The VIP as it stands before a port.
-    fn host(self, lab: &Lab) -> String {
+    pub fn host(self, lab: &Lab) -> String {
         let vip = self.vip(lab);
         if self.client6 { format!("[{vip}]") } else { vip.to_owned() }
     }
@@ -79,7 +81,7 @@ impl Kind {
         format!("http://{}{path}", self.host(lab))
     }
 
-    fn client(self, lab: &Lab) -> &'static str {
+    pub fn client(self, lab: &Lab) -> &'static str {
         if self.client6 { CLIENT[lab.arm as usize] } else { lab.client_address() }
     }
 
@@ -91,10 +93,20 @@ impl Kind {
         }
     }
 
-    fn server(self, index: usize, l4_port: u16) -> String {
+    pub fn server(self, index: usize, l4_port: u16) -> String {
         match self.server6 {
             true => format!("[fd00:18::{}]:{l4_port}", 121 + index),
             false => format!("198.18.0.{}:{l4_port}", 121 + index),
+        }
+    }
+
+    /// Both families, as words in a name.
+    pub fn name(self) -> &'static str {
+        match (self.client6, self.server6) {
+            (false, false) => "four",
+            (true, true) => "six",
+            (true, false) => "six-to-four",
+            (false, true) => "four-to-six",
         }
     }
 
@@ -115,7 +127,7 @@ impl Kind {
         })
     }
 
-    fn config(self, lab: &Lab) -> Value {
+    pub fn config(self, lab: &Lab) -> Value {
         let (wan, lan) = lab.interfaces();
         let mut config = lab.config();
         let addresses = config["addresses"].as_array_mut().unwrap();
@@ -199,21 +211,20 @@ fn large_transfers_arrive_whole() {
         let Some(lab) = lab(Arm::Two, Load::Heavy) else { return };
         let nginx = Nginx::start_all(&lab);
         let daemon = Daemon::start(&lab, &kind.config(&lab));
-        let file = lab.path("10MB");
+        let file = lab.path("100MB");
         let mut head = std::process::Command::new("sh");
-        run(head.args(["-c", "head -c 10000000 /dev/urandom > \"$0\""]).arg(&file)).ok();
+        run(head.args(["-c", "head -c 100000000 /dev/urandom > \"$0\""]).arg(&file)).ok();
         for nginx in &nginx {
-            fs::hard_link(&file, nginx.files.join("files/10MB")).unwrap();
+            fs::hard_link(&file, nginx.files.join("files/100MB")).unwrap();
         }
         let (copy, sum) = (lab.path("copy"), sha256(&file));
-        for _ in 0..2 {
-            let url = kind.url(&lab, "/files/10MB");
-            curl(&lab.client, &["-g", "-o", copy.to_str().unwrap(), &url]).ok();
-            assert_eq!(sha256(&copy), sum, "{kind:?}");
-            let url = kind.url(&lab, "/uploads/10MB");
-            curl(&lab.client, &["-g", "-T", file.to_str().unwrap(), &url]).ok();
-        }
-        assert_eq!(sha256(&nginx[1].files.join("uploads/10MB")), sum, "{kind:?}");
+        let url = kind.url(&lab, "/files/100MB");
+        curl(&lab.client, &["-g", "-o", copy.to_str().unwrap(), &url]).ok();
+        assert_eq!(sha256(&copy), sum, "{kind:?}");
+        // The first server has sent, and it is the second one's turn.
+        let url = kind.url(&lab, "/uploads/100MB");
+        curl(&lab.client, &["-g", "-T", file.to_str().unwrap(), &url]).ok();
+        assert_eq!(sha256(&nginx[1].files.join("uploads/100MB")), sum, "{kind:?}");
         // Its control connection and that of the data must meet one server.
         daemon.ctl.run(&["server", "set", "iperf", &kind.server(1, 5201), "--weight", "0"]);
         for direction in [&["-t", "2"][..], &["-t", "2", "-R"]] {
@@ -334,6 +345,68 @@ fn a_routers_word_of_it_passes_through_the_vip() {
         assert_eq!(first[1], told.to_string(), "{kind:?}");
         daemon.stop();
     }
+}
+
+/// The way to the servers is narrower than the clients': what they send shrinks, and tracepath finds out.
+#[test]
+fn a_smaller_mtu_towards_the_servers_is_found() {
+    for kind in [FOUR, SIX, SIX_TO_FOUR, FOUR_TO_SIX] {
+        for mtu in [1400, 1280] {
+            let Some(lab) = lab(Arm::Two, Load::Light) else { return };
+            let mut config = kind.config(&lab);
+            config["interfaces"]["lan0"]["mtu"] = mtu.into();
+            // Each probe of tracepath is for another port; at the server nobody listens.
+            let traced = |l4_port| format!("{}:{l4_port}", kind.host(&lab));
+            config["services"]["trace"] = kind.service(&lab, "udp", 5300);
+            config["services"]["trace"]["vips"] = (5300..5340).map(traced).collect();
+            let nginx = Nginx::start_all(&lab);
+            let daemon = Daemon::start(&lab, &config);
+            let file = lab.path("1MB");
+            fs::write(&file, vec![0xa5; 1 << 20]).unwrap();
+            let url = kind.url(&lab, "/uploads/1MB");
+            let upload = ["-g", "-m", "10", "-T", file.to_str().unwrap(), &url];
+            curl(&lab.client, &upload).ok();
+            assert_eq!(sha256(&nginx[0].files.join("uploads/1MB")), sha256(&file), "{kind:?}");
+
+            let family = if kind.client6 { "-6" } else { "-4" };
+            // What the upload has taught the client is forgotten.
+            lab.client.ip(&[family, "route", "flush", "cache"]);
+            let words = [family, "-n", "-m", "5", "-p", "5300", kind.vip(&lab)];
+            let found = lab.client.run("tracepath", &words).ok().stdout;
+            let passes = match kind {
+                SIX_TO_FOUR => mtu + 20,
+                FOUR_TO_SIX => mtu - 20,
+                _ => mtu,
+            };
+            let resume = format!("Resume: pmtu {passes} hops 2");
+            assert!(found.contains(&resume), "{kind:?} {mtu}: no {resume} in {found}");
+            daemon.stop();
+        }
+    }
+}
+
+/// RFC 7915 §4: a client that lets its datagrams be fragmented.
+#[test]
+fn what_may_be_fragmented_reaches_a_server_of_ipv6() {
+    let kind = FOUR_TO_SIX;
+    let Some(lab) = lab(Arm::Two, Load::Light) else { return };
+    lab.client.sysctl("net.ipv4.ip_no_pmtu_disc", "1");
+    let daemon = Daemon::start(&lab, &kind.config(&lab));
+    let (client, server) =
+        (udp(&lab.client, "0.0.0.0:0"), udp(&lab.servers[0], &kind.server(0, 53)));
+    let mut buffer = [0; 2000];
+    // With its headers the first one has just the MTU at the server.
+    for len in [1452, 1453, 1472] {
+        let question: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
+        client.send_to(&question, (kind.vip(&lab), 53)).unwrap();
+        let (got, peer) = server.recv_from(&mut buffer).expect("the datagram does not arrive");
+        assert!(buffer[..got] == question, "{len} bytes arrive changed");
+        server.send_to(&question, peer).unwrap();
+        let got = client.recv(&mut buffer).expect("the answer does not arrive");
+        assert!(buffer[..got] == question, "{len} bytes come back changed");
+    }
+    assert_eq!(daemon.counter("packet.fragmented"), 2);
+    daemon.stop();
 }
 
 #[test]

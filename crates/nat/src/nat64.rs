@@ -14,6 +14,7 @@ use wire::{checksum, chunk_at, chunk_at_mut, ethernet, icmpv6};
 
 use crate::options::Sum;
 use crate::rewrite::Layout;
+pub(crate) use icmp::plateau_below;
 
 /// IPv4 header without options.
 const IPV4: usize = wire::ipv4::LEN;
@@ -34,6 +35,8 @@ const DIFFERENCE: u16 = (IPV6 - IPV4) as u16;
 pub struct Settings {
     /// TOS or traffic class of translated packets; that of the packet if `None` (RFC 7915 §4.1, §5.1).
     pub tos: Option<u8>,
+    /// To IPv6: with a fragment header also if it is no fragment yet, because it is going to be cut (RFC 7915 §4).
+    pub fragment_header: bool,
 }
 
 /// The MTUs of the ways out towards both families, in bytes: an ICMP error tells no more than passes.

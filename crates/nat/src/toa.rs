@@ -2,7 +2,7 @@
 //!
 //! Kind 254, length 8 or 20, the client's port and its IPv4 or IPv6 address, right behind the fixed TCP
 //! header. It goes with what the client sends until the server's first data is acknowledged (the
-//! handshake's ACK and early data), never with SYN or RST.
+//! handshake's ACK and early data), never with SYN or RST. A client's own never passes, on no segment of FullNAT's.
 
 use std::net::IpAddr;
 

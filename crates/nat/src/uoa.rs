@@ -32,6 +32,11 @@ const HEADER_LEN6: usize = 24;
 const PAD_ONE: u8 = 0;
 const PAD: u8 = 1;
 
+/// Length of what shows a client to a server in a datagram, in bytes.
+pub fn len<A: Address>(client: A, server: A) -> u16 {
+    if server.to_ip().is_ipv4() { toa::len(client) } else { HEADER_LEN6 as u16 }
+}
+
 /// Inserts the option for `client` (address, port) into a translated datagram, if there is room for it in the
 /// header, within `mtu` and in memory, and if it is no fragment. One of the client's own is to be gone before, by
 /// [`blank`].

@@ -8,7 +8,8 @@
 
 use flow::Flow;
 use types::{Packet, Proto, Verdict, unmap_v4};
-use wire::{checksum, chunk_at_mut, icmpv4, icmpv6};
+use wire::extension::FRAGMENT_LEN;
+use wire::{Ipv4, Piece, checksum, chunk_at_mut, icmpv4, icmpv6};
 
 use crate::fullnat::{ONE_PACKET_ZONE, ONE_PACKET_ZONE_V6};
 use crate::icmp::{self, translate_quoted_numbers};
@@ -48,7 +49,7 @@ impl Sides {
         }
     }
 
-    /// How long a packet is when it has been translated, without what is inserted, in bytes.
+    /// How long a packet that is no fragment is when it has been translated, without what is inserted, in bytes.
     #[inline]
     pub const fn len_after(self, layout: Layout) -> usize {
         let Layout { l3, l4, ip_len } = layout;
@@ -59,6 +60,16 @@ impl Sides {
             Self::FourToSix => transport + wire::ipv6::LEN,
         }
     }
+}
+
+/// How long a packet of `flow` is when it has been translated, without what is inserted, in bytes.
+#[inline]
+pub fn len_after(bytes: &[u8], layout: Layout, flow: &Flow<u128>) -> usize {
+    let sides = Sides::of(flow);
+    let is_part = |ip: Ipv4<&_>| Piece::of_ipv4(ip).is_part();
+    // RFC 7915 §4.1: a fragment gets a header for that.
+    let longer = sides == Sides::FourToSix && Ipv4::at(bytes, layout.l3).is_some_and(is_part);
+    sides.len_after(layout) + if longer { FRAGMENT_LEN } else { 0 }
 }
 
 /// Whether a packet of IPv6 may be fragmented as the packet of IPv4 that it becomes (RFC 7915 §5.1).
@@ -72,6 +83,10 @@ pub const fn may_be_cut(layout: Layout) -> bool {
 /// # Errors
 /// As [`rewrite::apply`], and [`Verdict::Untranslatable`] for what has no translation to the other family;
 /// the packet is unchanged then.
+///
+/// What is longer than `mtu` on its way to IPv6 becomes a fragment that is the whole packet yet, to be cut
+/// (RFC 7915 §4). `ident` is what the fragments of a packet of IPv4 are told apart by that was one of IPv6: of all
+/// packets between the two addresses, each has another for as long as it may be on its way (RFC 6864 §4.1).
 #[inline]
 pub fn apply<P: Packet>(
     packet: &mut P,
@@ -79,8 +94,10 @@ pub fn apply<P: Packet>(
     flow: &Flow<u128>,
     show_client: bool,
     mtu: usize,
+    ident: u16,
 ) -> Result<Outcome, Verdict> {
-    match Sides::of(flow) {
+    let sides = Sides::of(flow);
+    match sides {
         Sides::Six => return rewrite::apply(packet, layout, flow, show_client, mtu),
         Sides::Four => {
             let flow = flow.narrow().ok_or(Verdict::Internal)?;
@@ -88,7 +105,9 @@ pub fn apply<P: Packet>(
         }
         Sides::SixToFour | Sides::FourToSix => {}
     }
-    let translated = exchange_headers(packet, layout, flow)?;
+    let settings =
+        Settings { fragment_header: sides.len_after(layout) > mtu, ..Settings::default() };
+    let translated = exchange_headers(packet, layout, flow, ident, settings)?;
     let outcome = Outcome { summed: translated.summed, ..Outcome::default() };
     if flow.proto != Proto::Tcp.number() {
         return Ok(outcome);
@@ -103,14 +122,12 @@ fn exchange_headers<P: Packet>(
     packet: &mut P,
     layout: Layout,
     flow: &Flow<u128>,
+    ident: u16,
+    settings: Settings,
 ) -> Result<nat64::Outcome, Verdict> {
-    let (into, settings) = (flow.new_key(), Settings::default());
+    let into = flow.new_key();
     match into.unmapped() {
-        Some(into) => {
-            // What its fragments are told apart by, on their way to the server.
-            let ident = flow.packets as u16;
-            six_to_four::translate(packet, layout, &into, flow.l4_delta, ident, settings)
-        }
+        Some(into) => six_to_four::translate(packet, layout, &into, flow.l4_delta, ident, settings),
         None => four_to_six::translate(packet, layout, &into, flow.l4_delta, settings),
     }
 }
@@ -130,7 +147,10 @@ pub fn apply_to_fragment<P: Packet>(
             let flow = flow.narrow().ok_or(Verdict::Internal)?;
             rewrite::apply_to_fragment(packet, layout, &flow)
         }
-        Sides::SixToFour | Sides::FourToSix => exchange_headers(packet, layout, flow).map(|_| ()),
+        Sides::SixToFour | Sides::FourToSix => {
+            // It has an identification.
+            exchange_headers(packet, layout, flow, 0, Settings::default()).map(|_| ())
+        }
     }
 }
 
@@ -195,6 +215,7 @@ fn adjust_error(
         *field = new.to_be_bytes();
         sum.add(checksum::delta_u16(old, new));
     }
+    let quoted_len = Ipv4::at(bytes, at.inner_l3).map_or(0, |quoted| quoted.total_len());
     let icmp = chunk_at_mut::<8>(bytes, l4).ok_or(Verdict::Internal)?;
     let too_big = match Sides::of(flow) {
         Sides::FourToSix => {
@@ -205,8 +226,13 @@ fn adjust_error(
     if too_big {
         // Of both families it stands in the low half of the word, as far as packets can be so long.
         let old = u16::from_be_bytes([icmp[6], icmp[7]]);
-        // 0 comes from a router older than RFC 1191 and stays 0.
-        let new = if old == 0 { 0 } else { old.saturating_sub(inserted).max(1) };
+        // 0 comes from a router older than RFC 1191. IPv6 has no such; what did not pass is longer by what we inserted.
+        let new = match old {
+            0 if icmp[0] == icmpv4::UNREACHABLE => {
+                nat64::plateau_below(quoted_len.saturating_sub(inserted))
+            }
+            told => told.saturating_sub(inserted).max(1),
+        };
         [icmp[6], icmp[7]] = new.to_be_bytes();
         sum.add(checksum::delta_u16(old, new));
     }

@@ -105,7 +105,7 @@ fn translated(builder: &PacketBuilder, flow: &Flow<u128>) -> Result<(Buf, Outcom
     let Layout { l3, l4, ip_len } = layout(&mut packet).outer;
     let shown = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
     let at = Layout { l3, l4, ip_len };
-    let outcome = wide::apply(&mut packet, at, flow, shown, MTU)?;
+    let outcome = wide::apply(&mut packet, at, flow, shown, MTU, 7)?;
     let inserted = match outcome.toa {
         Some(toa::Inserted::Yes) => usize::from(toa::len(flow.src)),
         _ => 0,

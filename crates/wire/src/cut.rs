@@ -1,18 +1,37 @@
-//! Cuts an IPv4 packet into fragments (RFC 791 §3.2).
+//! Cuts a packet into fragments (RFC 791 §3.2, RFC 8200 §4.5).
 
 use std::ops::Range;
 
 use types::{Packet, Verdict};
 
-use crate::checksum;
-use crate::ipv4::{self, FRAGMENT_OFFSET, Ipv4, MORE_FRAGMENTS};
+use crate::extension::Piece;
 
-/// Bytes of an IPv4 header, at most: fifteen words.
-const HEADER_MAX: usize = 60;
-/// Options: the end of all, padding, and what goes into every fragment (RFC 791 §3.1).
-const END_OF_OPTIONS: u8 = 0;
-const NO_OPERATION: u8 = 1;
-const COPIED: u8 = 0x80;
+mod v4;
+mod v6;
+
+/// Bytes of the headers that all fragments have, at most: fifteen words of IPv4. Those of IPv6 are 48.
+const HEADERS_MAX: usize = 60;
+
+/// What a family says of a packet that may be cut.
+#[derive(Clone, Copy, Debug)]
+struct Headers {
+    family: Family,
+    /// The packet's own, which its first fragment keeps, in bytes.
+    len: usize,
+    /// The packet with them.
+    total_len: usize,
+    /// What the packet is a fragment of, if it is one.
+    piece: Piece,
+    /// Those of the later ones, but for length, offset and checksum.
+    later: [u8; HEADERS_MAX],
+    later_len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Family {
+    V4,
+    V6,
+}
 
 /// How a packet is cut: its own buffer keeps the first fragment, the later ones need buffers of their own.
 ///
@@ -21,43 +40,28 @@ const COPIED: u8 = 0x80;
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     l3: usize,
-    header_len: usize,
-    total_len: u16,
-    /// Flags and offset of the packet.
-    fragment: u16,
-    /// The later ones' header with their options, but for length, offset and checksum.
-    header: [u8; HEADER_MAX],
-    later_header_len: usize,
-    /// Bytes behind the header: of the first fragment, and of each later one but the last.
+    headers: Headers,
+    /// Bytes behind the headers: of the first fragment, and of each later one but the last.
     first: usize,
     step: usize,
 }
 
 impl Cut {
-    /// The cuts of the packet at `l3` of a frame, whose IPv4 header is wholly in `bytes`, into fragments of
-    /// `mtu` bytes at most. `None` if the packet may not be fragmented, the header is broken, or the
+    /// The cuts of the packet at `l3` of a frame, whose headers are wholly in `bytes`, into fragments of
+    /// `mtu` bytes at most. `None` if the packet may not be fragmented, a header is broken, or the
     /// fragments would have no room for data.
+    ///
+    /// IPv6 is fragmented by its sender only: such a packet has a fragment header right behind the fixed one.
     pub fn new(bytes: &[u8], l3: usize, mtu: u16) -> Option<Self> {
-        let view = Ipv4::at(bytes, l3)?;
-        let (header_len, total_len, fragment) =
-            (view.header_len(), view.total_len(), view.fragment());
-        let options = bytes.get(l3.checked_add(ipv4::LEN)?..l3.checked_add(header_len)?)?;
-        let mut header = [0; HEADER_MAX];
-        let later_header_len = write_header(&mut header, view.as_bytes(), options)?;
-        let units = |header_len: usize| usize::from(mtu).saturating_sub(header_len) & !7;
-        let cut = Self {
-            l3,
-            header_len,
-            total_len,
-            fragment,
-            header,
-            later_header_len,
-            first: units(header_len),
-            step: units(later_header_len),
+        let headers = match bytes.get(l3)? >> 4 {
+            6 => v6::read(bytes, l3)?,
+            _ => v4::read(bytes, l3)?,
         };
-        let offset = usize::from(fragment & FRAGMENT_OFFSET) << 3;
-        let fits = offset.checked_add(cut.data_len())? <= usize::from(u16::MAX);
-        (cut.first > 0 && fits && fragment & ipv4::DONT_FRAGMENT == 0).then_some(cut)
+        let units = |len: usize| usize::from(mtu).saturating_sub(len) & !7;
+        let (first, step) = (units(headers.len), units(headers.later_len));
+        let cut = Self { l3, headers, first, step };
+        let end = usize::from(headers.piece.offset).checked_add(cut.data_len())?;
+        (first > 0 && end <= usize::from(u16::MAX)).then_some(cut)
     }
 
     /// How many fragments follow the first one.
@@ -73,7 +77,8 @@ impl Cut {
     /// that was given to [`Cut::new`], or has no such fragment.
     pub fn write<P: Packet>(&self, from: &P, later: usize, into: &mut P) -> Result<(), Verdict> {
         let data = self.data_of(later).ok_or(Verdict::Internal)?;
-        let headers_len = self.l3.wrapping_add(self.later_header_len);
+        let Headers { len, later_len, .. } = self.headers;
+        let headers_len = self.l3.wrapping_add(later_len);
         if !into.append(headers_len.wrapping_add(data.len())) {
             return Err(Verdict::NoRoom);
         }
@@ -81,38 +86,46 @@ impl Cut {
             into.bytes_mut().split_at_mut_checked(headers_len).ok_or(Verdict::Internal)?;
         let (before, header) = headers.split_at_mut_checked(self.l3).ok_or(Verdict::Internal)?;
         before.copy_from_slice(from.bytes().get(..self.l3).ok_or(Verdict::Internal)?);
-        header.copy_from_slice(self.header.get(..header.len()).ok_or(Verdict::Internal)?);
-        let last = data.end == self.data_len();
-        let more = if last { self.fragment & MORE_FRAGMENTS } else { MORE_FRAGMENTS };
-        let offset = (self.fragment & FRAGMENT_OFFSET).wrapping_add((data.start >> 3) as u16);
-        let mut view = Ipv4::at_mut(header, 0).ok_or(Verdict::Internal)?;
-        view.set_total_len(self.later_header_len.wrapping_add(data.len()) as u16);
-        view.set_fragment(offset | more);
-        view.set_checksum(0);
-        let sum = checksum::checksum(header);
-        Ipv4::at_mut(header, 0).ok_or(Verdict::Internal)?.set_checksum(sum);
-        let start = self.l3.wrapping_add(self.header_len);
+        self.write_headers(header, &data).ok_or(Verdict::Internal)?;
+        let start = self.l3.wrapping_add(len);
         let range = start.wrapping_add(data.start)..start.wrapping_add(data.end);
         if copy(from, range, body) { Ok(()) } else { Err(Verdict::Internal) }
     }
 
-    /// Makes the packet the first one of its fragments.
-    pub fn shorten<P: Packet>(&self, packet: &mut P) {
-        let Some(mut view) = Ipv4::at_mut(packet.bytes_mut(), self.l3) else { return };
-        let total_len = self.header_len.wrapping_add(self.first.min(self.data_len()));
-        let more = if self.later() > 0 { MORE_FRAGMENTS } else { 0 };
-        let fragment = self.fragment | more;
-        let len = checksum::delta_u16(self.total_len, total_len as u16);
-        let delta = checksum::add(len, checksum::delta_u16(self.fragment, fragment));
-        view.set_total_len(total_len as u16);
-        view.set_fragment(fragment);
-        view.adjust_checksum(delta);
-        packet.truncate(self.l3.wrapping_add(total_len));
+    /// Writes the headers of the fragment that has such a part of the data.
+    fn write_headers(&self, into: &mut [u8], data: &Range<usize>) -> Option<()> {
+        let Headers { family, piece, later, later_len, .. } = &self.headers;
+        into.copy_from_slice(later.get(..into.len())?);
+        let piece = Piece {
+            offset: piece.offset.wrapping_add(data.start as u16),
+            more: piece.more || data.end != self.data_len(),
+            ..*piece
+        };
+        let total_len = later_len.wrapping_add(data.len()) as u16;
+        match family {
+            Family::V4 => v4::finish(into, total_len, piece),
+            Family::V6 => v6::finish(into, total_len, piece),
+        }
     }
 
-    /// Bytes behind the packet's header.
+    /// Makes the packet the first one of its fragments.
+    pub fn shorten<P: Packet>(&self, packet: &mut P) {
+        let Headers { family, len, piece, .. } = self.headers;
+        let total_len = len.wrapping_add(self.first.min(self.data_len()));
+        let piece = Piece { more: piece.more || self.later() > 0, ..piece };
+        let Some(header) = packet.bytes_mut().get_mut(self.l3..) else { return };
+        let shortened = match family {
+            Family::V4 => v4::shorten(header, total_len as u16, piece),
+            Family::V6 => v6::finish(header, total_len as u16, piece),
+        };
+        if shortened.is_some() {
+            packet.truncate(self.l3.wrapping_add(total_len));
+        }
+    }
+
+    /// Bytes behind the packet's headers.
     fn data_len(&self) -> usize {
-        usize::from(self.total_len).saturating_sub(self.header_len)
+        self.headers.total_len.saturating_sub(self.headers.len)
     }
 
     /// What a later fragment has of the data.
@@ -121,36 +134,6 @@ impl Cut {
         let end = start.checked_add(self.step)?.min(self.data_len());
         (start < end).then_some(start..end)
     }
-}
-
-/// Writes the header of later fragments: with those options only that are to be copied, and their length
-/// made whole words. Returns its length.
-fn write_header(
-    into: &mut [u8; HEADER_MAX],
-    fixed: &[u8; ipv4::LEN],
-    mut options: &[u8],
-) -> Option<usize> {
-    into.get_mut(..ipv4::LEN)?.copy_from_slice(fixed);
-    let mut len = ipv4::LEN;
-    while let [kind, rest @ ..] = options {
-        match *kind {
-            END_OF_OPTIONS => break,
-            NO_OPERATION => options = rest,
-            kind => {
-                let option = options.get(..usize::from(*rest.first()?).max(2))?;
-                options = options.get(option.len()..)?;
-                if kind & COPIED != 0 {
-                    let end = len.checked_add(option.len())?;
-                    into.get_mut(len..end)?.copy_from_slice(option);
-                    len = end;
-                }
-            }
-        }
-    }
-    // What is left over of the last word is END_OF_OPTIONS already.
-    let len = len.next_multiple_of(4);
-    Ipv4::at_mut(into, 0)?.set_version_ihl(0x40 | (len >> 2) as u8);
-    Some(len)
 }
 
 /// Copies a range of the frame, over all of its segments; false if it is not there.

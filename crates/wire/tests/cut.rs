@@ -1,7 +1,7 @@
-//! Fragments of our own making: etherparse reads them and puts them together again.
+//! Fragments of our own making, of both families: etherparse reads them and puts them together again.
 
 use etherparse::defrag::IpDefragBuf;
-use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv4HeaderSlice};
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv4HeaderSlice, Ipv6Header};
 use proptest::prelude::*;
 use testkit::{Buf, PacketBuilder, pkt};
 use types::{Packet, Verdict};
@@ -84,10 +84,49 @@ proptest! {
         prop_assert!(again.is_complete());
         prop_assert_eq!(again.data(), &payload);
     }
+
+    /// RFC 8200 §4.5: of whole packets, with a fragment header already, and of fragments.
+    #[test]
+    fn fragments_of_ipv6_make_the_packet_again(
+        payload in proptest::collection::vec(any::<u8>(), 1..5000),
+        mtu in 1280_u16..1500, offset in 0_u16..4000, more: bool, first_len in 74_usize..400,
+    ) {
+        let mut payload = payload;
+        if more {
+            payload.resize(payload.len().next_multiple_of(8), 1);
+        }
+        let packet = raw6(&payload).fragment6(offset * 8, more, 0x4242);
+        let (whole, _) = Ipv6Header::from_slice(&packet.frame()[L3..]).unwrap();
+        let fragments = cut(packet.segmented(first_len).build(), mtu).unwrap();
+        let count = fragments.len();
+        prop_assert_eq!(count, payload.len().div_ceil(usize::from(mtu - 48) & !7));
+        let mut again = IpDefragBuf::new(IpNumber(253), Vec::new(), Vec::new());
+        for (n, fragment) in fragments.iter().enumerate() {
+            let (header, rest) = Ipv6Header::from_slice(&fragment.frame()[L3..]).unwrap();
+            prop_assert_eq!(usize::from(header.payload_length) + 40, fragment.total_len() - L3);
+            prop_assert!(header.payload_length + 40 <= mtu);
+            let as_whole = Ipv6Header { payload_length: whole.payload_length, ..header };
+            prop_assert_eq!(&as_whole, &whole);
+            // By hand: etherparse reads the offset from other bits.
+            let (head, data) = rest.split_at(8);
+            let field = u16::from_be_bytes([head[2], head[3]]);
+            prop_assert_eq!([&head[..2], &head[4..]].concat(), [253, 0, 0, 0, 0x42, 0x42]);
+            prop_assert_eq!(field & 7, u16::from(more || n + 1 < count));
+            prop_assert_eq!(&fragment.frame()[..L3], &raw6(&[]).frame()[..L3]);
+            let from = IpFragOffset::try_new((field >> 3) - offset).unwrap();
+            again.add(from, n + 1 < count, data).unwrap();
+        }
+        prop_assert!(again.is_complete());
+        prop_assert_eq!(again.data(), &payload);
+    }
 }
 
 fn packet_head() -> [u8; L3] {
     raw(&[]).frame()[..L3].try_into().unwrap()
+}
+
+fn raw6(payload: &[u8]) -> PacketBuilder {
+    pkt().ipv6("2001:db8::1", "2001:db8::2").ttl(9).tos(0x28).protocol(253).payload(payload)
 }
 
 #[test]
@@ -98,6 +137,11 @@ fn what_may_not_be_cut_is_not() {
     assert!(cut(packet.build(), 27).is_none(), "no room for eight bytes");
     assert_eq!(cut(packet.build(), 28).unwrap().len(), 125);
     assert!(cut(packet.clone().fragment(65_528, false).build(), 576).is_none(), "too long");
+    // Only who sends a packet of IPv6 may fragment it, and that shows in a header for it.
+    assert!(cut(raw6(&[7; 1400]).build(), 1280).is_none(), "no fragment header");
+    assert_eq!(cut(raw6(&[7; 1400]).fragment6(0, false, 1).build(), 1280).unwrap().len(), 2);
+    assert!(cut(raw6(&[7; 1400]).fragment6(0, false, 1).build(), 55).is_none(), "no room");
+    assert!(cut(raw6(&[7; 16]).fragment6(65_528, false, 1).build(), 1280).is_none(), "too long");
     let overrunning = packet.clone().ip_options(&[7, 9, 1, 1]);
     assert!(cut(overrunning.build(), 576).is_none(), "an option longer than the header");
     for endless in [[7, 0, 0, 0], [0x87, 1, 0, 0]] {

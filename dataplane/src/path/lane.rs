@@ -78,7 +78,7 @@ pub trait Lane: nat::Family + IpNumber {
     fn mtu_floor(fib: &Fib) -> u16;
 
     /// How long a packet of a flow is when it has been translated, without what is inserted.
-    fn len_after(flow: &Flow<Self>, parsed: &Parsed<Self>) -> u16;
+    fn len_after<P: Packet>(packet: &P, flow: &Flow<Self>, parsed: &Parsed<Self>) -> u16;
 
     /// What the sender of a flow's packets may be told of a way's MTU.
     fn told_mtu(flow: &Flow<Self>, mtu: u16) -> u16;
@@ -93,7 +93,24 @@ pub trait Lane: nat::Family + IpNumber {
         flow: &Flow<Self>,
         show_client: bool,
         mtu: usize,
+        ident: u16,
     ) -> Result<Outcome, Verdict>;
+
+    /// What tells the fragments of the next packet apart, where translation makes it one that may be fragmented.
+    #[inline(always)]
+    fn next_ident<P>(_core: &mut Core<P>) -> u16 {
+        0
+    }
+
+    /// Whether an ICMP error says that less passes than every sender may send, with so many bytes inserted.
+    fn leaves_no_room<P: Packet>(
+        _packet: &P,
+        _parsed: &Parsed<Self>,
+        _flow: &Flow<Self>,
+        _inserted: u16,
+    ) -> bool {
+        false
+    }
 
     /// Translates a fragment but the first.
     ///

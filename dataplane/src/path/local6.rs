@@ -21,12 +21,17 @@ pub(super) fn admit<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P, u128>, n
     for at in ones(burst.live()) {
         let parsed = &burst.meta(at).parsed;
         match core.snapshot.fib.owner(parsed.key.dst) {
-            Some(owner) if matches!(parsed.kind, Kind::Tcp | Kind::Udp) => {
-                burst.meta_mut(at).role = Some(owner.role);
-            }
+            Some(owner) if is_carried(parsed) => burst.meta_mut(at).role = Some(owner.role),
             _ => unusual(core, burst, at, now),
         }
     }
+}
+
+/// Whether it is of what services carry, or a later piece of that.
+#[inline(always)]
+fn is_carried(parsed: &Parsed6) -> bool {
+    matches!(parsed.kind, Kind::Tcp | Kind::Udp)
+        || parsed.kind == Kind::Fragment && parsed.key.proto != icmpv6::PROTOCOL
 }
 
 /// What is neither TCP nor UDP, or to no address of ours that others know.

@@ -7,9 +7,9 @@ use nat::gateway::MssClamp;
 use nat::rewrite::Layout;
 use nat::{toa, uoa};
 use types::{Now, Packet, Proto, Verdict};
-use wire::Kind;
 use wire::icmpv4::{HOST_UNREACHABLE, NET_UNREACHABLE};
 use wire::reply::ErrorMessage;
+use wire::{Kind, Parsed};
 
 use crate::path::burst::{Burst, Meta, ones};
 use crate::path::egress::{self, Way};
@@ -35,6 +35,7 @@ fn rewrite_one<P: Packet, A: Lane>(
 ) -> Result<(), Verdict> {
     let (mut packet, mut meta) = burst.both(at).ok_or(Verdict::Internal)?;
     let id = meta.flow.ok_or(Verdict::Internal)?;
+    let ident = A::next_ident(core);
     let mut flow = A::table(core).flow(id).ok_or(Verdict::Internal)?;
     let next_hop = NextHopId(flow.next_hop);
     if flow.fib_generation != core.snapshot.fib.generation() || next_hop.is_none() {
@@ -44,7 +45,7 @@ fn rewrite_one<P: Packet, A: Lane>(
         is_up(core, next_hop)?;
     }
     let mut mtu = A::mtu_floor(&core.snapshot.fib);
-    let len_after = A::len_after(flow, &meta.parsed);
+    let len_after = A::len_after(packet, flow, &meta.parsed);
     if len_after > mtu {
         mtu = mtu_towards(core, flow.new_dst);
         if len_after > mtu {
@@ -57,14 +58,10 @@ fn rewrite_one<P: Packet, A: Lane>(
         }
     }
     let layout = Layout::from(&meta.parsed);
-    if meta.parsed.kind == Kind::IcmpError {
-        let inserted = inserted(core, id, flow);
-        A::translate_error(packet, &meta.parsed, flow, inserted, &core.snapshot.fib)?;
-        core.counters.add(Event::IcmpTranslated, 1);
-        return Ok(());
-    }
-    if meta.parsed.kind == Kind::Fragment {
-        return A::apply_to_fragment(packet, layout, flow);
+    match meta.parsed.kind {
+        Kind::IcmpError => return translate_error(core, packet, &meta.parsed, id),
+        Kind::Fragment => return A::apply_to_fragment(packet, layout, flow),
+        _ => {}
     }
     let forward = !flow.has(flags::REVERSE);
     let udp = flow.proto == Proto::Udp.number();
@@ -74,7 +71,7 @@ fn rewrite_one<P: Packet, A: Lane>(
     let shown = flow.has(flags::TOA) && forward;
     let cut = shown && A::is_first_fragment(packet, &meta.parsed);
     let mtu = usize::from(mtu);
-    let outcome = A::apply(packet, layout, flow, shown && !cut, mtu)?;
+    let outcome = A::apply(packet, layout, flow, shown && !cut, mtu, ident)?;
     if meta.parsed.tcp_flags & wire::tcp::SYN != 0 {
         A::clamp_mss(core, packet, id, layout);
     }
@@ -96,6 +93,26 @@ fn rewrite_one<P: Packet, A: Lane>(
         None => {}
         Some(toa::Inserted::Yes) => core.counters.add(Event::ToaInserted, 1),
         Some(toa::Inserted::NoRoom) => core.counters.add(Event::ToaLeftOut, 1),
+    }
+    Ok(())
+}
+
+/// Translates an ICMP error, which is about packets of the flow's twin.
+#[cold]
+fn translate_error<P: Packet, A: Lane>(
+    core: &mut Core<P>,
+    packet: &mut P,
+    parsed: &Parsed<A>,
+    id: FlowId,
+) -> Result<(), Verdict> {
+    let flow = A::table(core).flow(id).ok_or(Verdict::Internal)?;
+    let inserted = inserted(core, id, flow);
+    let full = inserted > 0 && A::leaves_no_room(packet, parsed, flow, inserted);
+    A::translate_error(packet, parsed, flow, inserted, &core.snapshot.fib)?;
+    core.counters.add(Event::IcmpTranslated, 1);
+    if full && let Some(about) = A::table_mut(core).flow_mut(id.twin()) {
+        // What shows the client would never get there; the handshake has shown it, if it could.
+        about.flags &= !flags::TOA;
     }
     Ok(())
 }
@@ -169,7 +186,12 @@ pub(super) fn mtu_towards<P: Packet, A: Lane>(core: &Core<P>, destination: A) ->
 fn inserted<P: Packet, A: Lane>(core: &Core<P>, id: FlowId, flow: &Flow<A>) -> u16 {
     let about_forward = flow.has(flags::REVERSE);
     let shown = A::table(core).flow(id.twin()).is_some_and(|twin| twin.has(flags::TOA));
-    if about_forward && shown { toa::len(flow.new_dst) } else { 0 }
+    if about_forward && shown { shown_len(flow.proto, flow.new_dst, flow.src) } else { 0 }
+}
+
+/// Length of what shows a client to a server, in bytes.
+fn shown_len<A: Lane>(proto: u8, client: A, server: A) -> u16 {
+    if proto == Proto::Udp.number() { uoa::len(client, server) } else { toa::len(client) }
 }
 
 /// A packet that cannot go on: its sender is told of a used-up TTL, of a size that does not pass, and of a
@@ -198,7 +220,8 @@ fn refused<P: Packet, A: Lane>(
 /// The size that passes on a packet's way, with room for what we insert.
 fn passing<P: Packet, A: Lane>(core: &Core<P>, meta: &Meta<A>) -> u16 {
     let Some(flow) = meta.flow.and_then(|id| A::table(core).flow(id)) else { return 0 };
-    let added =
-        if flow.has(flags::TOA) && !flow.has(flags::REVERSE) { toa::len(flow.src) } else { 0 };
+    let shown = flow.has(flags::TOA) && !flow.has(flags::REVERSE);
+    let back = meta.flow.and_then(|id| A::table(core).flow(id.twin())).filter(|_| shown);
+    let added = back.map_or(0, |back| shown_len(flow.proto, back.new_dst, flow.new_dst));
     A::told_mtu(flow, mtu_towards(core, flow.new_dst).saturating_sub(added))
 }

@@ -77,6 +77,8 @@ pub struct Wide<P> {
     pub handoff: Handoff<P, u128>,
     /// The fragments of IPv6 that are under way, and those that wait for their first one.
     pub fragments: Fragments<(P, Meta<u128>)>,
+    /// Of the last packet that translation has made one of IPv4.
+    pub(crate) ident: u16,
     /// There has been a service with an IPv6 side.
     used: bool,
     /// The packets that pass the stages together; none while a stage has it.
@@ -89,7 +91,9 @@ impl<P: Packet> Wide<P> {
         let WideConfig { tables: WideTables { table, leases }, handoff } = config;
         let used = table.max_connections() > PLACEHOLDER;
         let fragments = Fragments::new(seed);
-        Self { table, leases, handoff, fragments, used, burst: Some(Box::default()) }
+        // Workers share the addresses, and each begins somewhere else.
+        let ident = seed[0] as u16;
+        Self { table, leases, handoff, fragments, ident, used, burst: Some(Box::default()) }
     }
 
     /// True until there is a service with an IPv6 side: there can be no conn.

@@ -37,6 +37,7 @@ mod verdicts;
 mod vlans;
 mod wide;
 mod wide_errors;
+mod wide_sizes;
 mod wide_workers;
 mod workers;
 

@@ -1,14 +1,16 @@
 //! Packets that are larger than their way out takes: cut into fragments where the sender allows it, whatever
 //! is done to them besides (RFC 4787 REQ-13 a, RFC 1812 §5.2.6).
 
+use balance::ClientAddress;
 use testkit::{Buf, Decoded, PacketBuilder, ip};
 use types::Proto;
-use wire::Ipv4;
+use wire::{Ipv4, Ipv6};
 
 use crate::bed::{CLIENT, GatewayPlan, LIP, RS1, Setup, Testbed, VIP, WANS, inside_endpoint};
 use crate::conn::Conn;
 use crate::fragments::Side::{self, Lan, Wan};
 use crate::fragments::{arrive, pieces, taken, whole};
+use crate::wide::{FOUR_TO_SIX, WideConn, at, ends};
 
 const REMOTE: &str = "192.0.2.80";
 
@@ -160,5 +162,99 @@ fn fragments_wait_for_their_neighbour() {
     bed.expect(
         "received+1 generated+1 held+2 neighbour.held+2 neighbour.asked+2 told+2 packet.fragmented+1 \
          conns+1 leases+1 conn.opened+1",
+    );
+}
+
+/// The same within IPv6: fragments of this identification, none larger than the MTU, put together.
+#[track_caller]
+fn whole6(mut fragments: Vec<Buf>, mtu: u16, ident: u32) -> Decoded {
+    let piece = |fragment: &Buf| Decoded::of(fragment).unwrap().ipv6().fragment.unwrap();
+    fragments.sort_unstable_by_key(|fragment| piece(fragment).1);
+    let mut frame = fragments[0][..54].to_vec();
+    let protocol = fragments[0][54];
+    for (n, fragment) in fragments.iter().enumerate() {
+        let place = (ident, (frame.len() - 54) as u16, n + 1 < fragments.len());
+        assert_eq!(piece(fragment), place, "fragment {n}");
+        let header = Ipv6::at(fragment, 14).unwrap();
+        assert!(header.payload_len() + 40 <= mtu, "{} bytes", header.payload_len());
+        assert_eq!(usize::from(header.payload_len()) + 54, fragment.len());
+        frame.extend(&fragment[62..]);
+    }
+    let payload_len = (frame.len() - 54) as u16;
+    let mut header = Ipv6::at_mut(&mut frame, 14).unwrap();
+    header.set_payload_len(payload_len);
+    header.set_next_header(protocol);
+    Decoded::check(&frame)
+}
+
+#[test]
+fn rfc7915_4_what_may_be_fragmented_is_cut_on_its_way_to_ipv6() {
+    let kind = FOUR_TO_SIX;
+    let mut bed = Setup { lan_mtu: 1400, ..kind.setup() }.build();
+    let datagram = |bed: &Testbed| kind.by_client(bed).ident(77).ttl(9).tos(0xb8).udp(5_000, 53);
+    for (packet, len) in [
+        (datagram(&bed), 3_000),
+        (datagram(&bed).no_checksum(), 1_353),
+        (datagram(&bed).ip_options(&[1, 148, 4, 0, 0, 1, 1, 1]), 2_000),
+        (datagram(&bed).segmented(100), 1_400),
+    ] {
+        bed.settled();
+        bed.receive(bed.wan, packet.payload_len(len));
+        let sent = whole6(bed.take(bed.lan), 1_400, 77);
+        assert_eq!(ends(&sent).1, at(kind.servers()[0], 53));
+        assert_eq!((sent.payload().len(), sent.ipv6().hop_limit), (len, 8));
+        assert_eq!(sent.ipv6().traffic_class, 0xb8);
+        let later = (len + 8).div_ceil(1_352) - 1;
+        let first = if len == 3_000 { " conns+1 leases+1 conn.opened+1" } else { "" };
+        bed.expect(&format!(
+            "received+1 generated+{later} sent+{} packet.fragmented+1{first}",
+            later + 1
+        ));
+    }
+    // What fits is no fragment.
+    let fits = datagram(&bed).payload_len(1_352);
+    bed.receive(bed.wan, fits);
+    assert_eq!(bed.one(bed.lan).ipv6().fragment, None);
+
+    // A segment in which the client would be shown has no room for that.
+    let conn = WideConn::open(&mut bed, kind, 40_000);
+    bed.settled();
+    bed.receive(bed.wan, conn.by_client(&bed).ident(5).psh().payload_len(1_400));
+    let sent = whole6(bed.take(bed.lan), 1_400, 5);
+    assert_eq!((sent.payload().len(), sent.tcp().toa), (1_400, None));
+    assert_eq!(sent.tcp().seq, conn.client_next.wrapping_add(conn.offset));
+    bed.expect("received+1 generated+1 sent+2 packet.fragmented+1 toa.left-out+1");
+}
+
+/// Their headers count, too: a fragment's of IPv6 is 28 bytes longer than one of IPv4.
+#[test]
+fn rfc7915_4_fragments_are_cut_again_on_their_way_to_ipv6() {
+    let mut bed = FOUR_TO_SIX.bed();
+    let datagram = FOUR_TO_SIX.by_client(&bed).ident(9).udp(5_000, 53).payload_len(4_000);
+    for (len, cut) in [(1_480, 2), (1_456, 2), (1_448, 0)] {
+        bed.settled();
+        arrive(&mut bed, Wan, pieces(&datagram, len));
+        let sent = whole6(bed.take(bed.lan), 1_500, 9);
+        assert_eq!(sent.payload().len(), 4_000, "{len}");
+        let first = if len == 1_480 { " conns+1 leases+1 conn.opened+1" } else { "" };
+        let cuts = if cut > 0 {
+            format!(" generated+{cut} packet.fragmented+{cut}")
+        } else {
+            String::new()
+        };
+        bed.expect(&format!("received+3 sent+{}{cuts}{first}", 3 + cut));
+    }
+}
+
+/// A mark of the client does not fit into what is cut, and nobody else's stays in it.
+#[test]
+fn a_datagram_that_is_cut_on_its_way_to_ipv6_shows_no_client() {
+    let shows = |dns: &mut crate::bed::Plan| dns.spec.client_address = ClientAddress::Option;
+    let mut bed = FOUR_TO_SIX.setup().dns(shows).build();
+    let datagram = FOUR_TO_SIX.by_client(&bed).ident(3).udp(5_000, 53).payload_len(1_472);
+    bed.receive(bed.wan, datagram);
+    assert_eq!(whole6(bed.take(bed.lan), 1_500, 3).payload().len(), 1_472);
+    bed.expect(
+        "received+1 generated+1 sent+2 packet.fragmented+1 toa.left-out+1 conns+1 leases+1 conn.opened+1",
     );
 }

@@ -32,7 +32,7 @@ fn said(packet: &Decoded) -> Said {
 }
 
 /// An error of a router on the servers' side about what we sent there.
-fn error_about(bed: &Testbed, kind: Kind, sent: &[u8], what: (u8, u8, u32)) -> PacketBuilder {
+pub fn error_about(bed: &Testbed, kind: Kind, sent: &[u8], what: (u8, u8, u32)) -> PacketBuilder {
     let router = if kind.server6 { "fd00:18::fe" } else { "198.18.0.254" };
     let packet = pkt().eth(station_of(router), bed.snapshot.interfaces[bed.lan].mac);
     let packet = between(packet, router, kind.lip());
@@ -97,6 +97,27 @@ fn errors_from_the_clients_side_reach_the_server() {
         let packet = bed.one(bed.lan);
         assert_eq!((ends(&packet).0.ip(), ends(&packet).1.ip()), (lip.ip(), rs.ip()));
         assert_eq!(said(&packet).quoted, (rs, lip), "{kind:?}");
+    }
+}
+
+/// RFC 4443 §2.4 c: an error about a long packet is cut to what every link of IPv6 takes.
+#[test]
+fn a_long_error_fits_its_way_to_ipv6() {
+    let kind = FOUR_TO_SIX;
+    let mut bed = kind.bed();
+    let question = kind.by_client(&bed).udp(40_000, 53);
+    let (lip, rs) = ends(&inward(&mut bed, question));
+    let answer = kind.by_server(&bed, kind.servers()[0]).udp(53, lip.port()).payload_len(1_440);
+    bed.receive(bed.lan, answer);
+    let sent = bed.take(bed.wan).remove(0);
+    for df in [false, true] {
+        let error = kind.by_client(&bed).icmp(3, 3, 0).payload(&sent.frame()[14..]);
+        bed.settled();
+        bed.receive(bed.wan, if df { error.df() } else { error });
+        let packet = bed.one(bed.lan);
+        assert_eq!(packet.ipv6().payload_len, 1_240);
+        assert_eq!(said(&packet).quoted, (rs, lip));
+        bed.expect("received+1 sent+1 icmp.translated+1");
     }
 }
 

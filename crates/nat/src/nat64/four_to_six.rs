@@ -36,7 +36,14 @@ struct Header {
     proto: u8,
     total_len: u16,
     header_len: usize,
-    piece: Option<Piece>,
+    piece: Piece,
+}
+
+impl Header {
+    /// What fragment it is of its packet, if it is not the whole.
+    fn part(&self) -> Option<Piece> {
+        Some(self.piece).filter(|piece| piece.is_part())
+    }
 }
 
 fn read_header(bytes: &[u8], l3: usize) -> Result<Header, Verdict> {
@@ -49,7 +56,7 @@ fn read_header(bytes: &[u8], l3: usize) -> Result<Header, Verdict> {
         proto: ip.protocol(),
         total_len: ip.total_len(),
         header_len: ip.header_len(),
-        piece: Some(Piece::of_ipv4(ip)).filter(|piece| piece.is_part()),
+        piece: Piece::of_ipv4(ip),
     })
 }
 
@@ -66,7 +73,8 @@ fn protocol(proto: u8) -> Result<u8, Verdict> {
 /// header. `layout` says where its headers are, `l4_delta` what [`l4_delta`] said of its key. The MSS that a
 /// SYN asks for is lowered by what the header grows.
 ///
-/// Departs from §4: what gets longer than the way out takes is not fragmented here.
+/// §4: what gets longer than the way out takes, and may be fragmented, is given a fragment header by
+/// `settings`; whoever sends it cuts it.
 ///
 /// # Errors
 /// [`Verdict::TtlExceeded`] and [`Verdict::Untranslatable`] with the packet unchanged;
@@ -86,7 +94,7 @@ pub fn translate<P: Packet>(
         return Err(Verdict::TtlExceeded);
     }
     let proto = protocol(header.proto)?;
-    let is_first = header.piece.is_none_or(|piece| piece.offset == 0);
+    let is_first = header.piece.offset == 0;
     let end = l3 + ip_len;
     let payload_len = end.saturating_sub(l4);
     let mut summed = false;
@@ -95,7 +103,7 @@ pub fn translate<P: Packet>(
     } else if is_first {
         summed = proto == UDP && has_no_checksum(bytes, l4);
         // §4.5: of a fragmented datagram nobody here has seen all.
-        if summed && header.piece.is_some() {
+        if summed && header.part().is_some() {
             return Err(UNTRANSLATABLE);
         }
         let transport = bytes.get_mut(l4..).ok_or(Verdict::Internal)?;
@@ -105,7 +113,8 @@ pub fn translate<P: Packet>(
             lower_mss(bytes, l4);
         }
     }
-    if !super::replace_headers(packet, l3, l4, new_len(header.piece)) {
+    let piece = header.part().or(settings.fragment_header.then_some(header.piece));
+    if !super::replace_headers(packet, l3, l4, new_len(piece)) {
         return Err(Verdict::NoRoom);
     }
     let fields = Fields {
@@ -114,7 +123,7 @@ pub fn translate<P: Packet>(
             hop_limit: header.ttl - 1,
             ..Repr::new(into.src, into.dst, proto, payload_len as u16)
         },
-        piece: header.piece,
+        piece,
     };
     let bytes = packet.bytes_mut();
     super::set_ether_type(bytes, l3, ethernet::IPV6).ok_or(Verdict::Internal)?;
@@ -126,7 +135,7 @@ pub fn translate<P: Packet>(
     Ok(Outcome { layout, summed })
 }
 
-/// §4.1: a fragment header for what is a fragment, and for nothing else.
+/// §4.1: a fragment header for what is a fragment or becomes several, and for nothing else.
 fn new_len(piece: Option<Piece>) -> usize {
     IPV6 + piece.map_or(0, |_| FRAGMENT)
 }
@@ -141,7 +150,7 @@ fn translate_query(
     into: &FlowKey6,
 ) -> Result<(), Verdict> {
     let icmp_type = *bytes.get(l4).ok_or(Verdict::Internal)?;
-    if header.piece.is_some() {
+    if header.part().is_some() {
         return Err(UNTRANSLATABLE);
     }
     let icmp_type = echo_type(icmp_type).ok_or(UNTRANSLATABLE)?;
@@ -258,7 +267,7 @@ pub fn translate_error<P: Packet>(
     let proto = protocol(inner.proto)?;
     let said = read_error(bytes, l4).ok_or(Verdict::BadIcmp)?;
     let told = icmp::error_to_v6(said, inner.total_len, mtus).ok_or(UNTRANSLATABLE)?;
-    let quote = extended(bytes, said, l4, inner_l4, new_len(inner.piece), end);
+    let quote = extended(bytes, said, l4, inner_l4, new_len(inner.part()), end);
     let inner_len = usize::from(inner.total_len).saturating_sub(inner.header_len);
     let old = super::changed_sum(bytes, l4, inner_l4, end).ok_or(Verdict::Internal)?;
 
@@ -272,7 +281,7 @@ pub fn translate_error<P: Packet>(
     .ok_or(Verdict::BadIcmp)?;
     super::pad_quote(bytes, inner_l4, quote).ok_or(Verdict::Internal)?;
     let kept = inner_l4 - quote.padding;
-    let headers = IPV6 + ICMP_HEADER + new_len(inner.piece);
+    let headers = IPV6 + ICMP_HEADER + new_len(inner.part());
     if !super::replace_headers(packet, l3, kept, headers) {
         return Err(Verdict::NoRoom);
     }
@@ -293,7 +302,7 @@ pub fn translate_error<P: Packet>(
                 hop_limit: inner.ttl,
                 ..Repr::new(quoted.src, quoted.dst, proto, inner_len as u16)
             },
-            piece: inner.piece,
+            piece: inner.part(),
         },
     ];
     let bytes = packet.bytes_mut();

@@ -94,7 +94,8 @@ fn mtu_to_v6(told: u16, quoted_len: u16, mtus: Mtus) -> u16 {
         .max(ipv6::MIN_MTU)
 }
 
-fn plateau_below(len: u16) -> u16 {
+/// What an IPv4 router that tells no MTU may have, when a packet of so many bytes did not pass (RFC 1191 §7).
+pub(crate) fn plateau_below(len: u16) -> u16 {
     PLATEAUS.into_iter().find(|plateau| *plateau < len).unwrap_or(IPV4_MIN_MTU)
 }
 

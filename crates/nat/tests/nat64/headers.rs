@@ -22,7 +22,7 @@ fn rfc7915_5_1_headers_of_ipv6() {
         assert_eq!((told.ipv4().df, told.ipv4().ident), (df, ident), "{payload_len}");
         assert_eq!(told.payload().len(), payload_len);
     }
-    let (buf, _) = to_four(&syn, Settings { tos: Some(0x20) }).unwrap();
+    let (buf, _) = to_four(&syn, Settings { tos: Some(0x20), ..PLAIN }).unwrap();
     assert_eq!(Decoded::check(&buf).ipv4().tos, 0x20);
     assert_eq!(to_four(&syn.clone().ttl(1), PLAIN).unwrap_err(), Verdict::TtlExceeded);
     let tight = syn.build();
@@ -92,7 +92,7 @@ fn rfc7915_4_1_headers_of_ipv4() {
     assert_eq!((ip.hop_limit, ip.traffic_class, ip.flow_label, ip.payload_len), (8, 0xb9, 0, 24));
     assert_eq!((ip.extensions, told.tcp().mss), (0, Some(1440)), "less the longer header");
     assert_eq!(outcome, Outcome { layout: Layout { l3: 14, l4: 54, ip_len: 64 }, summed: false });
-    let (buf, _) = to_six(&answer, Settings { tos: Some(0) }).unwrap();
+    let (buf, _) = to_six(&answer, Settings { tos: Some(0), ..PLAIN }).unwrap();
     assert_eq!(Decoded::check(&buf).ipv6().traffic_class, 0);
     assert_eq!(to_six(&answer.clone().ttl(1), PLAIN).unwrap_err(), Verdict::TtlExceeded);
 
@@ -123,6 +123,24 @@ fn rfc7915_4_1_fragments_of_ipv4() {
     let told = Decoded::of(&buf).unwrap();
     assert_eq!(told.ipv6().fragment, Some((0x4242, 1480, false)));
     assert_eq!((told.payload().len(), told.ipv6().src), (528, keys(17).0.dst));
+}
+
+#[test]
+fn rfc7915_4_what_is_to_be_cut_gets_a_fragment_header() {
+    let with_header = Settings { fragment_header: true, ..PLAIN };
+    let whole = four().ident(0x4242).udp(8080, 1025).payload_len(1472);
+    for packet in [whole.clone(), whole.no_checksum()] {
+        let (buf, outcome) = to_six(&packet, with_header).unwrap();
+        let told = Decoded::of(&buf).unwrap();
+        assert_eq!(told.ipv6().fragment, Some((0x4242, 0, false)));
+        assert_eq!((told.ipv6().payload_len, told.ipv6().protocol), (1488, 17));
+        assert_eq!(outcome.layout, Layout { l3: 14, l4: 62, ip_len: 1528 });
+        assert!(told.udp().checksum_ok && told.udp().checksum != 0);
+    }
+    // A fragment has one already.
+    let part = four().fragment(1480, true).ident(0x4242).protocol(17).payload_len(528);
+    let [a, b] = [PLAIN, with_header].map(|settings| to_six(&part, settings).unwrap().0);
+    assert_eq!(a, b);
 }
 
 #[test]

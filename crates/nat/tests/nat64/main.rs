@@ -16,7 +16,7 @@ const VIP6: &str = "2001:db8:a::10";
 const LIP4: &str = "198.18.0.10";
 const RS4: &str = "198.18.0.121";
 const MTUS: Mtus = Mtus { v4: 1500, v6: 1500 };
-const PLAIN: Settings = Settings { tos: None };
+const PLAIN: Settings = Settings { tos: None, fragment_header: false };
 const IDENT: u16 = 0x4321;
 
 /// The key of packets from the client to the VIP, and what becomes of it.

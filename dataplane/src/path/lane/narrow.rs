@@ -67,7 +67,7 @@ impl Lane for u32 {
     }
 
     #[inline(always)]
-    fn len_after(_: &Flow, parsed: &Parsed) -> u16 {
+    fn len_after<P: Packet>(_: &P, _: &Flow, parsed: &Parsed) -> u16 {
         parsed.ip_total_len
     }
 
@@ -83,6 +83,7 @@ impl Lane for u32 {
         flow: &Flow,
         show_client: bool,
         mtu: usize,
+        _: u16,
     ) -> Result<Outcome, Verdict> {
         nat::rewrite::apply(packet, layout, flow, show_client, mtu)
     }

@@ -10,7 +10,7 @@ use nat::wide::{self, Sides};
 use pool::{GroupKey, LeaseError};
 use types::{Address as _, EthPortId, Packet, Verdict, map_v4, unmap_v4};
 use wire::reply::{ErrorMessage, Reset};
-use wire::{Parsed6, icmpv4, icmpv6};
+use wire::{Kind, Parsed6, icmpv4, icmpv6};
 
 use super::{Hop, Lane, Pools};
 use crate::path::{fragment, lips, oversized};
@@ -20,6 +20,8 @@ use crate::worker::handoff::Handoff;
 
 /// How much longer an IPv6 header is than one of IPv4.
 const DIFFERENCE: u16 = (wire::ipv6::LEN - wire::ipv4::LEN) as u16;
+/// The same of a fragment.
+const FRAGMENTED: u16 = DIFFERENCE + wire::extension::FRAGMENT_LEN as u16;
 
 impl Lane for u128 {
     #[inline(always)]
@@ -66,15 +68,21 @@ impl Lane for u128 {
     }
 
     #[inline]
-    fn len_after(flow: &Flow<Self>, parsed: &Parsed6) -> u16 {
-        let len = Sides::of(flow).len_after(Layout::from(parsed));
-        u16::try_from(len).unwrap_or(u16::MAX)
+    fn len_after<P: Packet>(packet: &P, flow: &Flow<Self>, parsed: &Parsed6) -> u16 {
+        let len = wide::len_after(packet.bytes(), Layout::from(parsed), flow);
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        match (parsed.kind, Sides::of(flow)) {
+            // RFC 4443 §2.4 c: it is cut to what fits every way.
+            (Kind::IcmpError, Sides::FourToSix) => len.min(wire::ipv6::MIN_MTU),
+            _ => len,
+        }
     }
 
     fn told_mtu(flow: &Flow<Self>, mtu: u16) -> u16 {
         match Sides::of(flow) {
-            Sides::Six | Sides::Four => mtu,
-            // RFC 8200 §5: no link of theirs has less.
+            Sides::Four => mtu,
+            // RFC 8200 §5: no link of theirs has less. Nobody is told less, then (RFC 8201 §4): what is inserted is left out.
+            Sides::Six => mtu.max(wire::ipv6::MIN_MTU),
             Sides::SixToFour => mtu.saturating_add(DIFFERENCE).max(wire::ipv6::MIN_MTU),
             Sides::FourToSix => mtu.saturating_sub(DIFFERENCE),
         }
@@ -87,8 +95,28 @@ impl Lane for u128 {
         flow: &Flow<Self>,
         show_client: bool,
         mtu: usize,
+        ident: u16,
     ) -> Result<Outcome, Verdict> {
-        wide::apply(packet, layout, flow, show_client, mtu)
+        wide::apply(packet, layout, flow, show_client, mtu, ident)
+    }
+
+    #[inline(always)]
+    fn next_ident<P>(core: &mut Core<P>) -> u16 {
+        core.wide.ident = core.wide.ident.wrapping_add(1);
+        core.wide.ident
+    }
+
+    fn leaves_no_room<P: Packet>(
+        packet: &P,
+        parsed: &Parsed6,
+        flow: &Flow<Self>,
+        inserted: u16,
+    ) -> bool {
+        // RFC 8201 §4: no sender goes below.
+        let most = u32::from(wire::ipv6::MIN_MTU + inserted);
+        Sides::of(flow) == Sides::Six
+            && parsed.icmp_type == icmpv6::PACKET_TOO_BIG
+            && wire::Icmpv6::at(packet.bytes(), parsed.l4.into()).is_some_and(|it| it.rest() < most)
     }
 
     fn apply_to_fragment<P: Packet>(
@@ -120,7 +148,12 @@ impl Lane for u128 {
         match Sides::of(flow) {
             Sides::Four => oversized::can_be_cut(packet, parsed.l3.into(), mtu),
             Sides::SixToFour => wide::may_be_cut(Layout::from(parsed)),
-            Sides::Six | Sides::FourToSix => false,
+            // RFC 7915 §4: into as many fragments as the packet itself for so much smaller an MTU.
+            Sides::FourToSix => {
+                oversized::can_be_cut(packet, parsed.l3.into(), mtu.saturating_sub(FRAGMENTED))
+            }
+            // RFC 8200 §4.5: by their sender alone.
+            Sides::Six => false,
         }
     }
 
