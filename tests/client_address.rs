@@ -1,5 +1,5 @@
 //! Proves of `dptoa` on a real server that
-//! - unmodified nginx, Python and Node see the client's address behind FullNAT, by accept() and by
+//! - unmodified nginx, Python, Node and Caddy (in Go) see the client's address behind FullNAT, by accept() and by
 //!   getpeername(), and the LIP only when it is stopped; each of thousands of connections its own;
 //! - who is not a balancer cannot forge an address, neither by an option nor by data that look like one;
 //! - an IPv6 client (NAT64) is seen on sockets of both families, and by DPVS's socket option on IPv4 ones;
@@ -42,22 +42,22 @@ fn services(lab: &Lab, l4_ports: &[u16]) -> serde_json::Value {
 }
 
 /// A connection that can ask more than once who it is. nginx and Node take the question for HTTP.
-struct Asker(BufReader<TcpStream>);
+pub struct Asker(BufReader<TcpStream>);
 
 impl Asker {
     #[track_caller]
-    fn connect(namespace: &Namespace, address: &str) -> Self {
+    pub fn connect(namespace: &Namespace, address: &str) -> Self {
         Self(BufReader::new(connect(namespace, address).unwrap()))
     }
 
     /// The client's port.
-    fn l4_port(&self) -> u16 {
+    pub fn l4_port(&self) -> u16 {
         self.0.get_ref().local_addr().unwrap().port()
     }
 
     /// The next line that answers the question, without its beginning.
     #[track_caller]
-    fn answer(&mut self) -> String {
+    pub fn answer(&mut self) -> String {
         let mut line = String::new();
         loop {
             line.clear();
@@ -69,13 +69,13 @@ impl Asker {
     }
 
     #[track_caller]
-    fn ask(&mut self) -> String {
+    pub fn ask(&mut self) -> String {
         self.0.get_mut().write_all(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         self.answer()
     }
 }
 
-fn python_says(who: &str) -> String {
+pub fn python_says(who: &str) -> String {
     format!("{who} getpeername {who} toa -:-")
 }
 
@@ -88,28 +88,29 @@ fn unmodified_servers_see_the_client_and_the_lip_when_it_is_stopped() {
         let _nginx = Nginx::start(&lab, 0);
         let _python = Who::python(&lab, server, &["v4", "81", "v6", "82", "mptcp", "83"]);
         let _node = Who::node(&lab, server, "84");
-        let daemon = Daemon::start(&lab, &services(&lab, &[80, 81, 82, 83, 84]));
+        let _caddy = Who::caddy(&lab, server, "85");
+        let daemon = Daemon::start(&lab, &services(&lab, &[80, 81, 82, 83, 84, 85]));
         let at = |l4_port: u16| format!("{}:{l4_port}", lab.vip());
         agent.start(LIPS);
-        for l4_port in [80, 81, 82, 83, 84] {
+        for l4_port in [80, 81, 82, 83, 84, 85] {
             let mut asker = Asker::connect(&lab.client, &at(l4_port));
             let v4 = format!("{}:{}", lab.client_address(), asker.l4_port());
             let v6 = format!("::ffff:{v4}");
             let (expected, said) = match l4_port {
-                80 => (v4, asker.ask()),
+                80 | 85 => (v4, asker.ask()),
                 81 => (python_says(&v4), asker.answer()),
                 84 => (v6, asker.ask()),
                 _ => (python_says(&v6), asker.answer()),
             };
             assert_eq!(said, expected, "port {l4_port}");
         }
-        assert_eq!(agent.counter("learned"), 5);
+        assert_eq!(agent.counter("learned"), 6);
         assert_eq!(agent.counter("no-option"), 0);
-        assert!(agent.counter("answered") >= 5);
+        assert!(agent.counter("answered") >= 6);
         assert_eq!(agent.status()["balancers"], json!(["198.18.0.10/31", "198.18.0.12/31"]));
 
         agent.stop();
-        for l4_port in [80, 84] {
+        for l4_port in [80, 84, 85] {
             let said = Asker::connect(&lab.client, &at(l4_port)).ask();
             assert!(said.contains("198.18.0.1"), "port {l4_port} without dptoa: {said}");
         }
@@ -145,6 +146,8 @@ fn each_of_thousands_of_connections_has_its_own_client() {
     let counters =
         ["learned", "no-option", "untrusted", "no-memory"].map(|name| agent.counter(name));
     assert_eq!(counters, [count as u64, 0, 0, 0]);
+    assert!(daemon.counter("toa.inserted") >= count as u64);
+    assert_eq!(daemon.counter("toa.left-out"), 0);
     daemon.stop();
 }
 

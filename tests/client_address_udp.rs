@@ -135,17 +135,19 @@ fn dnsmasq_logs_the_client() {
     daemon.stop();
 }
 
-/// Sends from a namespace with IP option 31 for 192.0.2.7, and prints the answer.
+/// Sends from a port of a namespace, 0 for any, with IP option 31 for 192.0.2.7, and prints the answer.
 #[track_caller]
-fn forge(namespace: &Namespace, to: &str) -> String {
+fn forge(namespace: &Namespace, l4_port: u16, to: &str) -> String {
     let script = "import socket, sys\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         s.settimeout(5)\n\
+        s.bind(('0.0.0.0', int(sys.argv[3])))\n\
         s.setsockopt(socket.IPPROTO_IP, 4, bytes([31, 8, 1, 1, 192, 0, 2, 7]))\n\
         s.sendto(b'?', (sys.argv[1], int(sys.argv[2])))\n\
         print(s.recv(200).decode().split()[-1], s.getsockname()[1])";
-    let (address, l4_port) = to.split_once(':').unwrap();
-    namespace.run("python3", &["-c", script, address, l4_port]).ok().stdout.trim_end().to_owned()
+    let (address, to) = to.split_once(':').unwrap();
+    let words = ["-c", script, address, to, &l4_port.to_string()];
+    namespace.run("python3", &words).ok().stdout.trim_end().to_owned()
 }
 
 #[test]
@@ -159,12 +161,28 @@ fn nobody_claims_anothers_address() {
         (&lab.client, lab.client_address(), format!("{}:81", lab.vip())),
         (&lab.servers[1], "198.18.0.122", format!("{SERVER}:81")),
     ] {
-        let said = forge(namespace, &to);
+        let said = forge(namespace, 0, &to);
         let (who, l4_port) = said.split_once(' ').unwrap();
         assert_eq!(who, format!("{own}:{l4_port}"));
     }
     assert_eq!(agent.counter("udp-learned"), 1);
     daemon.stop();
+}
+
+/// What it has said while it was one does not stay, either.
+#[test]
+fn who_was_a_balancer_speaks_for_nobody() {
+    let Some(lab) = Lab::new(Arm::Two, Load::Light) else { return };
+    let mut agent = Agent::new(&lab);
+    let _python = Who::udp(&lab, &lab.servers[0], &["v4", "81"]);
+    let (file, former) = (lab.path("balancers"), &lab.servers[1]);
+    std::fs::write(&file, "198.18.0.122\n").unwrap();
+    agent.start(&["--balancer-file", file.to_str().unwrap(), "--udp"]);
+    let to = format!("{SERVER}:81");
+    assert_eq!(forge(former, 4321, &to), "192.0.2.7:257 4321");
+    std::fs::write(&file, "198.18.0.10\n").unwrap();
+    agent.start_anew();
+    assert_eq!(forge(former, 4321, &to), "198.18.0.122:4321 4321");
 }
 
 #[test]

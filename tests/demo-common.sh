@@ -115,6 +115,15 @@ make_namespaces() {
   ip -n "$id-switch" link set switch up
 }
 
+# Gives a namespace IPv6, on an interface with its addresses.
+with_ipv6() { # NAMESPACE INTERFACE ADDRESS...
+  local namespace=$1 interface=$2 address
+  shift 2
+  ip netns exec "$id-$namespace" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 \
+    net.ipv6.conf.lo.disable_ipv6=0 "net.ipv6.conf.$interface.disable_ipv6=0"
+  for address; do ip -n "$id-$namespace" addr add "$address" dev "$interface" nodad; done
+}
+
 plug() { # NAMESPACE INTERFACE: into the switch
   link "$1" "$2" switch "$1"
   ip -n "$id-switch" link set "$1" master switch
@@ -137,6 +146,8 @@ http {
   scgi_temp_path $work/$1/scgi;
   server {
     listen 80;
+    listen [::]:80;
+    listen [::]:8080 ipv6only=off;
     root $work/$1;
     location / { return 200 "$1\n"; }
     location = /who { return 200 "Your remote_addr and remote_port is \$remote_addr:\$remote_port\n"; }

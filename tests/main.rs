@@ -7,6 +7,7 @@
 mod common;
 
 mod client_address;
+mod client_address_families;
 mod client_address_udp;
 mod closing;
 mod command_line;

@@ -1,4 +1,4 @@
-//! Unmodified servers in a namespace: nginx, and small ones in Python and Node.
+//! Unmodified servers in a namespace: nginx, Caddy, and small ones in Python and Node.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Nginx {
     }
 }
 
-/// A server in Python or Node that tells each client who it is, as the kernel tells it.
+/// A server in Python, Node or Go that tells each client who it is, as the kernel tells it.
 pub struct Who {
     #[expect(dead_code, reason = "runs as long as this lives")]
     process: Running,
@@ -90,6 +90,20 @@ impl Who {
         Self::start(lab, server, "node", "who.js", &[port])
     }
 
+    /// Caddy, which is written in Go, by HTTP on a socket of both families.
+    #[track_caller]
+    pub fn caddy(lab: &Lab, server: &Namespace, port: &str) -> Self {
+        let dir = lab.path("caddy");
+        fs::create_dir_all(&dir).unwrap();
+        let conf = dir.join("Caddyfile");
+        fs::write(&conf, CADDYFILE.replace("@port@", port)).unwrap();
+        let mut command = server.command("caddy");
+        command.env("HOME", &dir).args(["run", "--adapter", "caddyfile", "--config"]).arg(&conf);
+        let mut process = Running::start(&mut command, &lab.dir, "caddy");
+        process.wait_for_log("serving initial configuration", Duration::from_secs(20));
+        Self { process }
+    }
+
     #[track_caller]
     fn start(lab: &Lab, server: &Namespace, program: &str, script: &str, words: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
@@ -100,6 +114,17 @@ impl Who {
         Self { process }
     }
 }
+
+const CADDYFILE: &str = r#"
+{
+  admin off
+  auto_https off
+}
+http://:@port@ {
+  respond "Your remote_addr and remote_port is {remote}
+"
+}
+"#;
 
 const CONF: &str = r#"
 user root;
@@ -122,6 +147,7 @@ http {
   server {
     listen 80 backlog=16384;
     listen [::]:80 backlog=16384;
+    listen [::]:8080 ipv6only=off;
     root @dir@/www;
     location / { return 200 "@name@ $remote_addr:$remote_port\n"; }
     location = /who { return 200 "Your remote_addr and remote_port is $remote_addr:$remote_port\n"; }

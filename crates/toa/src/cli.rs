@@ -79,7 +79,7 @@ pub struct Run {
     /// getsockopt() of all programs a little slower
     #[arg(long)]
     pub getsockopt: bool,
-    /// Datagrams, too (IPv4; services of the balancer with `client_address: option`); makes each packet to a
+    /// Datagrams, too (services of the balancer with `client_address: option`); makes each packet to a
     /// program a little slower
     #[arg(long)]
     pub udp: bool,
