@@ -3,9 +3,11 @@
 //! - VIPs of both families answer pings of 4000 bytes;
 //! - datagrams of 8000 bytes go through a VIP to a server, and its answers come back, whichever families both have.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::common::{Arm, Daemon, Lab, Load, ping, udp};
+use crate::common::{Arm, Daemon, Lab, Load, ping, udp, wait_until};
 use crate::families::{FOUR, FOUR_TO_SIX, Kind, SIX, SIX_TO_FOUR};
 
 /// Datagrams of a kind, one after the other.
@@ -49,6 +51,8 @@ fn large_pings_and_datagrams_go_through_a_vip() {
         both.ip(&["addr", "add", addresses[1], "dev", interface, "nodad"]);
     }
     for kind in [FOUR, SIX] {
+        let answers = || ping(both, kind.vip(&lab), 1, &[]) == 1;
+        wait_until("the VIP answers", Duration::from_secs(5), answers);
         assert_eq!(ping(both, kind.vip(&lab), 20, &["-s", "4000"]), 20, "{kind:?}");
     }
     // Each ping was three pieces, and each of them was answered.

@@ -36,6 +36,7 @@ mod udp;
 mod verdicts;
 mod vlans;
 mod wide;
+mod wide_clients;
 mod wide_errors;
 mod wide_sizes;
 mod wide_workers;
