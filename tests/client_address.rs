@@ -68,6 +68,11 @@ impl Asker {
         }
     }
 
+    /// Ends it with RST instead of FIN.
+    pub fn abort(self) {
+        crate::common::abort(self.0.into_inner());
+    }
+
     #[track_caller]
     pub fn ask(&mut self) -> String {
         self.0.get_mut().write_all(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -138,7 +143,7 @@ fn each_of_thousands_of_connections_has_its_own_client() {
                     let who = format!("{}:{}", lab.client_address(), asker.l4_port());
                     assert_eq!(asker.answer(), python_says(&who));
                     // By RST, so that no port of the client rests in TIME_WAIT.
-                    crate::common::abort(asker.0.into_inner());
+                    asker.abort();
                 }
             });
         }

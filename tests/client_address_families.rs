@@ -1,5 +1,5 @@
 //! Proves of dpnatd and `dptoa` together, for clients of both families before servers of both, that
-//! - unmodified nginx, Python, Node and Caddy (a server in Go) see the client of a connection;
+//! - unmodified nginx, Python, Node and Caddy (a server in Go) see the client of a connection, each of thousands its own;
 //! - an unmodified unbound logs who sent a datagram, and its answers come back: within a family the client, from IPv4 by
 //!   IPv6 the client under a name of IPv6, and the LIP where no name of the family can be had.
 
@@ -84,6 +84,46 @@ fn unmodified_servers_see_clients_of_both_families() {
         }
         daemon.stop();
     }
+}
+
+/// Of all kinds at once: ports of clients and LIPs mix.
+#[test]
+fn each_of_thousands_of_connections_has_its_own_client() {
+    /// Of each kind.
+    const CONNECTIONS: usize = 500;
+    let all =
+        std::env::var("DPNAT_CLIENTS").map_or(ALL.len() * CONNECTIONS, |n| n.parse().unwrap());
+    let count = all / ALL.len();
+    let Some(lab) = lab(Arm::Two, Load::Heavy) else { return };
+    let mut agent = Agent::new(&lab);
+    let _python = Who::python(&lab, &lab.servers[0], &["v6", "82"]);
+    let daemon = Daemon::start(&lab, &services(&lab, "tcp", "toa", &[82]));
+    agent.start(BALANCERS);
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for kind in ALL {
+            let lab = &lab;
+            scope.spawn(move || {
+                let at = format!("{}:{}", kind.host(lab), vport(kind, 82));
+                let mapped = if kind.client6 { "" } else { "::ffff:" };
+                for _ in 0..count {
+                    let mut asker = Asker::connect(&lab.client, &at);
+                    let name = format!("{mapped}{}:{}", kind.client(lab), asker.l4_port());
+                    assert_eq!(asker.answer(), python_says(&name), "{kind:?}");
+                    // By RST, so that no port of the client rests in TIME_WAIT.
+                    asker.abort();
+                }
+            });
+        }
+    });
+    println!("{} connections in {} ms", count * ALL.len(), began.elapsed().as_millis());
+    let learned = (count * ALL.len()) as u64;
+    let counters =
+        ["learned", "no-option", "untrusted", "no-memory"].map(|name| agent.counter(name));
+    assert_eq!(counters, [learned, 0, 0, 0]);
+    assert!(daemon.counter("toa.inserted") >= learned);
+    assert_eq!(daemon.counter("toa.left-out"), 0);
+    daemon.stop();
 }
 
 /// `unbound` that answers for one name, and logs who asks.

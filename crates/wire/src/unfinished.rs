@@ -35,8 +35,8 @@ fn finish<P: Packet, A: Address>(
     let Some(checksum) = chunk_at_mut::<2>(bytes, field) else { return };
     *checksum = [0, 0];
     // A datagram may end before its packet does (RFC 9868 §5), and has no more than itself in its checksum.
-    let end = match (parsed.kind, chunk_at_mut::<2>(bytes, start + 4)) {
-        (Kind::Udp, Some(len)) => start + usize::from(u16::from_be_bytes(*len)),
+    let end = match (parsed.kind, chunk_at_mut::<2>(bytes, start.saturating_add(4))) {
+        (Kind::Udp, Some(len)) => start.saturating_add(usize::from(u16::from_be_bytes(*len))),
         _ => parsed.ip_end(),
     };
     let end = end.min(parsed.ip_end());

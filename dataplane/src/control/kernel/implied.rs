@@ -2,7 +2,8 @@
 //!
 //! That is the interface's own address, alone, as the source of checks, and a route to each server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
@@ -57,9 +58,9 @@ impl Follower {
             }
         }
         for (server, via) in routes {
-            if !led.contains_key(&server) {
+            if let Entry::Vacant(place) = led.entry(server) {
                 handle.route().add(route(index, server, via)).replace().execute().await?;
-                led.insert(server, via);
+                place.insert(via);
             }
         }
         for address in had.difference(&addresses).copied().collect::<Vec<_>>() {
