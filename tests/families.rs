@@ -115,7 +115,7 @@ impl Kind {
     }
 
     /// A service with both servers.
-    fn service(self, lab: &Lab, protocol: &str, l4_port: u16) -> Value {
+    pub fn service(self, lab: &Lab, protocol: &str, l4_port: u16) -> Value {
         json!({
             "vips": [format!("{}:{l4_port}", self.host(lab))],
             "protocol": protocol,

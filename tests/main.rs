@@ -29,6 +29,7 @@ mod nat_limits;
 mod nat_rules;
 mod nat_workers;
 mod neighbours;
+mod proxy_protocol;
 mod repository;
 mod reuse;
 mod samples;

@@ -59,6 +59,15 @@ fn a_service_is_made_step_by_step() {
             "ipvsadm -At 10.0.96.204:80 -s wrr -p 60 -M 255.255.255.0 --conn-timeout 30",
             r#"POST /v1/services/tcp-10.0.96.204-80 {"vips":["10.0.96.204:80"],"protocol":"tcp","scheduler":"wrr","timeouts":{"tcp_established":"30s"},"persistence":{"timeout":"1m","prefix":24}}"#,
         ),
+        (
+            "ipvsadm -A -t 10.0.96.204:80 --proxy-protocol v1-insecure",
+            r#"POST /v1/services/tcp-10.0.96.204-80 {"vips":["10.0.96.204:80"],"protocol":"tcp","client_address":"proxy-v1","proxy_protocol":{"client_header":"trust"}}"#,
+        ),
+        // DPVS puts it on the first datagram of a conn.
+        (
+            "ipvsadm -A -u 10.0.96.204:53 --proxy-protocol v2",
+            r#"POST /v1/services/udp-10.0.96.204-53 {"vips":["10.0.96.204:53"],"protocol":"udp","client_address":"proxy-v2","proxy_protocol":{"datagrams":"first"}}"#,
+        ),
         // Without a port, the real server has the service's.
         (
             "ipvsadm -a -t 10.0.96.204:80 -r 192.168.229.1 -b",
@@ -91,6 +100,10 @@ fn a_service_is_made_step_by_step() {
         (
             "ipvsadm -E -t 10.0.96.204:80 -s wlc",
             r#"PATCH /v1/services/shop {"hash_by":null,"one_packet":false,"persistence":null,"scheduler":"wlc","timeouts":{"tcp_established":null}}"#,
+        ),
+        (
+            "ipvsadm -E -t 10.0.96.204:80 -s wlc --proxy-protocol v2",
+            r#"PATCH /v1/services/shop {"client_address":"proxy-v2","hash_by":null,"one_packet":false,"persistence":null,"proxy_protocol":{"client_header":"replace","datagrams":"each"},"scheduler":"wlc","timeouts":{"tcp_established":null}}"#,
         ),
         ("ipvsadm -D -t 10.0.96.204:80", "DELETE /v1/services/shop?connections=drain"),
         ("ipvsadm -Z", "POST /v1/services"),
@@ -263,7 +276,6 @@ fn what_has_no_counterpart_is_refused_by_name() {
         "ipvsadm -A -t 10.0.0.100:80 -j enable",
         "ipvsadm -A -t 10.0.0.100:80 -s fo",
         "ipvsadm -A -t 10.0.0.100:80 --pe sip",
-        "ipvsadm -A -t 10.0.0.100:80 --proxy-protocol v2",
         "ipvsadm -A -t 10.0.0.100:80 --dest-check tcp",
         "ipvsadm -A -t 10.0.0.100:80 --expire-quiescent",
         "ipvsadm -A -u 10.0.0.100:80 --quic",

@@ -101,6 +101,8 @@ fn service() {
             "service set shop --scheduler mh --timeout tcp-syn=5s --timeout tcp_established=none",
             "service set shop --persistence none --max-connections none --local-pool none",
             "service set shop --vip 203.0.113.12:80 --persistence-prefix 16",
+            "service set shop client-address proxy-v2 client-header trust",
+            "service set dns --client-address proxy-v2 --proxy-datagrams first",
             "service del shop",
             "service del shop --reset",
         ])

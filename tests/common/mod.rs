@@ -28,7 +28,7 @@ pub use lab::{Arm, Lab, Load};
 pub use namespace::Namespace;
 pub use process::{Running, run, wait_until};
 pub use raw_tcp::RawTcp;
-pub use servers::{Nginx, Who};
+pub use servers::{Nginx, Who, haproxy};
 pub use sockets::{abort, accept_one, connect, connect_from, exchange, listen, udp};
 pub use stun::{judged, stun_server};
 pub use tags::tag;

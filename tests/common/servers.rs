@@ -18,6 +18,7 @@ pub struct Nginx {
     /// Where it reads files from and writes uploads to.
     pub files: PathBuf,
     access_log: PathBuf,
+    proxied_log: PathBuf,
 }
 
 impl Nginx {
@@ -51,7 +52,8 @@ impl Nginx {
                 == 0
         });
         fs::write(&access_log, "").unwrap();
-        Self { process, files, access_log }
+        let proxied_log = dir.join("proxied.log");
+        Self { process, files, access_log, proxied_log }
     }
 
     /// One for each real server of the lab.
@@ -63,7 +65,47 @@ impl Nginx {
     pub fn requests(&self) -> Vec<String> {
         fs::read_to_string(&self.access_log).unwrap().lines().map(str::to_owned).collect()
     }
+
+    /// Requests that came behind a header of the PROXY protocol, as lines of the client's address and port by it, and
+    /// the peer's address.
+    pub fn proxied(&self) -> Vec<String> {
+        fs::read_to_string(&self.proxied_log).unwrap().lines().map(str::to_owned).collect()
+    }
 }
+
+/// `haproxy` that listens for the PROXY protocol: on port 82 it tells each client by HTTP who it is and whom it has
+/// connected to; what comes in on port 83 goes on to port 8300 of the loopback address.
+#[track_caller]
+pub fn haproxy(lab: &Lab, server: &Namespace) -> Running {
+    let conf = lab.path("haproxy.cfg");
+    fs::write(&conf, HAPROXY).unwrap();
+    let mut command = server.command("haproxy");
+    command.args(["-db", "-f"]).arg(&conf);
+    let mut process = Running::start(&mut command, &lab.dir, "haproxy");
+    wait_until("haproxy listens", Duration::from_secs(10), || {
+        assert_eq!(process.ended(), None, "haproxy: {}", process.log());
+        server.run("ss", &["-Hltn", "sport = :83"]).stdout.contains(":83")
+    });
+    process
+}
+
+const HAPROXY: &str = r#"
+defaults
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend who
+  mode http
+  bind :::82 v4v6 accept-proxy
+  http-request return status 200 content-type text/plain lf-string "%ci %cp %fi %fp\n"
+frontend talk
+  mode tcp
+  bind :::83 v4v6 accept-proxy
+  default_backend talker
+backend talker
+  mode tcp
+  server talker 127.0.0.1:8300 send-proxy
+"#;
 
 /// A server in Python, Node or Go that tells each client who it is, as the kernel tells it.
 pub struct Who {
@@ -135,6 +177,7 @@ error_log @dir@/error.log warn;
 events { worker_connections 19000; }
 http {
   log_format peer '$remote_addr:$remote_port $request_method $uri $status';
+  log_format proxied '$proxy_protocol_addr $proxy_protocol_port $remote_addr';
   access_log @dir@/access.log peer;
   client_body_temp_path @dir@/body;
   proxy_temp_path @dir@/proxy;
@@ -155,6 +198,13 @@ http {
     location = /quiet { access_log off; return 200 "@name@\n"; }
     location /files/ { }
     location /uploads/ { dav_methods PUT; create_full_put_path on; }
+  }
+  server {
+    listen 81 proxy_protocol backlog=16384;
+    listen [::]:81 proxy_protocol backlog=16384;
+    access_log @dir@/proxied.log proxied;
+    location / { return 200 "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $proxy_protocol_server_port\n"; }
+    location /uploads/ { root @dir@/www; dav_methods PUT; create_full_put_path on; }
   }
 }
 "#;

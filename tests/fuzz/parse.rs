@@ -1,5 +1,6 @@
 //! Any bytes as a frame: what `wire::parse` says of it, and the replies that are made of it.
 
+use nat::proxy::{self, Found, Place};
 use testkit::decoded::{L4, Net};
 use testkit::{Buf, Decoded};
 use types::{MacAddr, Packet, Proto};
@@ -41,8 +42,28 @@ pub fn parse(input: &[u8]) {
     }
     same_as_decoded(&frame, &parsed);
     options(&frame, &parsed);
+    headers(&buf, &parsed);
     replies(&buf, &parsed);
     replies(&pulled, &parsed);
+}
+
+/// A header of the PROXY protocol is looked for, and taken out of a segment.
+fn headers(buf: &Buf, parsed: &Parsed) {
+    let payload = &buf.frame()[usize::from(parsed.payload)..parsed.ip_end()];
+    let found = proxy::find(payload);
+    if let Found::Whole(len) = found {
+        assert!(len <= payload.len(), "{found:?}");
+    }
+    if parsed.kind == Kind::Tcp {
+        let len = payload.len().min(37);
+        let mut less = buf.clone();
+        proxy::cut(&mut less, Place::from(parsed), Proto::Tcp, len).unwrap();
+        let after = self::parsed(less.frame(), less.total_len()).unwrap();
+        let left = &less.frame()[usize::from(after.payload)..after.ip_end()];
+        assert_eq!((after.key, left), (parsed.key, &payload[len..]));
+        proxy::hide(less.bytes_mut(), after.l4.into(), len as u32).unwrap();
+        proxy::strip_fast_open(less.bytes_mut(), after.l4.into()).unwrap();
+    }
 }
 
 /// Makes the IPv4 header checksum right, so that what is behind it is looked at.

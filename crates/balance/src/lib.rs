@@ -30,8 +30,8 @@ pub use chunks::CHUNK_LEN;
 pub use quota::{Limits, Quota};
 pub use scheduler::{HashBy, ParseSchedulerError, Scheduler};
 pub use service::{
-    Admin, BuildError, CellShape, ClientAddress, Mode, OnNotSyn, Persistence, Refusal, Remembered,
-    SERVERS_MAX, Server, Service, ServiceSpec, SlowStart,
+    Admin, BuildError, CellShape, ClientAddress, ClientHeader, Mode, OnNotSyn, Persistence,
+    Refusal, Remembered, SERVERS_MAX, Server, Service, ServiceSpec, SlowStart,
 };
 pub use services::{ServiceKey, Services};
 pub use table::TableCache;

@@ -144,8 +144,22 @@ pub enum ClientAddress {
     Toa,
     /// By IP option 31, on datagrams.
     Option,
+    /// By the PROXY protocol's text, of TCP.
+    ProxyV1,
+    /// By the PROXY protocol's binary header.
+    ProxyV2,
     /// Not at all.
     None,
+}
+
+/// What becomes of a PROXY protocol's header that a client itself sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// Ours goes in its place.
+    #[default]
+    Replace,
+    /// It is passed on, and ours is left out.
+    Trust,
 }
 
 /// A client comes back to the server that it had.
@@ -213,6 +227,10 @@ pub struct ServiceSpec {
     pub on_limit: Refusal,
     /// How servers learn the client's address.
     pub client_address: ClientAddress,
+    /// What becomes of a client's own header of the PROXY protocol.
+    pub client_header: ClientHeader,
+    /// Each datagram gets a header of the PROXY protocol, not only the first.
+    pub each_datagram: bool,
     /// The service's class in the table of timeouts.
     pub timeout_class: u8,
     /// Set if clients come back to their servers.
@@ -247,6 +265,8 @@ impl ServiceSpec {
             on_no_server: Refusal::default(),
             on_limit: Refusal::default(),
             client_address: ClientAddress::default(),
+            client_header: ClientHeader::default(),
+            each_datagram: true,
             timeout_class: 0,
             persistence: None,
             one_packet: false,

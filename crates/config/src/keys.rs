@@ -172,7 +172,11 @@ keys! {
     "services.*.mode", Some("fullnat"), "by `-b`, `-g`, `-i`, `-m`", NewConnections,
         "How packets are rewritten: `fullnat`, or `nat` (the destination only; DPVS has it as `-m`).";
     "services.*.client_address", None, "TOA", NewConnections,
-        "How real servers learn the client's address: `toa` (TCP if not given), `option` (UDP, for servers with `dptoa run --udp`) or `none`.";
+        "How real servers learn the client's address: `toa` (TCP if not given), `proxy-v1` (TCP), `proxy-v2`, `option` (UDP, for servers with `dptoa run --udp`) or `none`.";
+    "services.*.proxy_protocol.client_header", Some("replace"), "`replace`; `trust` by `-insecure`", NewConnections,
+        "A header of the PROXY protocol that the client itself sends: `replace` it, or `trust` it and pass it on.";
+    "services.*.proxy_protocol.datagrams", Some("each"), "first", NewConnections,
+        "Which datagrams of a UDP conn have a header: `each` or the `first`.";
     "services.*.servers", Some("[]"), "", NewConnections,
         "Real servers: the name of a group, or a list of the same keys.";
     "services.*.servers[].address", None, "", NewConnections, "Address and port of a real server.";

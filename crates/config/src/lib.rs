@@ -53,8 +53,9 @@ pub use schema::{
     LogLevel, Neighbour, Queues, Route, RouteType, ServerGroup, Shutdown, Timeouts, Workers,
 };
 pub use service::{
-    Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Pool, Protocol, Refusal,
-    Scheduler, Server, ServerLimits, Servers, Service, ServiceTimeouts,
+    Admin, ClientAddress, ClientHeader, Datagrams, HashBy, Limits, Mode, OnNotSyn, Persistence,
+    Pool, Protocol, ProxyProtocol, Refusal, Scheduler, Server, ServerLimits, Servers, Service,
+    ServiceTimeouts,
 };
 pub use snat::{
     Filtering, Mapping, MssClamp, NatTimeouts, OnExhausted, Pooling, PortSelection, Refresh,

@@ -35,9 +35,13 @@ pub struct Service {
     /// How packets are rewritten.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
-    /// How a real server learns the client's address: `toa` for TCP and `none` for UDP if not given; `option` is for UDP.
+    /// How a real server learns the client's address: `toa` for TCP and `none` for UDP if not given; `option` is for UDP,
+    /// `proxy-v1` for TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_address: Option<ClientAddress>,
+    /// More about headers of the PROXY protocol, where they show the client.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy_protocol: ProxyProtocol,
     /// The real servers: the name of a group, or a list.
     #[serde(default, skip_serializing_if = "is_default")]
     pub servers: Servers,
@@ -102,6 +106,7 @@ impl Service {
             hash_by: HashBy::default(),
             mode: Mode::default(),
             client_address: None,
+            proxy_protocol: ProxyProtocol::default(),
             servers: Servers::default(),
             local_pool: None,
             timeouts: ServiceTimeouts::default(),
@@ -263,14 +268,70 @@ pub enum Mode {
 
 /// How a real server learns the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ClientAddress {
     /// By TCP option 254.
     Toa,
+    /// By the PROXY protocol's text, of TCP.
+    ProxyV1,
+    /// By the PROXY protocol's binary header.
+    ProxyV2,
     /// By IP option 31, on datagrams.
     Option,
     /// Not at all.
     None,
+}
+
+impl ClientAddress {
+    /// The name, as in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Toa => "toa",
+            Self::ProxyV1 => "proxy-v1",
+            Self::ProxyV2 => "proxy-v2",
+            Self::Option => "option",
+            Self::None => "none",
+        }
+    }
+
+    /// True for headers of the PROXY protocol.
+    pub const fn is_proxy(self) -> bool {
+        matches!(self, Self::ProxyV1 | Self::ProxyV2)
+    }
+}
+
+/// More about headers of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// What becomes of a header that the client itself sends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub client_header: ClientHeader,
+    /// Which datagrams of a UDP conn have a header.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub datagrams: Datagrams,
+}
+
+/// What becomes of a PROXY protocol's header that a client itself sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientHeader {
+    /// Ours goes in its place: a client cannot claim another's address.
+    #[default]
+    Replace,
+    /// It is passed on as it is: the service's clients are proxies of ours.
+    Trust,
+}
+
+/// Which datagrams of a UDP conn have a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Datagrams {
+    /// All that the client sends.
+    #[default]
+    Each,
+    /// The first one only.
+    First,
 }
 
 /// What becomes of a TCP packet that belongs to no conn and is no SYN.

@@ -9,7 +9,8 @@ use crate::error::Path;
 use crate::index::Index;
 use crate::schema::{Conntrack, LocalPool};
 use crate::service::{
-    ClientAddress, HashBy, Mode, Pool, Protocol, Refusal, Server, Servers, Service, ServiceTimeouts,
+    ClientAddress, ClientHeader, Datagrams, HashBy, Mode, Pool, Protocol, ProxyProtocol, Refusal,
+    Server, Servers, Service, ServiceTimeouts,
 };
 use crate::validate::{Checker, is_link_local};
 
@@ -334,31 +335,12 @@ impl Checker<'_> {
             let message = "one_packet chooses a server each time, persistence does not";
             self.invalid(path.key("one_packet"), true, message);
         }
-        let shown = match service.client_address {
-            Some(ClientAddress::Toa) => Some("toa"),
-            Some(ClientAddress::Option) => Some("option"),
-            Some(ClientAddress::None) | None => None,
-        };
-        if let (Mode::Nat, Some(how)) = (service.mode, shown) {
-            let message = "mode nat keeps the client's address: real servers see it as source";
-            self.invalid(path.key("client_address"), how, message);
-        }
+        self.client_address(path, service);
         if service.protocol == Protocol::Tcp {
-            if service.client_address == Some(ClientAddress::Option) {
-                let message = "option is for UDP only; of TCP, toa shows the client";
-                self.invalid(path.key("client_address"), "option", message);
-            }
             if service.one_packet {
                 self.invalid(path.key("one_packet"), true, "one_packet is for UDP only");
             }
             return;
-        }
-        if service.client_address == Some(ClientAddress::Toa) {
-            self.invalid(
-                path.key("client_address"),
-                "toa",
-                "toa is for TCP only; of UDP, option shows the client",
-            );
         }
         for (key, refusal) in
             [("on_no_server", service.on_no_server), ("on_limit", service.on_limit)]
@@ -366,6 +348,45 @@ impl Checker<'_> {
             if refusal == Refusal::Reset {
                 self.invalid(path.key(key), "reset", "UDP has no reset; `unreachable` is like it");
             }
+        }
+    }
+}
+
+impl Checker<'_> {
+    fn client_address(&mut self, path: &Path, service: &Service) {
+        let shown = service.client_address.filter(|how| *how != ClientAddress::None);
+        let message = match (service.mode, service.protocol, shown) {
+            (_, _, None) => None,
+            (Mode::Nat, ..) => {
+                Some("mode nat keeps the client's address: real servers see it as source")
+            }
+            (_, Protocol::Tcp, Some(ClientAddress::Option)) => {
+                Some("option is for UDP only; of TCP, toa shows the client")
+            }
+            (_, Protocol::Udp, Some(ClientAddress::Toa)) => {
+                Some("toa is for TCP only; of UDP, option shows the client")
+            }
+            (_, Protocol::Udp, Some(ClientAddress::ProxyV1)) => {
+                Some("proxy-v1 is for TCP only; of UDP, proxy-v2 shows the client")
+            }
+            _ => None,
+        };
+        if let (Some(how), Some(message)) = (shown, message) {
+            self.invalid(path.key("client_address"), how.name(), message);
+        }
+        let own = path.key("proxy_protocol");
+        let is_shown = shown.is_some_and(ClientAddress::is_proxy);
+        let ProxyProtocol { client_header, datagrams } = service.proxy_protocol;
+        let none = |value| {
+            format!("{value}: there is no header, client_address is neither proxy-v1 nor proxy-v2")
+        };
+        if client_header == ClientHeader::Trust && !is_shown {
+            self.invalid(own.key("client_header"), "trust", none("trust"));
+        }
+        if datagrams == Datagrams::First && !is_shown {
+            self.invalid(own.key("datagrams"), "first", none("first"));
+        } else if datagrams == Datagrams::First && service.protocol == Protocol::Tcp {
+            self.invalid(own.key("datagrams"), "first", "first: TCP has no datagrams");
         }
     }
 }

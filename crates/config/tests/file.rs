@@ -303,6 +303,41 @@ services:
 }
 
 #[test]
+fn headers_are_where_they_can_be() {
+    let of = |fields: &str| format!("services:\n  a: {{ vips: [ 203.0.113.10:80 ], {fields} }}\n");
+    for (fields, told) in [
+        (
+            "protocol: udp, client_address: proxy-v1",
+            "client_address: proxy-v1 is for TCP only; of UDP, proxy-v2 shows the client",
+        ),
+        (
+            "protocol: tcp, mode: nat, client_address: proxy-v2",
+            "client_address: mode nat keeps the client's address: real servers see it as source",
+        ),
+        (
+            "protocol: tcp, proxy_protocol: { client_header: trust }",
+            "proxy_protocol.client_header: trust: there is no header, client_address is neither \
+             proxy-v1 nor proxy-v2",
+        ),
+        (
+            "protocol: tcp, client_address: proxy-v2, proxy_protocol: { datagrams: first }",
+            "proxy_protocol.datagrams: first: TCP has no datagrams",
+        ),
+    ] {
+        let errors = errors(&of(fields));
+        let end = format!(": services.a.{told}");
+        assert!(errors.iter().any(|error| error.ends_with(&end)), "{fields}: {errors:#?}");
+    }
+    for fields in [
+        "protocol: tcp, client_address: proxy-v1, proxy_protocol: { client_header: trust }",
+        "protocol: udp, client_address: proxy-v2, proxy_protocol: { datagrams: first }",
+    ] {
+        let error = load(&of(fields), "dpnat.yaml").map(drop).map_err(|error| error.to_string());
+        assert!(error.as_ref().err().is_none_or(|it| !it.contains("proxy")), "{error:?}");
+    }
+}
+
+#[test]
 fn two_services_cannot_have_one_vip() {
     let service = "vips: [ 203.0.113.10:80 ], protocol: tcp";
     let text = format!("services:\n  a: {{ {service} }}\n  b: {{ {service} }}\n");

@@ -22,7 +22,7 @@ fn read(name: &str, from: Option<&str>) -> Result<Vec<Source>, String> {
     Ok(vec![Source { name, text }])
 }
 
-fn text(text: &'static str) -> impl Fn(&str, Option<&str>) -> Result<Vec<Source>, String> {
+fn text(text: &str) -> impl Fn(&str, Option<&str>) -> Result<Vec<Source>, String> {
     move |name, _| match name {
         "it" => Ok(vec![Source { name: "it".to_owned(), text: text.to_owned() }]),
         _ => Err("there is no such file".to_owned()),
@@ -215,8 +215,41 @@ fn what_must_not_be_lost_is_an_error_unless_it_is_accepted() {
 }
 
 #[test]
+fn headers_of_the_proxy_protocol_are_kept() {
+    const SERVICE: &str = "local_address_group l {\n 10.0.0.1 dpdk1\n}\n\
+        virtual_server 10.0.1.1 80 {\n protocol PROTOCOL\n laddr_group_name l\n proxy_protocol VERSION\n \
+        real_server 10.0.2.1 80 {\n }\n}\n";
+    for (protocol, version, lines) in [
+        ("TCP", "disable", &[][..]),
+        ("TCP", "v1", &["client_address: proxy-v1"]),
+        (
+            "TCP",
+            "v2-insecure",
+            &["client_address: proxy-v2", "proxy_protocol: { client_header: trust }"],
+        ),
+        ("UDP", "v2", &["client_address: proxy-v2", "proxy_protocol: { datagrams: first }"]),
+    ] {
+        let file = SERVICE.replace("PROTOCOL", protocol).replace("VERSION", version);
+        let imported = import::keepalived("it", None, &text(&file), &Knowledge::default()).unwrap();
+        assert!(warnings(&imported).is_empty(), "{version}");
+        let found: Vec<_> =
+            imported.yaml.lines().map(str::trim).filter(|line| line.contains("proxy")).collect();
+        assert_eq!(found, lines, "{version}");
+        is_valid(&(imported.yaml + "interfaces: { dpdk1: { device: net_null0 } }\n"));
+    }
+}
+
+#[test]
 fn broken_files_are_told_with_their_line() {
     for (broken, told) in [
+        (
+            "virtual_server 10.0.1.1 80 {\n proxy_protocol v3\n}\n",
+            "it:2: `proxy_protocol v3`: expected one of disable, v1, v2, v1-insecure or v2-insecure",
+        ),
+        (
+            "virtual_server 10.0.1.1 80 {\n protocol UDP\n proxy_protocol v1\n}\n",
+            "it:1: `proxy_protocol v1` is for TCP only; expected v2",
+        ),
         (
             "virtual_server 10.0.1.1 80 {\n lb_algo best\n}\n",
             "it:2: `lb_algo best`: expected one of rr,",

@@ -81,9 +81,9 @@ fn service() -> impl Strategy<Value = Service> {
         ));
     (
         (vec(endpoint(), 0..3), any::<bool>(), 0..Scheduler::ALL.len(), any::<bool>()),
-        (servers, local_pool, persistence, any::<[bool; 5]>()),
+        (servers, local_pool, persistence, any::<[bool; 7]>()),
         (timeout(), timeout(), timeout(), timeout(), timeout(), timeout()),
-        (option::of(any::<bool>()), option::of(any::<u32>()), refusal(), refusal(), duration()),
+        (option::of(0_usize..5), option::of(any::<u32>()), refusal(), refusal(), duration()),
     )
         .prop_map(|(basic, links, timeouts, rest)| {
             let (vips, tcp, scheduler, by_port) = basic;
@@ -95,8 +95,23 @@ fn service() -> impl Strategy<Value = Service> {
                 scheduler: Scheduler::ALL[scheduler],
                 hash_by: if by_port { HashBy::SourceAndPort } else { HashBy::Source },
                 mode: if flags[4] { Mode::Nat } else { Mode::Fullnat },
-                client_address: client
-                    .map(|toa| if toa { ClientAddress::Toa } else { ClientAddress::None }),
+                client_address: client.map(|how| {
+                    [
+                        ClientAddress::Toa,
+                        ClientAddress::ProxyV1,
+                        ClientAddress::ProxyV2,
+                        ClientAddress::Option,
+                        ClientAddress::None,
+                    ][how]
+                }),
+                proxy_protocol: ProxyProtocol {
+                    client_header: if flags[5] {
+                        ClientHeader::Trust
+                    } else {
+                        ClientHeader::Replace
+                    },
+                    datagrams: if flags[6] { Datagrams::First } else { Datagrams::Each },
+                },
                 servers,
                 local_pool,
                 timeouts: ServiceTimeouts {

@@ -100,6 +100,18 @@ names! {
         ToaInserted = "toa.inserted",
         /// Packets that had no room for the client's address.
         ToaLeftOut = "toa.left-out",
+        /// Headers of the PROXY protocol sent to servers, once for each conn, and on each datagram that has one.
+        ProxySent = "proxy.sent",
+        /// Headers sent again, since the server had not acknowledged them or misses them.
+        ProxyResent = "proxy.resent",
+        /// Conns whose server has acknowledged the header.
+        ProxyAcknowledged = "proxy.acknowledged",
+        /// Headers of clients' own in whose place ours went.
+        ProxyReplaced = "proxy.replaced",
+        /// Headers of clients' own that were passed on.
+        ProxyPassed = "proxy.passed",
+        /// Conns that were reset because their server had never acknowledged the header.
+        ProxyGivenUp = "proxy.given-up",
         /// ICMP errors translated and passed on.
         IcmpTranslated = "icmp.translated",
         /// Packets whose headers had to be copied together or moved.

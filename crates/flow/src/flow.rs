@@ -66,8 +66,11 @@ pub mod flags {
     pub const REVERSE: u8 = 1 << 4;
     /// No rewrite: another worker has the conn, see [`Flow::redirect`](crate::Flow::redirect).
     pub const REDIRECT: u8 = 1 << 5;
-    /// The conn has an extension, and takes the slower body.
+    /// The conn has more than its flows say, and takes the slower body: a header of the PROXY protocol that is
+    /// to come, or that the server has not acknowledged for long. Of UDP, forward only: one goes with the next datagram.
     pub const EXT: u8 = 1 << 6;
+    /// Of UDP, with [`EXT`]: one goes with each datagram.
+    pub const EACH: u8 = ADJUST_SEQ;
     /// How the conn ended, as far as its lease is concerned. Forward: by a RST, so that the other
     /// side remembers nothing. Reverse: with a timestamp ahead of our clock.
     pub const ENDED: u8 = 1 << 7;

@@ -33,7 +33,7 @@ pub use arch::{PageRequest, Pages};
 pub use cold::{Cold, LeaseKind, NewCold};
 pub use expire::{Budget, Due};
 pub use flow::{ConnId, Flow, FlowAddress, FlowId, flags};
-pub use record::{ImportError, Local, Record, RecordFlow};
+pub use record::{HeaderState, ImportError, Local, Record, RecordFlow};
 pub use state::{Refresh, State, TimeoutSet, Timeouts};
 pub use table::{
     Cursor, FlowTable, InsertError, MemoryPlan, Prepared, Removed, TableConfig, TableError,

@@ -10,8 +10,12 @@ use crate::state::State;
 use crate::table::{FlowTable, InsertError};
 
 /// The flags that mean something on another node.
-const PORTABLE_FLAGS: u8 =
-    flags::TOA | flags::ADJUST_SEQ | flags::ADJUST_ACK | flags::ADJUST_TS | flags::ENDED;
+const PORTABLE_FLAGS: u8 = flags::TOA
+    | flags::ADJUST_SEQ
+    | flags::ADJUST_ACK
+    | flags::ADJUST_TS
+    | flags::EXT
+    | flags::ENDED;
 
 /// A conn, self-contained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,33 @@ pub struct Record {
     pub forward: RecordFlow,
     /// The packets to the opener.
     pub reverse: RecordFlow,
+    /// Its header of the PROXY protocol, if that is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderState>,
+}
+
+/// How far a TCP conn is with its header of the PROXY protocol. Numbers of sequence are the server's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderState {
+    /// The protocol's version, 1 or 2.
+    pub version: u8,
+    /// The number of its first byte.
+    pub start: u32,
+    /// It was sent, or is to be; else the client's first bytes are waited for.
+    pub sent: bool,
+    /// The server has acknowledged all of it.
+    pub acknowledged: bool,
+    /// The client's first bytes were looked at.
+    pub read: bool,
+    /// Bytes of a header of the client's own that were taken out.
+    pub taken: u16,
+    /// What the client has acknowledged last.
+    pub ack: u32,
+    /// The client's window, as it said.
+    pub window: u16,
+    /// The last timestamps that the client has sent, as the server sees them.
+    pub timestamps: Option<(u32, u32)>,
 }
 
 /// One direction of a [`Record`].
@@ -228,6 +259,7 @@ impl<A: FlowAddress> FlowTable<A> {
             lease: cold.lease(),
             forward: RecordFlow::of(forward),
             reverse: RecordFlow::of(reverse),
+            header: None,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use types::Now;
 
-use crate::flow::{FlowAddress, FlowId};
+use crate::flow::{FlowAddress, FlowId, flags};
 use crate::state::State;
 use crate::table::FlowTable;
 
@@ -24,6 +24,8 @@ pub enum Track {
     },
     /// It opens a new conn over an old one: remove that, and treat the packet as a miss.
     Reopen,
+    /// Forward it as the extension of its conn says. Of TCP, nothing was tracked yet: see [`tcp::on_extended`].
+    Extended,
     /// No conn expects it: drop it. Nothing was counted.
     Bad,
 }
@@ -43,5 +45,5 @@ fn count_reply<A: FlowAddress>(
         table.set_state(id.conn(), to, now);
         return Track::Moved { from, to };
     }
-    Track::Pass
+    if flow.has(flags::EXT) { Track::Extended } else { Track::Pass }
 }

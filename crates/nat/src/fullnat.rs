@@ -26,6 +26,11 @@ pub enum ClientAddress {
     Toa,
     /// The IP option of DPVS's `uoa`, on datagrams.
     Option,
+    /// The PROXY protocol's header.
+    Proxy {
+        /// Of datagrams, each has one; else the first.
+        each: bool,
+    },
     /// Not at all.
     None,
 }
@@ -89,12 +94,20 @@ pub fn flows<A: Family>(
             forward.flags |= flags::ADJUST_TS;
             reverse.flags |= flags::ADJUST_TS;
         }
-        if client_address == ClientAddress::Toa {
-            forward.flags |= flags::TOA;
-            reverse.flags |= flags::TOA;
-        }
-    } else if key.proto == Proto::Udp.number() && client_address == ClientAddress::Option {
-        forward.flags |= flags::TOA;
+        let shown = match client_address {
+            ClientAddress::Toa => flags::TOA,
+            ClientAddress::Proxy { .. } => flags::EXT,
+            ClientAddress::Option | ClientAddress::None => 0,
+        };
+        forward.flags |= shown;
+        reverse.flags |= shown;
+    } else if key.proto == Proto::Udp.number() {
+        forward.flags |= match client_address {
+            ClientAddress::Option => flags::TOA,
+            ClientAddress::Proxy { each: true } => flags::EXT | flags::EACH,
+            ClientAddress::Proxy { each: false } => flags::EXT,
+            ClientAddress::Toa | ClientAddress::None => 0,
+        };
     }
     (forward, reverse)
 }

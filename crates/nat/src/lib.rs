@@ -1,7 +1,7 @@
 //! What to rewrite, and how.
 //!
 //! `fullnat` decides once, when a conn opens, and writes its two flows; `rewrite` replays a flow on
-//! each packet, `wide` one that has an IPv6 side. `toa` and `uoa` show the real server its client, `icmp` carries errors back through the
+//! each packet, `wide` one that has an IPv6 side. `toa`, `uoa` and `proxy` show the real server its client, `icmp` carries errors back through the
 //! translation, `reuse` says when a LIP's port may serve the same real server again.
 //!
 //! `nat64` translates between the families.
@@ -22,6 +22,7 @@ pub mod icmp6;
 pub mod mapping;
 pub mod nat64;
 mod options;
+pub mod proxy;
 pub mod reuse;
 pub mod rewrite;
 pub mod rules;

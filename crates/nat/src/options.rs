@@ -165,7 +165,7 @@ pub(crate) fn clamp_mss(options: &mut [u8], most: u16) -> Option<Sum> {
     None
 }
 
-fn blank(bytes: &mut [u8], at: usize, len: usize, sum: &mut Sum) {
+pub(crate) fn blank(bytes: &mut [u8], at: usize, len: usize, sum: &mut Sum) {
     for (offset, byte) in bytes.iter_mut().enumerate().skip(at).take(len) {
         let (old, new) = (u16::from(*byte) << 8, u16::from(NOP) << 8);
         *byte = NOP;

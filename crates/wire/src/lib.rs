@@ -31,6 +31,7 @@ pub mod mld;
 pub mod ndp;
 mod parse;
 pub mod reply;
+pub mod segment;
 pub mod tcp;
 pub mod tcp_options;
 pub mod udp;

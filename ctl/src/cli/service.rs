@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use config::{
-    AddressRange, Admin, ClientAddress, Duration, HashBy, OnNotSyn, Protocol, Refusal, Scheduler,
+    AddressRange, Admin, ClientAddress, ClientHeader, Datagrams, Duration, HashBy, OnNotSyn,
+    Protocol, Refusal, Scheduler,
 };
 use serde_json::{Map, Value, json};
 use types::{Endpoint, Proto};
@@ -87,8 +88,15 @@ pub struct ServiceSettings {
     #[arg(long, value_parser = one_of::<HashBy>(&["source", "source-and-port"]))]
     pub hash_by: Option<HashBy>,
     /// How a real server learns the client's address [default: toa for TCP, none for UDP]
-    #[arg(long, value_parser = one_of::<ClientAddress>(&["toa", "option", "none"]))]
+    #[arg(long, value_parser = one_of::<ClientAddress>(
+        &["toa", "proxy-v1", "proxy-v2", "option", "none"]))]
     pub client_address: Option<ClientAddress>,
+    /// What becomes of a PROXY protocol's header that the client itself sends [default: replace]
+    #[arg(long, value_parser = one_of::<ClientHeader>(&["replace", "trust"]))]
+    pub client_header: Option<ClientHeader>,
+    /// Which datagrams of a connection have a header of the PROXY protocol [default: each]
+    #[arg(long, value_parser = one_of::<Datagrams>(&["each", "first"]))]
+    pub proxy_datagrams: Option<Datagrams>,
     /// The group whose real servers it has
     #[arg(long, value_name = "GROUP")]
     pub servers: Option<String>,
@@ -164,6 +172,10 @@ impl ServiceSettings {
         put(&mut fields, "scheduler", self.scheduler);
         put(&mut fields, "hash_by", self.hash_by);
         put(&mut fields, "client_address", self.client_address);
+        let mut proxy = Map::new();
+        put(&mut proxy, "client_header", self.client_header);
+        put(&mut proxy, "datagrams", self.proxy_datagrams);
+        put(&mut fields, "proxy_protocol", (!proxy.is_empty()).then_some(proxy));
         put(&mut fields, "servers", self.servers.as_ref());
         put(&mut fields, "local_pool", self.local_pool.as_ref());
         let timeouts: Map<_, _> =

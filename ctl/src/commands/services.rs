@@ -6,7 +6,7 @@ use api::{
     LipInfo, NewLip, Operation, Removal, RemovedConns, Request, ServerHealth, ServerInfo,
     ServiceInfo, Traffic,
 };
-use config::{Admin, Pool, Servers};
+use config::{Admin, ClientHeader, Datagrams, Pool, Servers};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -164,7 +164,7 @@ fn one_service(info: &ServiceInfo, options: &Options) -> String {
         ("protocol", config.protocol.to_string()),
         ("mode", name(&config.mode)),
         ("scheduler", scheduler(info)),
-        ("client address", name(&config.client_address())),
+        ("client address", client_address(config)),
         ("persistence", persistence.unwrap_or_default()),
         ("max connections", optional(most.as_ref())),
         ("timeouts", timeouts(info)),
@@ -204,6 +204,17 @@ fn scheduler(info: &ServiceInfo) -> String {
 }
 
 /// The service's own.
+/// How real servers learn the client's address.
+fn client_address(config: &config::Service) -> String {
+    let how = config.client_address();
+    let more = &config.proxy_protocol;
+    let trust = how.is_proxy() && more.client_header == ClientHeader::Trust;
+    let first = how.is_proxy() && more.datagrams == Datagrams::First;
+    let trust = if trust { ", a client's own header is passed on" } else { "" };
+    let first = if first { ", on the first datagram" } else { "" };
+    format!("{}{trust}{first}", how.name())
+}
+
 fn timeouts(info: &ServiceInfo) -> String {
     let own: BTreeMap<String, String> = serde_json::to_value(&info.config.timeouts)
         .and_then(serde_json::from_value)

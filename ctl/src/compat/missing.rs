@@ -20,7 +20,6 @@ pub(super) const FWMARK: &str = "there are no marks; name the VIP with -t or -u"
 pub(super) const ENGINE: &str = "persistence is by the client's address: -p, -M";
 pub(super) const CHECK: &str =
     "checks are set in the file, `health` of a service or group; `dpctl health show` shows them";
-pub(super) const PROXY: &str = "TCP clients are told by TOA, as without this option";
 pub(super) const QUIESCENT: &str =
     "conns of a server that is taken out go on; `dpctl conn del --server RS` ends them";
 pub(super) const QUIC: &str = "connection ids are not looked at; -u with -s conhash hashes clients";
@@ -65,7 +64,6 @@ pub(crate) const MISSING: &[Missing] = &[
     missing("ipvsadm", "-f", FWMARK),
     missing("ipvsadm", "--pe", ENGINE),
     missing("ipvsadm", "--dest-check", CHECK),
-    missing("ipvsadm", "--proxy-protocol v1|v2", PROXY),
     missing("ipvsadm", "--expire-quiescent", QUIESCENT),
     missing("ipvsadm", "--quic", QUIC),
     missing("ipvsadm", "--hash-target qid", QID),

@@ -50,6 +50,7 @@ pub struct Burst<P, A = u32> {
     live: Mask,
     ended: Mask,
     oversized: Mask,
+    followed: Mask,
 }
 
 impl<P, A: Address> Default for Burst<P, A> {
@@ -61,6 +62,7 @@ impl<P, A: Address> Default for Burst<P, A> {
             live: 0,
             ended: 0,
             oversized: 0,
+            followed: 0,
         }
     }
 }
@@ -178,6 +180,18 @@ impl<P, A: Address> Burst<P, A> {
     #[inline]
     pub fn take_oversized(&mut self) -> Mask {
         std::mem::take(&mut self.oversized)
+    }
+
+    /// Marks a packet that one of ours is to follow.
+    #[cold]
+    pub fn mark_followed(&mut self, at: usize) {
+        self.followed |= 1 << (at & WITHIN);
+    }
+
+    /// The packets that are marked so; none is any more.
+    #[inline]
+    pub fn take_followed(&mut self) -> Mask {
+        std::mem::take(&mut self.followed)
     }
 
     /// Takes a packet away; who takes it answers for its verdict.

@@ -6,9 +6,9 @@ use wire::Ethernet;
 
 use crate::path::burst::{Burst, ones};
 use crate::path::lane::Lane;
-use crate::path::oversized;
 use crate::path::transmit::{GATHERED_MAX, transmit};
 use crate::path::vlan;
+use crate::path::{oversized, proxy_send};
 use crate::snapshot::Wire;
 use crate::worker::Core;
 use crate::worker::held::Waiting;
@@ -22,52 +22,68 @@ pub fn egress<I: Io, A: Lane>(
     burst: &mut Burst<I::Packet, A>,
     now: Now,
 ) {
-    let oversized = burst.take_oversized();
+    let (oversized, followed) = (burst.take_oversized(), burst.take_followed());
     for at in ones(burst.live()) {
-        let Some(id) = burst.meta(at).flow else {
-            burst.end(at, Verdict::Internal);
-            continue;
-        };
-        let generation = core.snapshot.fib.generation();
-        let Some(flow) = A::table_mut(core).flow_mut(id) else {
-            burst.end(at, Verdict::Internal);
-            continue;
-        };
-        if oversized >> at & 1 != 0 {
-            let destination = flow.new_dst;
-            oversized::send(core, io, burst, at, destination, now);
-            continue;
+        let flow = burst.meta(at).flow;
+        egress_one(core, io, burst, at, oversized >> at & 1 != 0, now);
+        if followed >> at & 1 != 0 {
+            proxy_send::send_behind::<I, A>(core, io, flow, now);
         }
-        let mut next_hop = NextHopId(flow.next_hop);
-        if flow.fib_generation != generation || next_hop.is_none() {
-            let destination = flow.new_dst;
-            match resolve(core, destination) {
-                Way::To(id_found) => next_hop = id_found,
-                Way::Wait(waiting) => {
-                    hold(core, burst, at, waiting, now);
-                    continue;
-                }
-                Way::None => {
-                    if !A::loops_back(core, destination) || !A::loop_back(core, burst, at) {
-                        burst.end(at, Verdict::NoRoute);
-                    }
-                    continue;
-                }
+    }
+}
+
+#[inline(always)]
+fn egress_one<I: Io, A: Lane>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    burst: &mut Burst<I::Packet, A>,
+    at: usize,
+    is_oversized: bool,
+    now: Now,
+) {
+    let Some(id) = burst.meta(at).flow else {
+        burst.end(at, Verdict::Internal);
+        return;
+    };
+    let generation = core.snapshot.fib.generation();
+    let Some(flow) = A::table_mut(core).flow_mut(id) else {
+        burst.end(at, Verdict::Internal);
+        return;
+    };
+    if is_oversized {
+        let destination = flow.new_dst;
+        oversized::send(core, io, burst, at, destination, now);
+        return;
+    }
+    let mut next_hop = NextHopId(flow.next_hop);
+    if flow.fib_generation != generation || next_hop.is_none() {
+        let destination = flow.new_dst;
+        match resolve(core, destination) {
+            Way::To(id_found) => next_hop = id_found,
+            Way::Wait(waiting) => {
+                hold(core, burst, at, waiting, now);
+                return;
             }
-            if let Some(flow) = A::table_mut(core).flow_mut(id) {
-                flow.next_hop = next_hop.0;
-                flow.fib_generation = generation;
+            Way::None => {
+                if !A::loops_back(core, destination) || !A::loop_back(core, burst, at) {
+                    burst.end(at, Verdict::NoRoute);
+                }
+                return;
             }
         }
-        let hop = core.snapshot.next_hops.read(next_hop);
-        if hop.state == NextHopState::Resolved {
-            core.snapshot.next_hops.mark_used(next_hop);
-            let Some(packet) = burst.take(at) else { continue };
-            send(core, packet, hop);
-        } else {
-            let destination = A::table(core).flow(id).map(|flow| flow.new_dst).unwrap_or_default();
-            unresolved(core, burst, at, (next_hop, hop), destination, now);
+        if let Some(flow) = A::table_mut(core).flow_mut(id) {
+            flow.next_hop = next_hop.0;
+            flow.fib_generation = generation;
         }
+    }
+    let hop = core.snapshot.next_hops.read(next_hop);
+    if hop.state == NextHopState::Resolved {
+        core.snapshot.next_hops.mark_used(next_hop);
+        let Some(packet) = burst.take(at) else { return };
+        send(core, packet, hop);
+    } else {
+        let destination = A::table(core).flow(id).map(|flow| flow.new_dst).unwrap_or_default();
+        unresolved(core, burst, at, (next_hop, hop), destination, now);
     }
 }
 

@@ -13,6 +13,7 @@ use pool::{GroupKey, LeaseError, Leases};
 use types::{ClassSet, EthPortId, FlowKey, Io, Now, Packet, Slot, Verdict, WorkerId};
 use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset};
+use wire::segment::Segment;
 
 use crate::path::burst::{Burst, Mask, Meta};
 use crate::path::gateway;
@@ -153,6 +154,9 @@ pub trait Lane: nat::Family + IpNumber {
 
     /// Writes a reset; the frame's length, `None` without room for it.
     fn write_reset(bytes: &mut [u8], reset: &Reset<Self>) -> Option<usize>;
+
+    /// Writes a segment of ours; the frame's length, `None` without room for it.
+    fn write_segment(bytes: &mut [u8], segment: &Segment<'_, Self>) -> Option<usize>;
 
     /// The source of an ICMP error about a packet that came in by an interface; `None` if there may be none.
     fn error_source<P: Packet>(

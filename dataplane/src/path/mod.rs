@@ -34,6 +34,8 @@ pub mod open;
 mod oversized;
 pub mod parse;
 mod parse6;
+mod proxy;
+mod proxy_send;
 mod punt;
 pub mod receive;
 mod reply;
@@ -50,6 +52,7 @@ use burst::Burst;
 use lane::Lane;
 
 pub(crate) use forward::answer_syns;
+pub(crate) use proxy_send::{adopt, state_of, tend_headers};
 pub(crate) use punt::send_for_kernel;
 pub(crate) use reply::ReplyLimit;
 pub(crate) use track::{close, fold_counts};

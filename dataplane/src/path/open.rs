@@ -9,7 +9,7 @@ use balance::{Mode, NoServer, OnNotSyn, Service};
 use counters::Event;
 use fib::Role;
 use flow::{ConnId, Flow, InsertError, LeaseKind, NewCold, Prepared, State};
-use nat::fullnat::{ClientAddress, Opening, flows, hide};
+use nat::fullnat::{Opening, flows, hide};
 use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
@@ -24,7 +24,7 @@ use crate::path::gather::{Gathered, Seen};
 use crate::path::lane::{Lane, Pools};
 use crate::path::reply::{self, Refusal};
 use crate::path::track::close;
-use crate::path::{gateway, gateway_wan, punt, steer};
+use crate::path::{gateway, gateway_wan, proxy, punt, steer};
 use crate::snapshot::Snapshot;
 use crate::worker::kernel::PuntClass;
 use crate::worker::{Core, LIP_CURSORS};
@@ -379,11 +379,7 @@ fn reserve<P: Packet, A: Lane>(
             return Err((Verdict::NoLease, refusal(spec.on_limit)));
         };
         let pair = Pair { lip, lport, rs, rport: server.l4_port };
-        let client_address = match spec.client_address {
-            balance::ClientAddress::Toa => ClientAddress::Toa,
-            balance::ClientAddress::Option => ClientAddress::Option,
-            balance::ClientAddress::None => ClientAddress::None,
-        };
+        let client_address = proxy::client_address(spec);
         let (forward, reverse) = flows(opening, pair, client_address, secrets, now);
         (forward, reverse, Some((GroupKey { lip, ..group }, lport)))
     };

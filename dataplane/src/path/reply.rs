@@ -184,7 +184,13 @@ pub(crate) fn reset_ends<I: Io, A: Lane>(
     }
 }
 
-fn reset_sender<I: Io, A: Lane>(core: &mut Core<I::Packet>, io: &mut I, flow: &Flow<A>, now: Now) {
+/// Tells the one whose packets arrive along a flow.
+pub(super) fn reset_sender<I: Io, A: Lane>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    flow: &Flow<A>,
+    now: Now,
+) {
     core.counters.began(Source::Generated, 1);
     let Some(mut packet) = io.allocate() else {
         core.counters.ended(Verdict::NoBuffer, 1);

@@ -4,6 +4,7 @@ use counters::Event;
 use fib::{NextHopId, NextHopState};
 use flow::{Flow, FlowId, LeaseKind, flags};
 use nat::gateway::MssClamp;
+use nat::proxy::Version;
 use nat::rewrite::Layout;
 use nat::{toa, uoa};
 use types::{Now, Packet, Proto, Verdict};
@@ -14,6 +15,7 @@ use wire::{Kind, Parsed};
 use crate::path::burst::{Burst, Meta, ones};
 use crate::path::egress::{self, Way};
 use crate::path::lane::Lane;
+use crate::path::proxy::header_of;
 use crate::path::reply::{self, Refusal};
 use crate::worker::Core;
 
@@ -185,8 +187,12 @@ pub(super) fn mtu_towards<P: Packet, A: Lane>(core: &Core<P>, destination: A) ->
 /// as it is shown.
 fn inserted<P: Packet, A: Lane>(core: &Core<P>, id: FlowId, flow: &Flow<A>) -> u16 {
     let about_forward = flow.has(flags::REVERSE);
-    let shown = A::table(core).flow(id.twin()).is_some_and(|twin| twin.has(flags::TOA));
-    if about_forward && shown { shown_len(flow.proto, flow.new_dst, flow.src) } else { 0 }
+    let Some(twin) = A::table(core).flow(id.twin()).filter(|_| about_forward) else { return 0 };
+    match twin.proto == Proto::Udp.number() && twin.has(flags::EXT) {
+        true => header_of(Version::V2, flow).len().into(),
+        false if twin.has(flags::TOA) => shown_len(flow.proto, flow.new_dst, flow.src),
+        false => 0,
+    }
 }
 
 /// Length of what shows a client to a server, in bytes.

@@ -11,7 +11,7 @@ use wire::{Kind, Parsed, Tcp, tcp_options};
 
 use crate::path::burst::{Burst, ones};
 use crate::path::lane::Lane;
-use crate::path::{open, reply};
+use crate::path::{open, proxy, proxy_send, reply};
 use crate::worker::Core;
 
 /// Tracks all live packets.
@@ -39,8 +39,15 @@ pub fn track<I: Io, A: Lane>(
             Kind::Fragment => track_fragment(core, &meta.parsed, id, now),
             _ => icmp::on_packet(A::table_mut(core), id, ip_len, now),
         };
+        let tracked = match tracked {
+            Track::Extended if meta.parsed.kind == Kind::Tcp => {
+                proxy::segment(core, io, burst, at, id, now)
+            }
+            other => other,
+        };
         match tracked {
             Track::Pass => {}
+            Track::Extended => proxy_send::datagram(core, burst, at, id, now),
             Track::Moved { from, to } => moved(core, burst, at, id, (from, to), now),
             Track::Reopen => {
                 reopen(core, io, burst, at, id, now);
@@ -80,16 +87,32 @@ fn track_tcp<P: Packet, A: Lane>(
     id: FlowId,
     now: Now,
 ) -> Track {
-    let header = packet.and_then(|packet| Tcp::at(packet.bytes(), usize::from(parsed.l4)));
-    let Some(header) = header else { return Track::Bad };
-    let view = tcp::TcpView {
+    let Some(view) = view(packet, parsed) else { return Track::Bad };
+    tcp::on_packet(A::table_mut(core), id, &view, now)
+}
+
+/// What tracking needs of a segment.
+#[inline(always)]
+pub(super) fn view<P: Packet, A: Lane>(
+    packet: Option<&P>,
+    parsed: &Parsed<A>,
+) -> Option<tcp::TcpView> {
+    let header = Tcp::at(packet?.bytes(), usize::from(parsed.l4))?;
+    Some(tcp::TcpView {
         flags: parsed.tcp_flags,
         seq: header.seq(),
         ack: header.ack(),
         payload_len: parsed.payload_len() as u16,
         ip_len: parsed.ip_total_len,
-    };
-    tcp::on_packet(A::table_mut(core), id, &view, now)
+    })
+}
+
+/// The options of a segment.
+pub(super) fn tcp_options<'a, P: Packet, A: Lane>(
+    packet: Option<&'a P>,
+    parsed: &Parsed<A>,
+) -> Option<&'a [u8]> {
+    packet?.bytes().get(usize::from(parsed.l4) + wire::tcp::LEN..usize::from(parsed.payload))
 }
 
 /// A conn has another state: its servers' counts follow, and its end is noted for the lease.
@@ -147,9 +170,7 @@ fn note_timestamp<P: Packet, A: Lane>(
     now: Now,
 ) {
     let Some(flow) = A::table(core).flow(id) else { return };
-    let options = usize::from(parsed.l4) + wire::tcp::LEN..usize::from(parsed.payload);
-    let value = packet
-        .and_then(|packet| packet.bytes().get(options))
+    let value = tcp_options(packet, parsed)
         .and_then(tcp_options::find_timestamps)
         .map(|timestamps| timestamps.value.wrapping_add(flow.ts_offset));
     let pair =
@@ -184,7 +205,11 @@ fn reopen<I: Io, A: Lane>(
     let meta = burst.meta(at);
     if let Some(id) = meta.flow {
         let parsed = meta.parsed;
-        if track_tcp(core, burst.packet(at), &parsed, id, now) == Track::Bad {
+        let tracked = match track_tcp(core, burst.packet(at), &parsed, id, now) {
+            Track::Extended => proxy::segment(core, io, burst, at, id, now),
+            other => other,
+        };
+        if tracked == Track::Bad {
             burst.end(at, Verdict::BadState);
         }
     }
@@ -201,6 +226,9 @@ pub(crate) fn close<I: Io, A: Lane>(
 ) {
     fold_counts::<I::Packet, A>(core, conn);
     let Some(removed) = A::table_mut(core).remove(conn) else { return };
+    if removed.forward.has(flags::EXT) {
+        core.headers.remove(proxy::owner::<A>(conn));
+    }
     let (service, rs) = (removed.cold.service(), removed.cold.rs());
     let reset = reset && can_be_reset(removed.forward.state);
     if rs.is_none() {

@@ -2,7 +2,7 @@
 
 use balance::RetireError;
 use counters::{Gauge, Source};
-use flow::{ImportError, LeaseKind, Local, Record, Timeouts};
+use flow::{ImportError, InsertError, LeaseKind, Local, Record, Timeouts};
 use nat::state::{AdoptError, Held};
 use pool::GroupKey;
 use types::{Address as _, FlowKey, FlowKey6, Io, Now, Packet, Verdict, WorkerId};
@@ -14,7 +14,7 @@ use super::{Core, Worker};
 use crate::path::egress;
 use crate::path::explain::explain;
 use crate::path::lane::Lane;
-use crate::path::nat_log;
+use crate::path::{adopt, nat_log};
 use crate::snapshot::Home;
 
 /// Commands that one round does.
@@ -166,7 +166,14 @@ impl<I: Io> Worker<I> {
         if let Some((group, l4_port)) = &lease {
             A::take_exact(&mut core.pools(), group, *l4_port)?;
         }
-        match A::table_mut(core).import(record, *local, now) {
+        let mut opened = A::table_mut(core).import(record, *local, now);
+        if let (Ok(conn), Some(header)) = (&opened, record.header)
+            && !adopt::<_, A>(core, *conn, header, now)
+        {
+            A::table_mut(core).remove(*conn);
+            opened = Err(InsertError::Full.into());
+        }
+        match opened {
             Ok(conn) => {
                 let reverse = A::table(core).flow(conn.reverse());
                 Ok(reverse.map(|flow| flow.new_key().reversed()).unwrap_or_default())

@@ -5,6 +5,7 @@ pub mod clock;
 mod commands;
 mod gateway;
 pub mod handoff;
+pub mod headers;
 pub mod held;
 pub mod idle;
 pub mod kernel;
@@ -34,6 +35,7 @@ use crate::path::{self, ReplyLimit, egress, receive};
 use crate::snapshot::Snapshot;
 use clock::Clock;
 use handoff::Handoff;
+use headers::Headers;
 use held::Held;
 use idle::{Idle, Idler};
 use kernel::KernelEnd;
@@ -101,6 +103,8 @@ pub struct Core<P> {
     pub held: Held<P>,
     /// The fragments of IPv4 that are under way, and those that wait for their first one.
     pub fragments: Fragments<(P, Meta)>,
+    /// The headers of the PROXY protocol that are on their way.
+    pub headers: Headers,
     /// Rings to and from the other workers.
     pub handoff: Handoff<P>,
     /// Rings to and from the kernel.
@@ -187,6 +191,7 @@ impl<I: Io> Worker<I> {
             secrets: config.secrets,
             tx: (0..interfaces).map(|_| TxBuffer::default()).collect(),
             held: Held::default(),
+            headers: Headers::default(),
             fragments: Fragments::new(fragments),
             wide: Wide::new(config.wide, fragments),
             handoff: config.handoff,

@@ -7,8 +7,8 @@ use types::{Address as _, Io, Now, Packet};
 
 use super::link::{ConnFilter, Scan, ScanAction};
 use super::{Core, Worker, nat};
-use crate::path::close;
 use crate::path::lane::Lane;
+use crate::path::{close, state_of};
 
 /// Places of the slab that one round looks at: 64 cold lines are about 6 µs.
 const PLACES: u32 = 64;
@@ -85,7 +85,8 @@ fn is_full(scan: &Scan) -> bool {
 
 fn list<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId, scan: &mut Scan, now: Now) {
     let table = A::table(core);
-    let Some(record) = table.export(conn, now) else { return };
+    let Some(mut record) = table.export(conn, now) else { return };
+    record.header = state_of::<P, A>(core, conn);
     scan.records.push(record);
     if scan.rules.len() < scan.rules.capacity() {
         let cold = table.cold(conn).filter(|cold| cold.rs().is_none());

@@ -6,7 +6,7 @@ use types::{Io, Now};
 
 use super::Worker;
 use crate::path::lane::Lane;
-use crate::path::{answer_syns, close, fold_counts};
+use crate::path::{answer_syns, close, fold_counts, tend_headers};
 
 /// Heads of lists, and places of the slab, that one round looks at.
 const HEADS: u32 = 64;
@@ -46,6 +46,9 @@ impl<I: Io> Worker<I> {
     pub(super) fn expire(&mut self, now: Now) {
         self.expire_lane::<u32>(now);
         self.expire_lane::<u128>(now);
+        if !self.core.headers.is_empty() {
+            tend_headers(&mut self.core, &mut self.io, now);
+        }
         self.core.leases.tick(now, RESTS);
         self.core.wide.leases.tick(now, RESTS);
         if let Some(nat) = &mut self.core.nat {

@@ -21,7 +21,7 @@ fn local(bed: &Testbed, record: &Record) -> Local {
     Local { service: plan.spec.slot, rs, timeout_class: 0 }
 }
 
-fn import(bed: &mut Testbed, worker: usize, record: &Record) -> Result<Redirects, Refused> {
+pub fn import(bed: &mut Testbed, worker: usize, record: &Record) -> Result<Redirects, Refused> {
     let local = local(bed, record);
     let import = Import { record: record.clone(), local, result: Err(Refused::Pending) };
     match bed.command(worker, Command::Import(Box::new(import))) {

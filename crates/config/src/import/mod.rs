@@ -9,6 +9,7 @@ mod dpvs;
 mod iptables;
 mod keepalived;
 mod output;
+mod proxy;
 mod services;
 mod tree;
 mod vrrp;

@@ -7,6 +7,7 @@ use types::Endpoint;
 use super::checks::{self, CHECKS, Defaults};
 use super::keepalived::{Groups, quoted_list};
 use super::output::{Yaml, name_of};
+use super::proxy::Proxy;
 use super::tree::Node;
 use super::{ImportError, Knowledge, Loss, Remarks};
 use crate::service::{Protocol, Scheduler};
@@ -40,6 +41,7 @@ struct Gathered {
     persistence: Option<u64>,
     prefix: Option<u16>,
     one_packet: bool,
+    proxy: Option<Proxy>,
     timeout: Option<u64>,
     /// Real servers, each with its checks.
     servers: Vec<(String, Vec<String>)>,
@@ -211,6 +213,7 @@ impl<'a> Services<'a> {
             let prefix = prefix.unwrap_or_default();
             lines.push(format!("persistence: {{ timeout: {seconds}s{prefix} }}"));
         }
+        lines.extend(Proxy::lines(gathered.proxy, protocol, node)?);
         if gathered.one_packet {
             lines.push("one_packet: true".to_owned());
         }
@@ -274,6 +277,7 @@ impl<'a> Services<'a> {
                 });
             }
             "persistence_granularity" => gathered.prefix = Some(granularity(node)?),
+            "proxy_protocol" => gathered.proxy = Proxy::of(node)?,
             "ops" => gathered.one_packet = true,
             "establish_timeout" | "conn_timeout" => {
                 gathered.timeout = Some(node.parsed("a number of seconds")?);
@@ -310,9 +314,7 @@ impl<'a> Services<'a> {
                 let why = "lists of a service's clients cannot be enforced yet";
                 self.lost(node, Loss::Acl, why, remarks)?;
             }
-            "proxy_protocol" if matches!(node.value(), Some("disable" | "none")) => {}
-            "proxy_protocol"
-            | "expire_quiescent_conn"
+            "expire_quiescent_conn"
             | "quic"
             | "bps"
             | "limit_proportion"

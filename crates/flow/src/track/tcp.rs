@@ -82,6 +82,21 @@ pub fn on_packet<A: FlowAddress>(
     now: Now,
 ) -> Track {
     let Some(flow) = table.flow_mut(id) else { return Track::Bad };
+    if flow.has(flags::EXT) {
+        return Track::Extended;
+    }
+    on_extended(table, id, view, now)
+}
+
+/// Takes note of a segment, whether its conn has an extension or not.
+#[inline(always)]
+pub fn on_extended<A: FlowAddress>(
+    table: &mut FlowTable<A>,
+    id: FlowId,
+    view: &TcpView,
+    now: Now,
+) -> Track {
+    let Some(flow) = table.flow_mut(id) else { return Track::Bad };
     if flow.state == State::Established && view.flags & (SYN | FIN | RST | ACK) == ACK {
         flow.count(view.ip_len, now);
         let newer = note_ack(flow, view.ack);

@@ -105,7 +105,7 @@ pub(super) fn edit_service(compat: &Compat<'_>, words: &Words) -> Outcome {
         Key::Service(protocol, vip) => {
             let info = service_at(compat, message, *protocol, *vip)?;
             let request = Request::new(Operation::ServiceSet).name("name", &info.name);
-            request.json(&settings.patch(*protocol))
+            request.json(&settings.patch(&info.config))
         }
         Key::Match(wanted) => {
             let SnatInfo { name, mut config, .. } = rule_of(compat, message, wanted)?;

@@ -21,7 +21,7 @@ use super::address::{Style, plain};
 use super::edit::{mode_of, new_rule, put_wan};
 use super::matching::MatchRule;
 use super::options::{Command, Opt, Words};
-use super::settings::{Key, Method, Settings, Target, method, rule_scheduler};
+use super::settings::{Key, Method, Settings, Target, method, proxy_name, rule_scheduler};
 use super::table::{conn_timeout, netmask, of_pool};
 
 /// What begins the comment.
@@ -156,6 +156,9 @@ fn service_lines(config: &Config, service: &Service, key: &Key, style: &Style) -
     }
     if let Some(seconds) = conn_timeout(service) {
         text.push_str(&format!(" --conn-timeout {seconds}"));
+    }
+    if let Some(version) = proxy_name(service) {
+        text.push_str(&format!(" --proxy-protocol {version}"));
     }
     text.push('\n');
     let option = Method::of_mode(service.mode).option();

@@ -1,8 +1,8 @@
 //! What is named and what is set by the options of `ipvsadm`.
 
 use config::{
-    Duration, HashBy, Mode, Persistence, Pooling, Protocol, Scheduler, ServerLimits, Service,
-    SnatRule, WanAddresses, WanRange,
+    ClientAddress, ClientHeader, Datagrams, Duration, HashBy, Mode, Persistence, Pooling, Protocol,
+    ProxyProtocol, Scheduler, ServerLimits, Service, SnatRule, WanAddresses, WanRange,
 };
 use serde_json::{Map, Value, json};
 use types::Endpoint;
@@ -111,6 +111,8 @@ pub(super) struct Settings {
     persistence: Option<Persistence>,
     one_packet: bool,
     timeout: Option<Duration>,
+    /// The version of the PROXY protocol, and what becomes of a client's own header.
+    proxy: Option<(ClientAddress, ClientHeader)>,
 }
 
 impl Settings {
@@ -138,6 +140,7 @@ impl Settings {
             persistence: persistence(words, v6)?,
             one_packet: words.has(Opt::OnePacket),
             timeout: timeout.transpose()?.map(|seconds| Duration::from_secs(seconds.into())),
+            proxy: proxy(words)?,
         })
     }
 
@@ -147,6 +150,8 @@ impl Settings {
         service.hash_by = HashBy::Source;
         service.persistence.clone_from(&self.persistence);
         service.one_packet = self.one_packet;
+        service.client_address = self.proxy.map(|(version, _)| version);
+        service.proxy_protocol = self.proxy_protocol(service.protocol);
         match service.protocol {
             Protocol::Tcp => service.timeouts.tcp_established = self.timeout,
             Protocol::Udp => {
@@ -157,15 +162,34 @@ impl Settings {
     }
 
     /// The change that sets them of a service that is there: a JSON merge patch.
-    pub(super) fn patch(&self, protocol: Protocol) -> Value {
-        let timeouts = match protocol {
+    pub(super) fn patch(&self, service: &Service) -> Value {
+        let timeouts = match service.protocol {
             Protocol::Tcp => json!({ "tcp_established": self.timeout }),
             Protocol::Udp => json!({ "udp": self.timeout, "udp_oneway": self.timeout }),
         };
-        json!({
+        let mut patch = json!({
             "scheduler": self.scheduler, "hash_by": null, "persistence": self.persistence,
             "one_packet": self.one_packet, "timeouts": timeouts,
-        })
+        });
+        // Without the option the client is shown as without this protocol, however that is.
+        if self.proxy.is_some() || service.client_address.is_some_and(ClientAddress::is_proxy) {
+            patch["client_address"] = json!(self.proxy.map(|(version, _)| version));
+            let more = self.proxy.map(|_| self.proxy_protocol(service.protocol));
+            let ProxyProtocol { client_header, datagrams } = more.unwrap_or_default();
+            patch["proxy_protocol"] =
+                json!({ "client_header": client_header, "datagrams": datagrams });
+        }
+        patch
+    }
+
+    /// As DPVS has it: of a UDP conn the first datagram has a header.
+    fn proxy_protocol(&self, protocol: Protocol) -> ProxyProtocol {
+        let Some((_, client_header)) = self.proxy else { return ProxyProtocol::default() };
+        let datagrams = match protocol {
+            Protocol::Tcp => Datagrams::Each,
+            Protocol::Udp => Datagrams::First,
+        };
+        ProxyProtocol { client_header, datagrams }
     }
 
     /// Sets them of a rule: what keeps a client to one real server keeps it to one WAN IP.
@@ -194,6 +218,29 @@ pub(super) fn rule_scheduler(rule: &SnatRule) -> &'static str {
     }
 }
 
+fn proxy(words: &Words) -> Outcome<Option<(ClientAddress, ClientHeader)>> {
+    Ok(Some(match words.value(Opt::ProxyProtocol).unwrap_or_default() {
+        "" | "disable" => return Ok(None),
+        "v1" => (ClientAddress::ProxyV1, ClientHeader::Replace),
+        "v2" => (ClientAddress::ProxyV2, ClientHeader::Replace),
+        "v1-insecure" => (ClientAddress::ProxyV1, ClientHeader::Trust),
+        "v2-insecure" => (ClientAddress::ProxyV2, ClientHeader::Trust),
+        other => return Err(Failure::usage(format!("invalid proxy protocol: `{other}`"))),
+    }))
+}
+
+/// The value of `--proxy-protocol` that says how a service shows its clients, if one does.
+pub(super) fn proxy_name(service: &Service) -> Option<&'static str> {
+    let trust = service.proxy_protocol.client_header == ClientHeader::Trust;
+    match (service.client_address?, trust) {
+        (ClientAddress::ProxyV1, false) => Some("v1"),
+        (ClientAddress::ProxyV1, true) => Some("v1-insecure"),
+        (ClientAddress::ProxyV2, false) => Some("v2"),
+        (ClientAddress::ProxyV2, true) => Some("v2-insecure"),
+        (ClientAddress::Toa | ClientAddress::Option | ClientAddress::None, _) => None,
+    }
+}
+
 /// Options of services that DPVS has and dpnat has not.
 fn refuse_unknown(words: &Words) -> Outcome {
     let value = |option| words.value(option).unwrap_or_default();
@@ -205,13 +252,6 @@ fn refuse_unknown(words: &Words) -> Outcome {
         "" | "disable" => {}
         "enable" => return refuse(Opt::Synproxy, missing::SYNPROXY),
         other => return Err(Failure::usage(format!("invalid synproxy option: `{other}`"))),
-    }
-    match value(Opt::ProxyProtocol) {
-        "" | "disable" => {}
-        "v1" | "v2" | "v1-insecure" | "v2-insecure" => {
-            return refuse(Opt::ProxyProtocol, missing::PROXY);
-        }
-        other => return Err(Failure::usage(format!("invalid proxy protocol: `{other}`"))),
     }
     match value(Opt::HashTarget) {
         "" | "sip" => {}

@@ -12,7 +12,7 @@ use types::{Endpoint, L4Port};
 use super::super::dpvs::{Code, Message, service_bucket};
 use super::super::{Compat, Failure, Outcome};
 use super::matching::MatchRule;
-use super::settings::{Key, Method, rule_scheduler};
+use super::settings::{Key, Method, proxy_name, rule_scheduler};
 
 /// A service of DPVS: one VIP, or one rule.
 #[derive(Clone, Debug)]
@@ -129,6 +129,9 @@ fn flags(service: &config::Service) -> String {
     }
     if let Some(seconds) = conn_timeout(service) {
         text.push_str(&format!(" conn-timeout {seconds}"));
+    }
+    if let Some(version) = proxy_name(service) {
+        text.push_str(&format!(" pp{version}"));
     }
     text
 }

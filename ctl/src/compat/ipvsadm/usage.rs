@@ -175,7 +175,7 @@ SERVICE is one of
 
 Commands:
   ipvsadm -A|-E SERVICE [-s SCHEDULER] [-p [SECONDS]] [-M MASK] [-o] [--conn-timeout SECONDS]
-                        [--hash-target sip]
+                        [--hash-target sip] [--proxy-protocol disable|v1|v2|v1-insecure|v2-insecure]
   ipvsadm -D SERVICE
   ipvsadm -a|-e SERVICE -r RS[:PORT] -b|-m|-J [-w WEIGHT] [-x UPPER] [-y LOWER]
   ipvsadm -d SERVICE -r RS[:PORT]

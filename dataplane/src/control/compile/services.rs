@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use balance::{
-    Admin, ClientAddress, HashBy, Limits, Mode, OnNotSyn, Persistence, Refusal, Remembered,
-    Scheduler, Server, Service, ServiceKey, ServiceSpec, Services, SlowStart,
+    Admin, ClientAddress, ClientHeader, HashBy, Limits, Mode, OnNotSyn, Persistence, Refusal,
+    Remembered, Scheduler, Server, Service, ServiceKey, ServiceSpec, Services, SlowStart,
 };
 use config::{Config, ConfigError, DnatRule, DnatTarget, ErrorKind, OnFailure, Path};
 use flow::TimeoutSet;
@@ -396,8 +396,15 @@ impl Build<'_> {
             client_address: match service.client_address() {
                 config::ClientAddress::Toa => ClientAddress::Toa,
                 config::ClientAddress::Option => ClientAddress::Option,
+                config::ClientAddress::ProxyV1 => ClientAddress::ProxyV1,
+                config::ClientAddress::ProxyV2 => ClientAddress::ProxyV2,
                 config::ClientAddress::None => ClientAddress::None,
             },
+            client_header: match service.proxy_protocol.client_header {
+                config::ClientHeader::Replace => ClientHeader::Replace,
+                config::ClientHeader::Trust => ClientHeader::Trust,
+            },
+            each_datagram: service.proxy_protocol.datagrams == config::Datagrams::Each,
             timeout_class,
             persistence: service.persistence.as_ref().map(persistence),
             one_packet: service.one_packet,

@@ -13,6 +13,7 @@ use types::{
 };
 use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset};
+use wire::segment::Segment;
 
 use super::{Hop, Lane, Pools};
 use crate::path::burst::{Burst, Mask, Meta, ones};
@@ -126,6 +127,10 @@ impl Lane for u32 {
 
     fn write_reset(bytes: &mut [u8], reset: &Reset) -> Option<usize> {
         wire::reply::write_reset(bytes, reset)
+    }
+
+    fn write_segment(bytes: &mut [u8], segment: &Segment<'_>) -> Option<usize> {
+        wire::segment::write_segment(bytes, segment)
     }
 
     fn error_source<P: Packet>(

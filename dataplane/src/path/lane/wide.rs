@@ -10,6 +10,7 @@ use nat::wide::{self, Sides};
 use pool::{GroupKey, LeaseError};
 use types::{Address as _, EthPortId, Packet, Verdict, map_v4, unmap_v4};
 use wire::reply::{ErrorMessage, Reset};
+use wire::segment::Segment;
 use wire::{Kind, Parsed6, icmpv4, icmpv6};
 
 use super::{Hop, Lane, Pools};
@@ -189,6 +190,17 @@ impl Lane for u128 {
                 wire::reply::write_reset(bytes, &reset)
             }
             None => wire::reply::write_reset6(bytes, reset),
+        }
+    }
+
+    fn write_segment(bytes: &mut [u8], segment: &Segment<'_, Self>) -> Option<usize> {
+        let Segment { key, seq, ack, window, timestamps, payload } = *segment;
+        match key.unmapped() {
+            Some(key) => {
+                let segment = Segment { key, seq, ack, window, timestamps, payload };
+                wire::segment::write_segment(bytes, &segment)
+            }
+            None => wire::segment::write_segment6(bytes, segment),
         }
     }
 

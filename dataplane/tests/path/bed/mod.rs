@@ -13,6 +13,7 @@ use balance::{Service, ServiceCell};
 use counters::{Event, Source, Values};
 use dataplane::snapshot::{Snapshot, Wire};
 use dataplane::worker::Worker;
+use dataplane::worker::headers::Owner;
 use dataplane::worker::kernel::PumpEnd;
 use dataplane::worker::link::{
     self, Command, ConnFilter, ControlEnd, Prepare, Scan, ScanAction, Update,
@@ -343,8 +344,15 @@ impl Testbed {
         let mut records = Vec::new();
         for worker in &self.workers {
             let core = &worker.core;
-            let narrow = conn_ids::<u32>(core).filter_map(|conn| core.table.export(conn, now));
-            let wide = conn_ids::<u128>(core).filter_map(|conn| core.wide.table.export(conn, now));
+            let header = |conn, wide| core.headers.find(Owner { conn, wide }).map(|it| it.state);
+            let narrow = conn_ids::<u32>(core).filter_map(|conn| {
+                let record = core.table.export(conn, now)?;
+                Some(Record { header: header(conn, false), ..record })
+            });
+            let wide = conn_ids::<u128>(core).filter_map(|conn| {
+                let record = core.wide.table.export(conn, now)?;
+                Some(Record { header: header(conn, true), ..record })
+            });
             records.extend(narrow.chain(wide));
         }
         records
