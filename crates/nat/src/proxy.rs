@@ -191,11 +191,11 @@ fn is_line(line: &str) -> bool {
     }
     let (Some(source), Some(destination)) = (words.next(), words.next()) else { return false };
     let addresses = [source, destination].map(str::parse::<IpAddr>);
-    let right = match (family, addresses) {
+    let right = matches!(
+        (family, addresses),
         (Some("TCP4"), [Ok(IpAddr::V4(_)), Ok(IpAddr::V4(_))])
-        | (Some("TCP6"), [Ok(IpAddr::V6(_)), Ok(IpAddr::V6(_))]) => true,
-        _ => false,
-    };
+            | (Some("TCP6"), [Ok(IpAddr::V6(_)), Ok(IpAddr::V6(_))])
+    );
     let is_port = |word: &str| {
         word.bytes().all(|digit| digit.is_ascii_digit()) && word.parse::<u16>().is_ok()
     };

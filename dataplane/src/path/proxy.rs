@@ -103,6 +103,11 @@ pub(super) fn segment<I: Io, A: Lane>(
     let (Some(before), Some(view)) = (reverse, track::view(burst.packet(at), &parsed)) else {
         return Track::Bad;
     };
+    if id.dir() == Dir::Forward && view.flags & (SYN | RST) == 0 && !has_room::<_, A>(core, conn) {
+        // Before it is tracked: it comes again as if it had never been here.
+        burst.end(at, Verdict::TableFull);
+        return Track::Pass;
+    }
     let tracked = on_extended(A::table_mut(core), id, &view, now);
     if matches!(tracked, Track::Bad | Track::Reopen) {
         return tracked;
@@ -120,6 +125,12 @@ pub(super) fn segment<I: Io, A: Lane>(
         burst.end(at, verdict);
     }
     tracked
+}
+
+/// True if a conn has a header on its way, or there is room for it.
+fn has_room<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId) -> bool {
+    let headers = &core.headers;
+    !headers.is_full() || headers.victim().is_some() || headers.find(owner::<A>(conn)).is_some()
 }
 
 /// What comes with a SYN would come before the header: the server is not asked to take it.
@@ -154,6 +165,10 @@ pub(super) fn take_out<P: Packet, A: Lane>(
 ) -> Result<(), Verdict> {
     if len == 0 {
         return Ok(());
+    }
+    if A::is_first_fragment(packet, parsed) {
+        // Its other fragments stand where they stand.
+        return Err(Verdict::NoRoom);
     }
     let end = end_of(packet, parsed);
     if packet.bytes().len() < end && !packet.pull(end) {
@@ -215,9 +230,11 @@ fn from_client<I: Io, A: Lane>(
     note(core, burst, at, &forward, view);
     let entry = *core.headers.find(owner).ok_or(Verdict::Internal)?;
     if is_reset {
-        if entry.state.sent && !entry.state.acknowledged {
+        let expected = first_number(&entry) == forward.seq_offset.wrapping_add(view.seq);
+        if entry.state.sent && !entry.state.acknowledged && expected {
             // Whether the header has arrived is not known, and only the very number that is expected ends
-            // the server's side (RFC 5961 §3.2): this one, or the client's.
+            // the server's side (RFC 5961 §3.2): this one, or the client's. Who does not know the client's
+            // ends nothing.
             reply::reset_sender(core, io, before, now);
         }
         return Ok(());
@@ -297,7 +314,8 @@ fn note<P: Packet, A: Lane>(
 ) {
     let id = burst.meta(at).flow.map(|id| owner::<A>(id.conn()));
     let Some(entry) = id.and_then(|owner| core.headers.find_mut(owner)) else { return };
-    if view.flags & (ACK | RST) != ACK {
+    let is_late = entry.state.window != 0 && (view.ack.wrapping_sub(entry.state.ack) as i32) < 0;
+    if view.flags & (ACK | RST) != ACK || is_late {
         return;
     }
     let timestamps = track::tcp_options(burst.packet(at), &burst.meta(at).parsed)
@@ -356,12 +374,20 @@ fn take_theirs<P: Packet, A: Lane>(
         return Ok(());
     }
     // Counted from the client's first byte.
-    let first = entry.end().wrapping_sub(entry.state.taken.into());
-    let position = seq.wrapping_sub(first) as i32;
-    if !std::mem::replace(&mut entry.state.read, true)
-        && position == 0
-        && let Found::Whole(len) = found(burst, at)
+    let position = seq.wrapping_sub(first_number(entry)) as i32;
+    if position.saturating_add(view.payload_len.into()) <= 0 {
+        // A probe of what has arrived long ago: its byte is none of the client's first ones.
+        return Ok(());
+    }
+    let unread = !entry.state.read;
+    let theirs = if unread && position == 0 { found(burst, at) } else { Found::Nothing };
+    if let (Found::Whole(_), Some(packet)) = (theirs, burst.packet(at))
+        && A::is_first_fragment(packet, &burst.meta(at).parsed)
     {
+        return Err(Verdict::NoRoom);
+    }
+    entry.state.read = true;
+    if let Found::Whole(len) = theirs {
         entry.state.taken = len as u16;
         core.counters.add(Event::ProxyReplaced, 1);
         move_on::<_, A>(core, conn, (len as u32).wrapping_neg());
@@ -378,6 +404,11 @@ fn take_theirs<P: Packet, A: Lane>(
     let is_empty = len == u32::from(view.payload_len) && view.flags & FIN == 0;
     let by = len.wrapping_sub(u32::from(is_empty));
     proxy::shift_sequence(packet.bytes_mut(), meta.parsed.l4.into(), by)
+}
+
+/// What the client's first byte is counted as towards the server, be it taken out or not.
+const fn first_number(entry: &Entry) -> u32 {
+    entry.end().wrapping_sub(entry.state.taken as u32)
 }
 
 /// A FIN was tracked before it was known how far what it ends has to be moved.

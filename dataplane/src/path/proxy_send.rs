@@ -96,6 +96,10 @@ fn tend<I: Io, A: Lane>(
     let conn = owner.conn;
     let state = A::table(core).flow(conn.forward()).map(|flow| flow.state);
     match phase {
+        // A conn that a RST may have ended is left alone, until it goes on.
+        Phase::Waiting if state == Some(State::Reset) => {
+            core.headers.enter(owner, Phase::Waiting, now);
+        }
         Phase::Waiting => {
             let Some(entry) = core.headers.find_mut(owner) else { return };
             entry.state.sent = true;
@@ -109,7 +113,6 @@ fn tend<I: Io, A: Lane>(
             if let Some(entry) = core.headers.find_mut(owner) {
                 entry.hurried = false;
             }
-            // A conn that a RST may have ended is left alone, until it goes on.
             if state != Some(State::Reset) {
                 send::<I, A>(core, io, conn, Event::ProxyResent, now);
             }
@@ -207,7 +210,9 @@ fn put_before<P: Packet, A: Lane>(
     let (packet, meta) = burst.both(at).ok_or(silent(Verdict::Internal))?;
     let len = header.len() as u16;
     let mtu = mtu_towards(core, forward.new_dst);
-    let len_after = A::len_after(packet, forward, &meta.parsed).saturating_add(len);
+    let gone = if let Found::Whole(len) = theirs { len as u16 } else { 0 };
+    let len_after = A::len_after(packet, forward, &meta.parsed);
+    let len_after = len_after.saturating_add(len).saturating_sub(gone);
     if len_after > mtu && meta.parsed.dont_fragment {
         let told = A::told_mtu(forward, mtu.saturating_sub(len));
         let refusal = Refusal::Error(ErrorMessage::fragmentation_needed(told));

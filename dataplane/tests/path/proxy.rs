@@ -97,7 +97,7 @@ impl Talk {
         let bed = &mut self.bed;
         packets.into_iter().for_each(|packet| bed.arrive(bed.wan, packet));
         bed.turn();
-        self.to_server()
+        self.taken_by_server()
     }
 
     #[track_caller]
@@ -106,7 +106,7 @@ impl Talk {
     }
 
     #[track_caller]
-    pub fn to_server(&mut self) -> Vec<Decoded> {
+    pub fn taken_by_server(&mut self) -> Vec<Decoded> {
         let sent = self.bed.sent(self.bed.lan);
         self.bed.nothing_sent();
         for packet in &sent {
@@ -278,7 +278,7 @@ fn a_server_may_speak_first() {
         assert_eq!(sent[0].tcp().ack, talk.conn.server_next);
         // What is sent again acknowledges what the client has by now.
         talk.bed.after_ms(200);
-        let sent = talk.to_server();
+        let sent = talk.taken_by_server();
         talk.is_header(&sent[0]);
         assert_eq!(sent[0].tcp().ack, talk.conn.server_next);
     }
@@ -351,6 +351,14 @@ fn a_reset_ends_it_whether_it_has_arrived_or_not() {
         sent.iter().map(|reset| (reset.tcp().flags & RST, reset.tcp().seq)).collect();
     assert_eq!(numbers, [(RST, talk.start()), (RST, talk.end())]);
     assert!(talk.while_ms(1_000).is_empty(), "nothing is sent behind it");
+
+    // Who guesses a number, even one that may be right, does not have the server told the one that is.
+    for guessed in [0, CLIENT_ISN + 2, CLIENT_ISN + 1_000, CLIENT_ISN.wrapping_sub(1 << 30)] {
+        let mut talk = Talk::open(FOUR);
+        let sent = talk.client(talk.by_client().seq(guessed).rst());
+        assert_eq!(sent.len(), 1, "{guessed}");
+        assert_ne!(sent[0].tcp().seq, talk.start(), "{guessed}");
+    }
 
     let mut talk = Talk::open(FOUR);
     talk.server(talk.by_server(talk.start()).flags(RST | ACK));

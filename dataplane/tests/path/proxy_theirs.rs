@@ -131,3 +131,49 @@ fn who_is_trusted_and_sends_none_gets_one() {
     let sent = talk.client(talk.by_client().psh().payload([&line[..], b"GET"].concat()));
     assert_eq!(data(&sent), [(talk.end(), &b"GET"[..])]);
 }
+
+/// The byte of a keepalive is not the first one, and one that overtakes the first bytes finds them out.
+#[test]
+fn a_probe_is_not_the_clients_first_byte() {
+    let [line, _] = claimed();
+    let mut talk = Talk::open(FOUR);
+    let probe = talk.by_client().seq(CLIENT_ISN).payload(b"?");
+    assert_eq!(data(&talk.client(probe)), [(talk.end().wrapping_sub(1), &b"?"[..])]);
+    let sent = talk.client(talk.by_client().psh().payload([&line[..], b"GET"].concat()));
+    assert_eq!(data(&sent), [(talk.end(), &b"GET"[..])]);
+}
+
+/// A segment in fragments cannot be shortened: it comes again, as a whole if its sender is wise.
+#[test]
+fn one_in_fragments_does_not_pass() {
+    let [line, _] = claimed();
+    let mut talk = Talk::open(FOUR);
+    // A fragment but the last ends at a multiple of eight bytes.
+    let rest = vec![b'x'; (20 + line.len()).next_multiple_of(8) - 20 - line.len()];
+    let whole = [&line[..], &rest].concat();
+    let first = talk.by_client().psh().payload(&whole).ident(7).fragment(0, true);
+    assert!(talk.client(first).is_empty());
+    talk.bed.expect("received+1 drop.no-room+1");
+    let sent = talk.client(talk.by_client().psh().payload(&whole));
+    assert_eq!(data(&sent), [(talk.end(), &rest[..])]);
+}
+
+/// Without room for another header its ACK is as if it had never come, be it one with a FIN.
+#[test]
+fn without_room_it_comes_again() {
+    use dataplane::worker::headers::{HEADERS_MAX, Owner, Phase};
+    use flow::{ConnId, HeaderState};
+
+    let mut talk = Talk::with(setup(FOUR, |_| ()), FOUR);
+    let now = talk.bed.now();
+    let owner = |n: usize| Owner { conn: ConnId(n as u32), wide: true };
+    let headers = &mut talk.bed.workers[0].core.headers;
+    for n in 0..HEADERS_MAX {
+        assert!(headers.insert(owner(n), Phase::Sent(1), (28, HeaderState::default()), now));
+    }
+    assert!(talk.client(talk.by_client().fin()).is_empty());
+    talk.bed.expect("received+1 drop.table-full+1");
+    talk.bed.workers[0].core.headers.remove(owner(7));
+    let sent = talk.client(talk.by_client().fin());
+    assert_eq!(data(&sent), [(talk.start(), &talk.header[..]), (talk.end(), &[])]);
+}

@@ -46,7 +46,7 @@ pub fn insert<P: Packet>(
     proto: Proto,
     data: &[u8],
 ) -> Result<(), Verdict> {
-    debug_assert!(data.len() % 2 == 0);
+    debug_assert!(data.len().is_multiple_of(2));
     if !packet.prepend(data.len()) {
         return Err(Verdict::NoRoom);
     }
