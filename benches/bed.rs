@@ -202,6 +202,7 @@ fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
         mtu: MTU,
         up: true,
         kni: false,
+        silent: false,
         wire: Wire::untagged(port),
     };
     Snapshot {

@@ -44,7 +44,13 @@ pub fn wans(form: Form) -> u32 {
 /// What the snapshot has of it.
 pub fn gateway(form: Form) -> Option<Gateway> {
     let clients = form.clients()?;
-    let wan = |place| Wan { place, address: bed::wan_ip(place.into()), weight: 1, draining: false };
+    let wan = |place| Wan {
+        place,
+        address: bed::wan_ip(place.into()),
+        weight: 1,
+        draining: false,
+        withheld: false,
+    };
     let wans = (0..wans(form) as u16).map(wan).collect();
     let settings = Settings {
         wans: WanSource::Addresses(wans),

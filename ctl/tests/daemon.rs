@@ -241,11 +241,22 @@ pub fn mappings(numbers: std::ops::Range<u64>, next: Option<&str>) -> Value {
 
 fn dnat(name: &str, to: Value) -> Value {
     json!({
-        "name": name, "traffic": traffic(2),
+        "name": name, "traffic": traffic(2), "exhausted": 1, "limited": 2, "filtered": 8,
         "config": {
             "on": "203.0.113.20:10106", "protocol": "tcp", "to": to, "source": ["192.0.2.0/24"],
         },
     })
+}
+
+/// A port forward to several servers.
+pub fn web() -> Value {
+    let server = |address: &str, weight: u16| {
+        json!({ "address": address, "weight": weight, "effective_weight": weight,
+                "admin": "enabled", "limits": {}, "leaving": false, "traffic": traffic(1) })
+    };
+    let mut web = dnat("web", json!(["10.0.0.5:80", { "address": "10.0.0.6:80", "weight": 2 }]));
+    web["servers"] = json!([server("10.0.0.5:80", 1), server("10.0.0.6:80", 2)]);
+    web
 }
 
 /// What the daemon answers about NAT.
@@ -270,13 +281,11 @@ fn nat(operation: Operation) -> Option<Value> {
                 { "protocol": "udp", "capacity": 64_512, "taken": 0, "resting": 0 },
             ],
         }]),
-        Operation::DnatList => json!([
-            dnat("ssh", json!("172.16.102.6:22")),
-            dnat("web", json!(["10.0.0.5:80", { "address": "10.0.0.6:80", "weight": 2 }])),
-        ]),
+        Operation::DnatList => json!([dnat("ssh", json!("172.16.102.6:22")), web()]),
         Operation::DnatGet => dnat("ssh", json!("172.16.102.6:22")),
         Operation::ForwardingGet => json!({
-            "policy": "auto", "accepts": true, "reverse_path": "strict", "forwarded": 75_423,
+            "policy": "auto", "accepts": true, "reverse_path": "strict", "silent": ["wan0"],
+            "forwarded": 75_423,
             "denied": 3, "reverse_path_drops": 1,
             "rules": [{
                 "name": "smb", "position": 1, "packets": 3, "bytes": 180,

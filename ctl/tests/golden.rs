@@ -1,6 +1,8 @@
 //! What `dpctl` prints for people and for programs, line by line.
 
-use crate::daemon::Daemon;
+use api::Operation;
+
+use crate::daemon::{Daemon, answer, web};
 
 /// Compares with what is in `snapshots/`; `INSTA_UPDATE=always cargo test -p ctl` writes it.
 macro_rules! assert_golden {
@@ -11,7 +13,10 @@ macro_rules! assert_golden {
 
 /// What several lines print, each under itself. They all succeed, and ask for what is remembered.
 fn session(lines: &[&str]) -> String {
-    let daemon = Daemon::new();
+    session_with(&Daemon::new(), lines)
+}
+
+fn session_with(daemon: &Daemon, lines: &[&str]) -> String {
     let mut text = String::new();
     for line in lines {
         let finished = daemon.dpctl(line);
@@ -152,6 +157,8 @@ fn snat() {
             "snat add office --source 10.0.0.0/8 --out-dev wan0 \
              --except-destination 100.64.0.0/10 --wan 203.0.113.20-203.0.113.27",
             "snat add all --out-dev wan0 --wan interface",
+            "snat set office --wan 203.0.113.20-203.0.113.26,203.0.113.28 \
+             --wan 203.0.113.27,weight=0,admin=drain",
             "snat add office source 10.0.0.0/8,192.168.1.5-192.168.1.9 destination 8.8.8.8 \
              protocol tcp,udp,132 source-ports 1-1023 destination-ports 80,443 in-dev lan0 \
              except-source 10.9.0.0/16 except-protocol vrrp except-source-ports 1 \
@@ -192,9 +199,18 @@ fn dnat() {
              --timeout tcp_established=3h",
             "dnat set ssh --source any --in-dev any",
             "dnat set ssh --to 172.16.102.7:22",
+            "dnat set web --to 10.0.0.5:80 --to 10.0.0.6:80,weight=2,admin=drain",
             "dnat del ssh",
         ])
     );
+}
+
+#[test]
+fn dnat_to_several() {
+    let daemon = Daemon::answering(|operation, _| {
+        Ok(if operation == Operation::DnatGet { web() } else { answer(operation) })
+    });
+    assert_golden!(session_with(&daemon, &["dnat show web", "-s dnat show web"]));
 }
 
 #[test]
@@ -202,7 +218,7 @@ fn forwarding() {
     let text = shown("forwarding");
     assert_golden!(
         text + &session(&[
-            "forwarding set --policy drop --reverse-path strict",
+            "forwarding set --policy drop --reverse-path strict --silent wan0,office",
             "forwarding rule add lan --in-dev lan0 --source 10.0.0.0/8 --action accept",
             "forwarding rule add smb destination-ports 445 protocol tcp action reject before lan",
             "forwarding rule set smb --action drop",

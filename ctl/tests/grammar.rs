@@ -50,6 +50,8 @@ fn bad_words_are_refused_with_the_way_out() {
         ("snat add office --source 10.0.0.0/8,", "`` is not an address"),
         ("snat add office --protocol tpc", "`tpc` is no protocol; write a number from 0 to 255"),
         ("snat add office --wan 203.0.113.300", "or write `interface`"),
+        ("snat add office --wan 192.0.2.1,192.0.2.2,weight=2", "are of one address: give"),
+        ("snat add office --wan 192.0.2.1,admin=up", "`up` is not one of enabled, drain"),
         ("snat add office --ports 1024-65536", "65536 is no port; ports go from 1 to 65535"),
         ("snat add office --ports 2000-1000", "did you mean `1000-2000`?"),
         ("snat add office --ports 0-1000", "0 is no port"),

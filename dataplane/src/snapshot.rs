@@ -10,7 +10,7 @@ use balance::Services;
 use fib::{Fib, NextHops};
 use nat::Gateway;
 use steer::{Earlier, Steering};
-use types::MacAddr;
+use types::{EthPortId, MacAddr};
 
 pub use kernel::{Checked, KernelSide};
 pub use owners::{Home, Second, from_endpoint, vip_role};
@@ -45,6 +45,14 @@ pub struct Snapshot {
     pub policy: Policy,
 }
 
+impl Snapshot {
+    /// Whether senders are not told by this interface why their packets were dropped.
+    #[inline]
+    pub fn is_silent(&self, interface: EthPortId) -> bool {
+        self.interfaces.get(usize::from(interface.0)).is_some_and(|interface| interface.silent)
+    }
+}
+
 /// VLANs may be added while the daemon runs until there are so many; it starts with any number.
 pub const INTERFACES_SPARE: usize = 256;
 
@@ -61,6 +69,8 @@ pub struct Interface {
     pub up: bool,
     /// Whether the kernel has an interface to it (KNI).
     pub kni: bool,
+    /// Whether senders are not told by it why their packets were dropped.
+    pub silent: bool,
     /// Where its frames go.
     pub wire: Wire,
 }

@@ -200,6 +200,9 @@ pub struct WanAddressInfo {
     pub admin: Admin,
     /// True if no rule has it any more, and only its old conns go on.
     pub leaving: bool,
+    /// True if it is not ours now: as one that is active with the kernel, while the kernel does not hold it.
+    #[serde(default)]
+    pub absent: bool,
     /// Its ports by protocol.
     pub ports: Vec<WanPortUsage>,
 }
@@ -214,8 +217,17 @@ pub struct DnatInfo {
     /// Its servers, if it has several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerInfo>,
-    /// What passed. All conns count as active.
+    /// What passed. All conns count as active, but for those to several servers.
     pub traffic: Traffic,
+    /// New conns refused because no port was left for a source that is exchanged.
+    #[serde(default)]
+    pub exhausted: u64,
+    /// New conns refused because too many are unanswered, or by another port forward's.
+    #[serde(default)]
+    pub limited: u64,
+    /// Packets of those who may not connect.
+    #[serde(default)]
+    pub filtered: u64,
 }
 
 /// Routing between interfaces as it runs.
@@ -227,6 +239,9 @@ pub struct ForwardingInfo {
     pub accepts: bool,
     /// Whether sources are checked against the routes.
     pub reverse_path: ReversePath,
+    /// Interfaces by which no sender is told why its packet was dropped, but that it was too big.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
     /// The rules, in order.
     pub rules: Vec<ForwardingRuleInfo>,
     /// Packets routed without NAT.

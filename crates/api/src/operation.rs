@@ -337,7 +337,7 @@ operations! {
     /// Changes how packets are routed between interfaces: a JSON merge patch (RFC 7396).
     ForwardingSet forwarding_set = patch "/v1/forwarding" "nat" {
         request_body(content = serde_json::Value, content_type = "application/merge-patch+json",
-            description = "`policy` and `reverse_path`, if they change; null makes one default."),
+            description = "`policy`, `reverse_path` and `silent`, if they change; null makes one default."),
         responses((status = 200, description = "It was changed.", body = Warnings), Refused)
     }
     /// Adds a rule of forwarding; at the end if no place is given.

@@ -69,7 +69,11 @@ impl Cover {
         let by_address = |own: &Intervals, excepted: &[AddressMatch]| {
             !excepted.is_empty() && within(own, &addresses(excepted))
         };
+        // Of protocols that have ports every packet has one, from 1.
+        let all = vec![(1, u32::from(u16::MAX))];
+        let has_ports = subset(self.protocols, protocols(&[IpProtocol::TCP, IpProtocol::UDP]));
         let by_port = |own: &Intervals, excepted: &[PortRange]| {
+            let own = if own.is_empty() && has_ports { &all } else { own };
             !own.is_empty() && !excepted.is_empty() && within(own, &ports(excepted))
         };
         [

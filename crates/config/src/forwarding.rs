@@ -17,6 +17,10 @@ pub struct Forwarding {
     /// Whether sources are checked against the routes (RFC 3704).
     #[serde(default, skip_serializing_if = "is_default")]
     pub reverse_path: ReversePath,
+    /// Interfaces by which no sender is told why its packet was dropped, but that it was too big (RFC 5508 REQ-9, RFC
+    /// 5382 REQ-4 a).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub silent: Vec<String>,
     /// Rules by name; the first that a packet meets decides.
     #[serde(default, deserialize_with = "named::ordered", skip_serializing_if = "is_default")]
     #[schema(value_type = std::collections::BTreeMap<String, ForwardingRule>)]

@@ -315,6 +315,8 @@ keys! {
         "What becomes of packets to others that meet no rule: `accept`, `drop`, or `auto`: accepted if there is a rule of `snat` or `forwarding`.";
     "forwarding.reverse_path", Some("off"), "", Live,
         "Whether sources must have a route back (RFC 3704): `off`, `loose` (by any interface) or `strict` (by that which the packet came in by).";
+    "forwarding.silent", Some("[]"), "", Live,
+        "Interfaces by which no sender is told why its packet was dropped (RFC 5508 REQ-9), but that it was too big.";
     "forwarding.rules.*.match.source", Some("[]"), "", Live, "Addresses, ranges and prefixes; any if empty.";
     "forwarding.rules.*.match.destination", Some("[]"), "", Live, "Addresses, ranges and prefixes; any if empty.";
     "forwarding.rules.*.match.protocol", Some("[]"), "", Live, "Names such as `tcp`, `icmp`, `vrrp`, or numbers; any if empty.";

@@ -148,7 +148,7 @@ pub(crate) fn settings_value(config: &Config) -> Result<Map<String, Value>, Conf
         log: config.log.clone(),
         shutdown: config.shutdown.clone(),
         nat_log: config.nat_log.clone(),
-        forwarding: Forwarding { rules: Ordered::default(), ..config.forwarding },
+        forwarding: Forwarding { rules: Ordered::default(), ..config.forwarding.clone() },
         interfaces: BTreeMap::new(),
         vlans: BTreeMap::new(),
         addresses: Vec::new(),

@@ -32,10 +32,13 @@ const ICMP_MIN: Duration = Duration::from_secs(60);
 const MSS: std::ops::RangeInclusive<u16> = 28..=9560;
 
 impl Config {
-    /// The address that masquerade takes of an interface: the first IPv4 one in `addresses`.
+    /// The address that masquerade takes of an interface: the first IPv4 one in `addresses` that has a subnet around it,
+    /// else the first one.
     pub fn primary_address(&self, dev: &str) -> Option<IpAddr> {
         let of_dev = self.addresses.iter().filter(|entry| entry.dev == dev);
-        of_dev.map(|entry| entry.address.address()).find(IpAddr::is_ipv4)
+        let v4 = of_dev.map(|entry| entry.address).filter(|entry| entry.address().is_ipv4());
+        let in_subnet = v4.clone().find(|entry| entry.prefix_len() < u32::BITS as u8);
+        in_subnet.or_else(|| v4.clone().next()).map(|entry| entry.address())
     }
 
     /// The addresses that a rule puts in the place of sources; those of `interface` as they are now.
@@ -118,7 +121,7 @@ impl Checker<'_> {
 
     /// An address with mappings of one kind must not have those of the other for the same protocol:
     /// a port would be both exclusive and shared.
-    fn one_kind_of_mapping(&mut self, rules: &Ordered<SnatRule>, only: Option<&str>) {
+    pub(crate) fn one_kind_of_mapping(&mut self, rules: &Ordered<SnatRule>, only: Option<&str>) {
         let config = self.config;
         let kind = |wanted: Mapping| {
             rules
@@ -227,6 +230,7 @@ impl Checker<'_> {
                 self.warn(&on, message);
             }
             self.no_broadcast(&on, address.into(), None);
+            self.of_node(&on, address.into());
         }
         self.dnat_target(&path.key("to"), rule, index);
         self.addresses_of_match(&path.key("source"), &rule.source);
@@ -283,7 +287,10 @@ impl Checker<'_> {
     /// The rules and the policy of forwarding.
     pub fn forwarding(&mut self, forwarding: &Forwarding, only: Option<&str>) {
         let path = Path::of("forwarding");
-        let rules = path.key("rules");
+        let (rules, silent) = (path.key("rules"), path.key("silent"));
+        for (position, dev) in forwarding.silent.iter().enumerate() {
+            self.known_dev(silent.index(position), dev);
+        }
         for (name, rule) in &forwarding.rules {
             if only.is_none_or(|only| only == name) {
                 let path = rules.key(name);

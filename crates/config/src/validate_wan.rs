@@ -11,7 +11,7 @@ use crate::matching::IpProtocol;
 use crate::named::Ordered;
 use crate::schema::Config;
 use crate::service::{Admin, Protocol};
-use crate::snat::{PortSelection, SnatAction, SnatRule, WanRange};
+use crate::snat::{PortSelection, SnatAction, SnatRule, WanAddresses, WanRange};
 use crate::text::{AddressRange, Duration};
 use crate::validate::Checker;
 use crate::validate_nat::overlap;
@@ -48,6 +48,7 @@ impl Checker<'_> {
                 self.conflict(path.clone(), address, format!("{address} is there twice"));
             }
             self.no_broadcast(&path, range.address, out_dev);
+            self.of_node(&path, range.address);
             for address in range.address.addresses() {
                 self.wan_address(&path, address, index);
                 if !index.is_configured(address) {
@@ -109,14 +110,41 @@ impl Checker<'_> {
                 continue;
             };
             if config.knis().any(|(_, name, _)| name == dev) {
-                let message = format!(
-                    "{address} of `{dev}`, which has a KNI, is a WAN IP: what comes to it for the node itself, such as \
-                     ssh and answers to its DNS and NTP, is dropped; give the node another address, or translate to \
-                     another one"
-                );
-                self.warn(path, message);
+                self.taken_from_node(path, address, dev);
             }
         }
+    }
+
+    /// Masquerade takes what interfaces have: all rules that do are to hold after their addresses have changed.
+    pub fn masquerades(&mut self, index: &Index) {
+        let config = self.config;
+        for (name, rule) in &config.snat {
+            if rule.wan_addresses == WanAddresses::Interface {
+                self.masquerade(&Path::of("snat").key(name).key("wan_addresses"), rule, index);
+                self.one_kind_of_mapping(&config.snat, Some(name));
+            }
+        }
+    }
+
+    /// Warns of a range that has an interface's own address, if the kernel has an interface there, too.
+    pub fn of_node(&mut self, path: &Path, range: AddressRange) {
+        let config = self.config;
+        for (_, dev, _) in config.knis() {
+            let own = config.addresses.iter().filter(|entry| entry.dev == dev);
+            let own =
+                own.map(|entry| entry.address).filter(|own| own.prefix_len() < u32::BITS as u8);
+            for address in own.map(|own| own.address()).filter(|own| range.contains(*own)) {
+                self.taken_from_node(path, address, dev);
+            }
+        }
+    }
+
+    fn taken_from_node(&mut self, path: &Path, address: IpAddr, dev: &str) {
+        let message = format!(
+            "{address} of `{dev}`, which has a KNI, is a WAN IP: what comes to it for the node itself, such as ssh and \
+             answers to its DNS and NTP, is dropped; give the node another address, or take another one here"
+        );
+        self.warn(path, message);
     }
 
     /// An address that is the first or last one of a subnet on its own link is no host's: nobody could answer it.

@@ -204,6 +204,10 @@ fn what_may_not_be_meant_is_warned_of() {
             "snat.a.ports: `dnat.b` has all tcp ports 2000-2999 of 203.0.113.20: nothing is translated to it; give",
         ),
         (
+            "snat: { a: { match: { protocol: [ tcp ], except: { destination_ports: [ 1-65535 ] } }, wan_addresses: [ interface ] } }",
+            "snat.a.match.except.destination_ports: it excepts everything that the rule matches",
+        ),
+        (
             "forwarding: { policy: drop }\nsnat: { a: { wan_addresses: [ interface ] } }",
             "the rules of `snat` get no packet",
         ),
@@ -235,6 +239,36 @@ fn masquerade_over_an_interface_with_a_kni_is_warned_of() {
     assert_eq!(model(rules).1, [""; 0]);
     let other = rules.replace("interface", "203.0.113.20");
     assert_eq!(load(&format!("{with_kni}{other}"), "f").unwrap().1.len(), 0);
+    // So it is if the address is named.
+    for named in [
+        "snat: { a: { wan_addresses: [ 203.0.113.1-203.0.113.3 ] } }",
+        "dnat: { a: { on: \"203.0.113.2:80\", protocol: tcp, to: \"10.0.0.5:80\" } }",
+    ] {
+        let (_, warnings) = load(&format!("{with_kni}{named}"), "f").unwrap();
+        let own = "203.0.113.2 of `wan0`, which has a KNI, is a WAN IP";
+        let told = warnings.iter().filter(|warning| warning.to_string().contains(own));
+        assert_eq!(told.count(), 1, "{named}: {warnings:?}");
+    }
+}
+
+/// The address that masquerade takes is another after a change of the interface's: it is checked as if it were named.
+#[test]
+fn masquerade_takes_no_vip_when_addresses_change() {
+    let rules = "snat: { all: { match: { out_dev: wan0 }, wan_addresses: [ interface ] } }";
+    let (mut model, _) = model(rules);
+    let of_wan0 = |model: &Model| model.primary_address("wan0").unwrap().to_string();
+    let own = "203.0.113.2/24".parse().unwrap();
+    let refused = model.delete_address("203.0.113.2".parse().unwrap(), None).unwrap_err();
+    let told = refused[0].to_string();
+    assert!(told.contains("203.0.113.10 is a VIP: it cannot be a WAN IP too"), "{told}");
+    assert_eq!(of_wan0(&model), "203.0.113.2", "nothing has changed");
+    let address =
+        |text: &str| serde_json::from_value(serde_json::json!({ "address": text, "dev": "wan0" }));
+    model.add_address(address("203.0.113.3/24").unwrap()).unwrap();
+    assert_eq!(of_wan0(&model), "203.0.113.2", "the first one with a subnet");
+    model.delete_address(own, None).unwrap();
+    assert_eq!(of_wan0(&model), "203.0.113.3", "and not those without, VIPs among them");
+    assert_eq!(load(&to_yaml(&model).unwrap(), "saved").map(|loaded| loaded.0), Ok(model));
 }
 
 /// A change of either side is told of, and of that only.

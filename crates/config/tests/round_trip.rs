@@ -347,10 +347,14 @@ fn forwarding() -> impl Strategy<Value = Forwarding> {
         Just(ForwardingAction::Reject),
     ];
     let rule = (matches(), action).prop_map(|(matches, action)| ForwardingRule { matches, action });
-    (any::<bool>(), any::<bool>(), rules(rule)).prop_map(|(drop, strict, rules)| Forwarding {
-        policy: if drop { ForwardingPolicy::Drop } else { ForwardingPolicy::Auto },
-        reverse_path: if strict { ReversePath::Strict } else { ReversePath::Off },
-        rules,
+    let silent = vec(name(), 0..3);
+    (any::<bool>(), any::<bool>(), silent, rules(rule)).prop_map(|(drop, strict, silent, rules)| {
+        Forwarding {
+            policy: if drop { ForwardingPolicy::Drop } else { ForwardingPolicy::Auto },
+            reverse_path: if strict { ReversePath::Strict } else { ReversePath::Off },
+            silent,
+            rules,
+        }
     })
 }
 

@@ -167,12 +167,15 @@ impl<'a, A: IpNumber> Compiling<'a, A> {
                 format!("interface `{}`, which has {address}", self.name(iface))
             })?;
             let local = role == Role::Local;
-            let new = Owner { role, iface, local };
+            let answers = role != Role::RoutedWanIp;
+            let role = if answers { role } else { Role::WanIp };
+            let new = Owner { role, iface, local, answers };
             let key = key(iface, number);
             let merged = match self.owned.get(&key) {
                 None => new,
                 Some(first) if first.iface == iface && first.local != local && !both(*first) => {
-                    Owner { role: if local { first.role } else { role }, iface, local: true }
+                    let role = if local { first.role } else { role };
+                    Owner { role, iface, local: true, answers: true }
                 }
                 Some(first) => {
                     return Err(FibError::DuplicateAddress {
@@ -204,7 +207,7 @@ impl<'a, A: IpNumber> Compiling<'a, A> {
             own.dedup();
             let made = A::of(IpAddr::V6(link_local_of(interface.mac).into()));
             if own.is_empty() && (!numbers.is_empty() || routed) {
-                let owner = Owner { role: Role::Local, iface: id, local: true };
+                let owner = Owner { role: Role::Local, iface: id, local: true, answers: true };
                 own.extend(made);
                 self.owned.extend(made.map(|made| (key(id, made), owner)));
             }
@@ -234,7 +237,9 @@ impl<'a, A: IpNumber> Compiling<'a, A> {
                 continue;
             }
             let Some(part) = self.parts.get_mut(usize::from(iface.0)) else { continue };
-            part.any = part.any.or(Some(number));
+            if role != Role::RoutedWanIp {
+                part.any = part.any.or(Some(number));
+            }
             if prefix_len == A::BITS {
                 continue;
             }

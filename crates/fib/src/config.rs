@@ -48,6 +48,9 @@ pub enum Role {
     Lip,
     /// SNAT's source towards the outside; answers ARP and echo.
     WanIp,
+    /// A WAN IP that none of the addresses is: it is routed to us, or another node has it, and nothing is said of it
+    /// on the link. An [`crate::Owner`] of it is a [`Role::WanIp`] that does not answer.
+    RoutedWanIp,
     /// Was a VIP and is configured no more: open conns go on, and nothing new begins. Answers ARP and
     /// echo as long as there is one.
     Leaving,
@@ -60,7 +63,7 @@ impl Role {
             Self::Local => "interface address",
             Self::Vip => "VIP",
             Self::Lip => "LIP",
-            Self::WanIp => "WAN IP",
+            Self::WanIp | Self::RoutedWanIp => "WAN IP",
             Self::Leaving => "VIP that was removed",
         }
     }

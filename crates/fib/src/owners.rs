@@ -11,13 +11,16 @@ use crate::number::IpNumber;
 pub struct Owner {
     /// What the address is for.
     pub role: Role,
-    /// The interface that has it, and alone answers ARP or neighbour solicitations for it.
+    /// The interface that has it, and alone may answer ARP or neighbour solicitations for it.
     pub iface: EthPortId,
     /// True if it is an interface address too; always with [`Role::Local`].
     pub local: bool,
+    /// False if nobody on the link is told that it is ours.
+    pub answers: bool,
 }
 
 const LOCAL: u32 = 1 << 8;
+const ANSWERS: u32 = 1 << 9;
 
 impl Owner {
     /// Never 0: the low four bits hold the role, from 1.
@@ -26,10 +29,12 @@ impl Owner {
             Role::Local => 1,
             Role::Vip => 2,
             Role::Lip => 3,
-            Role::WanIp => 4,
+            Role::WanIp | Role::RoutedWanIp => 4,
             Role::Leaving => 5,
         };
-        role | if self.local { LOCAL } else { 0 } | (self.iface.0 as u32) << 16
+        let local = if self.local { LOCAL } else { 0 };
+        let answers = if self.answers { ANSWERS } else { 0 };
+        role | local | answers | (self.iface.0 as u32) << 16
     }
 
     #[inline(always)]
@@ -41,7 +46,8 @@ impl Owner {
             4 => Role::WanIp,
             _ => Role::Leaving,
         };
-        Self { role, iface: EthPortId((bits >> 16) as u16), local: bits & LOCAL != 0 }
+        let (local, answers) = (bits & LOCAL != 0, bits & ANSWERS != 0);
+        Self { role, iface: EthPortId((bits >> 16) as u16), local, answers }
     }
 }
 
@@ -76,7 +82,7 @@ mod tests {
     fn an_owner_is_one_number() {
         for role in [Role::Local, Role::Vip, Role::Lip, Role::WanIp, Role::Leaving] {
             for (iface, local) in [(0, false), (u16::MAX, true)] {
-                let owner = Owner { role, iface: EthPortId(iface), local };
+                let owner = Owner { role, iface: EthPortId(iface), local, answers: !local };
                 assert_ne!(owner.to_bits(), 0);
                 assert_eq!(Owner::from_bits(owner.to_bits()), owner);
             }

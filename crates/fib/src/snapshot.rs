@@ -172,7 +172,7 @@ impl Fib {
     #[cold]
     fn local_owner<A: IpNumber>(&self, dst: A) -> Option<Owner> {
         let route = self.route(dst).filter(|route| route.kind == RouteKind::Local)?;
-        Some(Owner { role: Role::Local, iface: route.iface, local: true })
+        Some(Owner { role: Role::Local, iface: route.iface, local: true, answers: true })
     }
 
     /// Whose address this is for what came in on `iface`: of link-local ones, which may be on several
@@ -195,7 +195,7 @@ impl Fib {
     /// that interface.
     #[inline]
     pub fn answers<A: IpNumber>(&self, iface: EthPortId, target: A) -> bool {
-        self.owner_on(iface, target).is_some_and(|owner| owner.iface == iface)
+        self.owner_on(iface, target).is_some_and(|owner| owner.iface == iface && owner.answers)
     }
 
     /// True for the limited broadcast and for those of the interface's connected prefixes, the
@@ -311,12 +311,17 @@ impl Fib {
         v4.chain(v6.chain(link_local).map(|(address, owner)| (address.to_ip(), owner)))
     }
 
-    /// The addresses that `older` does not have on the same interface: to be announced.
+    /// The addresses that answer, and do not in `older` on the same interface: to be announced.
     pub fn addresses_since(&self, older: &Self) -> impl Iterator<Item = (IpAddr, EthPortId)> {
-        self.addresses().filter_map(|(address, owner)| {
-            let before = older.owner_listed(owner.iface, address).map(|owner| owner.iface);
-            (before != Some(owner.iface)).then_some((address, owner.iface))
+        self.answering().filter_map(|(address, owner)| {
+            let before = older.owner_listed(owner.iface, address).filter(|owner| owner.answers);
+            (before.map(|owner| owner.iface) != Some(owner.iface)).then_some((address, owner.iface))
         })
+    }
+
+    /// All our addresses that the links are told of.
+    pub fn answering(&self) -> impl Iterator<Item = (IpAddr, Owner)> + '_ {
+        self.addresses().filter(|(_, owner)| owner.answers)
     }
 
     /// Whose an address is, if it is listed; not by a local route.

@@ -4,6 +4,7 @@ mod forwards;
 mod inside;
 #[cfg(test)]
 mod tests;
+mod wan;
 
 use std::ops::RangeInclusive;
 
@@ -17,6 +18,7 @@ pub use forwards::{Forward, ForwardConfig, SourceAddress};
 use forwards::{Forwards, Servers};
 use inside::Inside;
 pub use inside::Topology;
+pub use wan::{Wan, WanSource};
 
 /// Whether an inside endpoint has one outside endpoint for all remotes (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,28 +72,6 @@ pub enum MssClamp {
     Path,
     /// At most so many bytes.
     Bytes(u16),
-}
-
-/// A WAN IP of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wan {
-    /// Its place among [`pool::WanPorts`]' addresses.
-    pub place: u16,
-    /// The address in host order.
-    pub address: u32,
-    /// Its share of the subscribers, as against the others'.
-    pub weight: u16,
-    /// It gets no new mappings.
-    pub draining: bool,
-}
-
-/// Where a rule's WAN IPs come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WanSource {
-    /// Any of these.
-    Addresses(Vec<Wan>),
-    /// The one of the interface that a packet leaves by (masquerade).
-    Interface(Vec<(EthPortId, Wan)>),
 }
 
 /// What a rule says of the conns that it translates.
@@ -173,7 +153,7 @@ impl Terms {
         };
         wans.sort_by_key(|wan| wan.place);
         let mut sum = 0;
-        let open = wans.iter().filter(|wan| !wan.draining && wan.weight != 0).map(|wan| {
+        let open = wans.iter().filter(|wan| wan.takes_new()).map(|wan| {
             sum += u32::from(wan.weight);
             (sum, *wan)
         });
@@ -204,7 +184,7 @@ impl Terms {
     #[inline]
     pub(crate) fn open_at(&self, place: u16) -> Option<Wan> {
         let at = self.by_place.binary_search_by_key(&place, |wan| wan.place).ok()?;
-        self.by_place.get(at).copied().filter(|wan| !wan.draining && wan.weight != 0)
+        self.by_place.get(at).copied().filter(Wan::takes_new)
     }
 
     /// The WAN IP that a subscriber has, if it may go on with it.
@@ -215,6 +195,33 @@ impl Terms {
             // One subscriber may leave by several interfaces.
             WanSource::Interface(_) => self.candidates(0, out_dev).next(),
         }
+    }
+
+    /// Whether the WAN IP at a place may stand for what leaves by an interface: it is the rule's and here, and of that
+    /// interface if each has its own. Mappings that are there go on while it is draining.
+    #[inline]
+    pub(crate) fn serves(&self, place: u16, out_dev: Option<EthPortId>) -> bool {
+        let of_device = match &self.settings.wans {
+            WanSource::Addresses(_) => true,
+            WanSource::Interface(wans) => {
+                wans.iter().any(|(dev, wan)| Some(*dev) == out_dev && wan.place == place)
+            }
+        };
+        of_device && self.has(place)
+    }
+
+    /// Whether an inside endpoint that has a mapping on one place's WAN IP can have none on the other's.
+    pub(crate) fn excludes(&self, there: u16, place: u16) -> bool {
+        match &self.settings.wans {
+            WanSource::Addresses(_) => self.has(there),
+            WanSource::Interface(_) => there == place,
+        }
+    }
+
+    #[inline]
+    fn has(&self, place: u16) -> bool {
+        let at = self.by_place.binary_search_by_key(&place, |wan| wan.place);
+        at.is_ok_and(|at| self.by_place.get(at).is_some_and(|wan| !wan.withheld))
     }
 
     /// WAN IPs for new mappings, beginning with the one that a number draws by weight.
@@ -236,7 +243,7 @@ impl Terms {
         };
         let any = of_device.is_none();
         let pooled = from.iter().chain(before).map(|open| open.1).filter(move |_| any);
-        of_device.flatten().filter(|wan| !wan.draining).into_iter().chain(pooled)
+        of_device.flatten().filter(Wan::takes_new).into_iter().chain(pooled)
     }
 }
 

@@ -125,7 +125,8 @@ impl Mappings {
         self.entries.prefetch_first(OUTSIDE, self.outside_hash(outside, proto));
     }
 
-    /// The mapping of an inside endpoint under a rule.
+    /// The mapping of an inside endpoint under a rule, on a WAN IP whose place will do. There is one, but for endpoints
+    /// that leave by several interfaces' addresses, or whose rule has lost the WAN IP.
     #[inline]
     pub fn find_inside(
         &self,
@@ -133,6 +134,7 @@ impl Mappings {
         proto: u8,
         zone: u16,
         rule: Slot,
+        will_do: impl Fn(u16) -> bool,
     ) -> Option<MappingId> {
         let hash = self.inside_hash(inside, proto, zone, rule);
         let found = self.entries.find(INSIDE, hash, |entry| {
@@ -140,6 +142,7 @@ impl Mappings {
                 && entry.proto == proto
                 && entry.zone == zone
                 && entry.rule == rule
+                && will_do(entry.place)
         });
         found.map(MappingId)
     }
@@ -158,7 +161,7 @@ impl Mappings {
         self.entries.get(id.0)
     }
 
-    /// Adds a mapping whose endpoints have none; `None` if there is no room.
+    /// Adds a mapping whose outside endpoint has none; `None` if there is no room.
     pub fn insert(&mut self, mapping: Mapping) -> Option<MappingId> {
         let hashes = self.hashes(&mapping);
         self.entries.insert(hashes, mapping).map(MappingId)

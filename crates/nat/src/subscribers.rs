@@ -63,10 +63,11 @@ impl Subscribers {
         self.keyed.hash(u64::from(address) << 16 | u64::from(zone), rule.to_bits().into())
     }
 
-    /// A number that depends on the address and the rule only, the same on all workers of one seed.
+    /// A number that depends on the address only, whatever the rule, the same on all workers of one seed: rules with
+    /// the same WAN IPs give an inside address the same one (RFC 6888 REQ-2, RFC 7857 §4).
     #[inline]
-    pub(crate) fn draw(&self, address: u32, zone: u16, rule: Slot) -> u64 {
-        self.keyed.hash(self.hash(address, zone, rule), 1)
+    pub(crate) fn draw(&self, address: u32, zone: u16) -> u64 {
+        self.keyed.hash(u64::from(address) << 16 | u64::from(zone), 1 << 63)
     }
 
     /// The subscriber of an inside address under a rule.

@@ -107,7 +107,7 @@ impl<E, const KEYS: usize> Table<E, KEYS> {
         self.nodes.get_mut(place as usize)?.entry.as_mut()
     }
 
-    /// Adds an entry whose keys are not in the table; `None` if the table is full.
+    /// Adds an entry; `None` if the table is full. Others may have the same keys: what is looked for tells them apart.
     pub(crate) fn insert(&mut self, hashes: [u64; KEYS], entry: E) -> Option<u32> {
         let link = if self.free != NIL {
             self.free

@@ -224,6 +224,22 @@ fn rfc5508_req3b_options_in_the_quote_are_walked_past() {
     assert!(told.quoted().ip_checksum_ok);
 }
 
+/// RFC 5508 REQ-3 d: extensions behind the quote (RFC 4884) stay as they are, even if they name our endpoint.
+#[test]
+fn rfc5508_req3d_extensions_are_left_out_of_it() {
+    let (_, reverse) = snat(Proto::Udp);
+    let wan = WAN.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let extensions = [&[0x20, 0, 0, 0, 0, 12, 2, 1][..], &wan, &30_001_u16.to_be_bytes(), &[0; 2]];
+    let extensions = extensions.concat();
+    let mut payload = pkt().ipv4(WAN, REMOTE).udp(30_001, 53).payload_len(200).ip_packet();
+    payload.truncate(128);
+    payload.extend(&extensions);
+    let told = error(pkt().ipv4(ROUTER, WAN).icmp(11, 0, 32 << 16).payload(&payload), &reverse);
+    assert_eq!((told.ipv4().dst, told.icmp().rest), (ip(INSIDE), 32 << 16));
+    assert_eq!(told.quoted().key, key(Proto::Udp, "10.0.0.5:5000", "198.51.100.7:53"));
+    assert_eq!(told.payload()[128..], extensions);
+}
+
 #[test]
 fn the_mss_of_a_syn_is_lowered_to_the_way_out() {
     let syn = || pkt().ipv4(INSIDE, REMOTE).tcp(5_000, 53).syn().seq(7);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::nat::{MatchArgs, PlaceArgs};
 use super::service::put;
-use super::values::one_of;
+use super::values::{ListOr, one_of};
 
 /// What is done with routing between interfaces.
 #[derive(Clone, Debug, Subcommand)]
@@ -31,6 +31,9 @@ pub struct ForwardingSet {
     /// Whether the source of a packet must have a route back
     #[arg(long, value_parser = one_of::<ReversePath>(&["off", "loose", "strict"]))]
     pub reverse_path: Option<ReversePath>,
+    /// Interfaces by which no sender is told why its packet was dropped, with commas between them, or `none`
+    #[arg(long, value_name = "INTERFACES")]
+    pub silent: Option<ListOr<String>>,
 }
 
 impl ForwardingSet {
@@ -39,6 +42,7 @@ impl ForwardingSet {
         let mut fields = Map::new();
         put(&mut fields, "policy", self.policy);
         put(&mut fields, "reverse_path", self.reverse_path);
+        put(&mut fields, "silent", self.silent.as_ref());
         fields
     }
 }

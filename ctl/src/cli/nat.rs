@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use types::Proto;
 
 use super::service::put;
-use super::values::{ListOr, WanAddress, mss_clamp, on_off, one_of, pair};
+use super::values::{ListOr, WanAddress, Weighted, mss_clamp, on_off, one_of, pair};
 
 /// What is done with rules of source NAT.
 #[derive(Clone, Debug, Subcommand)]
@@ -21,7 +21,7 @@ pub enum SnatVerb {
     Show(RuleShow),
     /// Add one; last, unless a place is given
     Add(SnatArgs),
-    /// Change one; its connections go on, but for those of a WAN IP that no rule has any more: `admin: drain` it first
+    /// Change one; its connections go on, but for those of a WAN IP that no rule has any more: drain it first, by `--wan ADDRESS,admin=drain`
     Set(SnatArgs),
     /// Remove one; its connections go on while another rule has their WAN IP, and end at once if none has
     #[command(visible_alias = "delete")]
@@ -147,10 +147,10 @@ pub struct SnatArgs {
     /// What is done with what matches [default: translate]
     #[arg(long, value_parser = one_of::<SnatAction>(&["translate", "accept", "drop"]))]
     pub action: Option<SnatAction>,
-    /// Outside addresses: addresses, ranges and prefixes, or `interface` for the interface's own;
-    /// may be given several times
-    #[arg(long = "wan", value_name = "ADDRESSES", value_delimiter = ',')]
-    pub wan: Vec<WanAddress>,
+    /// Outside addresses: addresses, ranges and prefixes, or `interface` for the interface's own; after a single one
+    /// its share and what is wanted of it, as in `203.0.113.21,weight=2,admin=drain`; may be given several times
+    #[arg(long = "wan", value_name = "ADDRESSES")]
+    pub wan: Vec<Weighted<WanAddress>>,
     /// Which connections share an outside port [default: endpoint-independent]
     #[arg(long, value_parser = one_of::<Mapping>(
         &["endpoint-independent", "address-and-port-dependent"]))]
@@ -225,7 +225,8 @@ impl SnatArgs {
         let matches = self.matches.fields();
         put(&mut fields, "match", (!matches.is_empty()).then_some(matches));
         put(&mut fields, "action", self.action);
-        put(&mut fields, "wan_addresses", (!self.wan.is_empty()).then_some(&self.wan));
+        let wan: Vec<_> = self.wan.iter().flat_map(Weighted::values).collect();
+        put(&mut fields, "wan_addresses", (!wan.is_empty()).then_some(wan));
         put(&mut fields, "mapping", self.mapping);
         put(&mut fields, "filtering", self.filtering);
         put(&mut fields, "refresh", self.refresh);
@@ -306,9 +307,10 @@ pub struct DnatAdd {
     /// The protocol
     #[arg(long, value_parser = one_of::<Protocol>(&["tcp", "udp"]))]
     pub protocol: Protocol,
-    /// The server that it leads to, with as many ports; given several times, each connection gets one
-    #[arg(long, value_name = "ADDRESS:PORTS", required = true, value_delimiter = ',')]
-    pub to: Vec<EndpointRange>,
+    /// The server that it leads to, with as many ports; given several times, each connection gets one, by their
+    /// shares, as in `10.0.0.5:80,weight=2,admin=drain`
+    #[arg(long, value_name = "ADDRESS:PORTS", required = true)]
+    pub to: Vec<Weighted<EndpointRange>>,
     /// All else.
     #[command(flatten)]
     pub settings: DnatSettings,
@@ -326,9 +328,10 @@ pub struct DnatSet {
     /// The protocol
     #[arg(long, value_parser = one_of::<Protocol>(&["tcp", "udp"]))]
     pub protocol: Option<Protocol>,
-    /// The server that it leads to, with as many ports; given several times, each connection gets one
-    #[arg(long, value_name = "ADDRESS:PORTS", value_delimiter = ',')]
-    pub to: Vec<EndpointRange>,
+    /// The server that it leads to, with as many ports; given several times, each connection gets one, by their
+    /// shares, as in `10.0.0.5:80,weight=2,admin=drain`
+    #[arg(long, value_name = "ADDRESS:PORTS")]
+    pub to: Vec<Weighted<EndpointRange>>,
     /// All else.
     #[command(flatten)]
     pub settings: DnatSettings,
@@ -355,12 +358,13 @@ pub struct DnatSettings {
     pub timeouts: Vec<(String, Duration)>,
 }
 
-/// One target may have a range of ports; several are a list.
-fn target(to: &[EndpointRange]) -> Option<Value> {
-    match to {
+/// One target may have a range of ports; several, or one with a share, are a list.
+fn target(to: &[Weighted<EndpointRange>]) -> Option<Value> {
+    let mut values: Vec<Value> = to.iter().flat_map(Weighted::values).collect();
+    match &mut values[..] {
         [] => None,
-        [one] => Some(json!(one)),
-        several => Some(json!(several)),
+        [one] if one.is_string() => Some(one.take()),
+        _ => Some(values.into()),
     }
 }
 

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use config::{AddressRange, MssClamp};
+use config::{AddressRange, Admin, MssClamp};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use types::Endpoint;
+
+use super::service::put;
 
 /// Parses one of the names that `T` has in the configuration.
 pub(super) fn one_of<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
@@ -110,6 +112,80 @@ impl Serialize for WanAddress {
     }
 }
 
+/// Addresses with commas between them; after a single one, its weight and what the operator wants of it:
+/// `192.0.2.1,weight=3,admin=drain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weighted<T>(Vec<Share<T>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Share<T> {
+    address: T,
+    weight: u16,
+    admin: Admin,
+}
+
+impl<T: FromStr> FromStr for Weighted<T>
+where
+    T::Err: std::fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim);
+        let (settings, addresses): (Vec<_>, Vec<_>) = items.partition(|item| item.contains('='));
+        let share = |item: &str| match item.parse() {
+            Ok(address) => Ok(Share { address, weight: 1, admin: Admin::Enabled }),
+            Err(error) => Err(T::Err::to_string(&error)),
+        };
+        let mut shares = addresses.into_iter().map(share).collect::<Result<Vec<_>, _>>()?;
+        match &mut shares[..] {
+            _ if settings.is_empty() => {}
+            [share] => settings.iter().try_for_each(|setting| share.set(setting))?,
+            _ => {
+                return Err("weight and admin are of one address: give the option once more for \
+                            each other one"
+                    .to_owned());
+            }
+        }
+        Ok(Self(shares))
+    }
+}
+
+impl<T> Share<T> {
+    fn set(&mut self, setting: &str) -> Result<(), String> {
+        let (name, value) = pair(setting)?;
+        match &*name {
+            "weight" => {
+                let refused = |_| format!("`{value}` is not a weight; weights go from 0 to 65535");
+                self.weight = value.parse().map_err(refused)?;
+            }
+            "admin" => {
+                let admin = serde_json::from_value(Value::from(&*value));
+                let refused = |_| format!("`{value}` is not one of enabled, drain and disabled");
+                self.admin = admin.map_err(refused)?;
+            }
+            _ => return Err(format!("`{name}` is neither weight nor admin")),
+        }
+        Ok(())
+    }
+}
+
+impl<T: Serialize> Weighted<T> {
+    /// What stands for them in a list of the API: the address alone if it is nothing else.
+    pub(super) fn values(&self) -> impl Iterator<Item = Value> {
+        self.0.iter().map(|Share { address, weight, admin }| {
+            let mut fields = Map::new();
+            put(&mut fields, "weight", (*weight != 1).then_some(weight));
+            put(&mut fields, "admin", (*admin != Admin::Enabled).then_some(admin));
+            if fields.is_empty() {
+                return json!(address);
+            }
+            put(&mut fields, "address", Some(address));
+            Value::from(fields)
+        })
+    }
+}
+
 /// Parses `off`, `path` or a number of bytes.
 pub(super) fn mss_clamp(text: &str) -> Result<MssClamp, String> {
     match (text, text.parse()) {
@@ -176,7 +252,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => {
             Ok((name.to_owned(), value.to_owned()))
         }
-        _ => Err(format!("`{text}` is not a name and a value such as tcp_established=2h")),
+        _ => Err(format!("`{text}` is not a name and a value with `=` between them")),
     }
 }
 
@@ -204,6 +280,34 @@ mod tests {
         assert_eq!(parse("2001:db8::1").unwrap().l4_port, None);
         assert_eq!(parse("[2001:db8::1]:9").unwrap().l4_port, Some(9));
         assert!(parse("192.0.2.1:65536").unwrap_err().contains("192.0.2.1:65536"));
+    }
+
+    #[test]
+    fn addresses_may_have_weights() {
+        let values = |text: &str| -> Result<Value, String> {
+            let items: Weighted<WanAddress> = text.parse()?;
+            Ok(items.values().collect())
+        };
+        assert_eq!(values("interface"), Ok(json!(["interface"])));
+        assert_eq!(
+            values("192.0.2.1, 192.0.2.4/30"),
+            Ok(json!(["192.0.2.1", "192.0.2.4-192.0.2.7"]))
+        );
+        let item = json!({ "address": "192.0.2.1-192.0.2.3", "weight": 5, "admin": "drain" });
+        assert_eq!(values("192.0.2.1-192.0.2.3,weight=5,admin=drain"), Ok(json!([item])));
+        assert_eq!(values("192.0.2.1,weight=1,admin=enabled"), Ok(json!(["192.0.2.1"])));
+        for (text, told) in [
+            ("192.0.2.1,192.0.2.2,weight=5", "are of one address: give the option once more"),
+            ("weight=5", "are of one address"),
+            ("192.0.2.1,weight=65536", "`65536` is not a weight"),
+            ("192.0.2.1,weight=", "is not a name and a value"),
+            ("192.0.2.1,admin=off", "`off` is not one of enabled, drain and disabled"),
+            ("192.0.2.1,drain=yes", "`drain` is neither weight nor admin"),
+            ("192.0.2.1,drain", "`drain` is not an address"),
+        ] {
+            let error = values(text).unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) fn forwarding(session: &mut Session<'_>, verb: &ForwardingVerb) -> Ou
             session.print(&info, show_forwarding)
         }
         ForwardingVerb::Set(change) => {
-            let fields = something(change.fields(), "--policy or --reverse-path")?;
+            let fields = something(change.fields(), "--policy, --reverse-path or --silent")?;
             session.change(Request::new(Operation::ForwardingSet).json(&fields))
         }
         ForwardingVerb::Rule(ForwardingRuleVerb::Add(new)) => {
@@ -46,6 +46,7 @@ fn show_forwarding(info: &ForwardingInfo, options: &Options) -> String {
     let mut text = details(&[
         ("policy", format!("{}: {now} what meets no rule", name(&info.policy))),
         ("reverse path", name(&info.reverse_path)),
+        ("silent", info.silent.join(" ")),
         ("forwarded", units::count(info.forwarded, "packet")),
         ("denied", units::count(info.denied, "packet")),
         ("no way back", units::count(info.reverse_path_drops, "packet")),

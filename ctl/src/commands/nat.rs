@@ -4,7 +4,7 @@ use api::{
     DnatInfo, MappingInfo, MappingPage, MappingQuery, Operation, Removal, RemovedConns, Request,
     RulePlace, SnatInfo, SubscriberInfo, WanAddressInfo,
 };
-use config::{DnatTarget, Match, SnatAction, WanAddresses};
+use config::{Admin, DnatTarget, Match, SnatAction, WanAddresses, WanRange};
 use serde_json::{Map, Value};
 
 use super::services::something;
@@ -129,12 +129,14 @@ fn snats(list: &[SnatInfo], options: &Options) -> String {
     if !options.statistics || list.is_empty() {
         return text;
     }
-    let headings = ["NAME", ">EXCEPTED", ">EXHAUSTED", ">LIMITED", ">FILTERED", ">IN", ">OUT"];
+    let headings =
+        ["NAME", ">EXCEPTED", ">DROPPED", ">EXHAUSTED", ">LIMITED", ">FILTERED", ">IN", ">OUT"];
     let mut table = Table::new(&headings);
     for info in list {
         table.row([
             info.name.clone(),
             info.accepted.to_string(),
+            info.dropped.to_string(),
             info.exhausted.to_string(),
             info.limited.to_string(),
             info.filtered.to_string(),
@@ -175,6 +177,18 @@ pub(super) fn all_if_empty(matches: &Match) -> String {
     if text.is_empty() { "everything".to_owned() } else { text }
 }
 
+fn refused(exhausted: u64, limited: u64, filtered: u64) -> String {
+    format!("{exhausted} for lack of ports, {limited} by limits, {filtered} filtered")
+}
+
+/// WAN IPs as `--wan` takes them.
+fn wan_range(range: &WanRange) -> String {
+    let weight = (range.weight != 1).then(|| format!(",weight={}", range.weight));
+    let admin = (range.admin != Admin::Enabled).then(|| format!(",admin={}", range.admin));
+    let (weight, admin) = (weight.unwrap_or_default(), admin.unwrap_or_default());
+    format!("{}{weight}{admin}", range.address)
+}
+
 fn one_snat(info: &SnatInfo, options: &Options) -> String {
     if options.brief {
         return snats(std::slice::from_ref(info), options);
@@ -189,9 +203,7 @@ fn one_snat(info: &SnatInfo, options: &Options) -> String {
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     let wan = match &config.wan_addresses {
         WanAddresses::Interface => "interface".to_owned(),
-        WanAddresses::Pool(ranges) => {
-            list(&ranges.iter().map(|range| range.address).collect::<Vec<_>>(), "")
-        }
+        WanAddresses::Pool(ranges) => ranges.iter().map(wan_range).collect::<Vec<_>>().join(" "),
     };
     details(&[
         ("rule", format!("{} (number {})", info.name, info.position)),
@@ -222,13 +234,7 @@ fn one_snat(info: &SnatInfo, options: &Options) -> String {
                 traffic.active, traffic.inactive, traffic.connections
             ),
         ),
-        (
-            "refused",
-            format!(
-                "{} for lack of ports, {} by limits, {} filtered",
-                info.exhausted, info.limited, info.filtered
-            ),
-        ),
+        ("refused", refused(info.exhausted, info.limited, info.filtered)),
         ("unchanged", units::count(info.accepted, "packet")),
         ("dropped", units::count(info.dropped, "packet")),
         ("in", super::services::amount(traffic.in_packets, traffic.in_bytes)),
@@ -334,14 +340,28 @@ fn pools(list: &[WanAddressInfo], options: &Options) -> String {
         };
         return list.iter().map(line).collect();
     }
-    let mut table =
-        Table::new(&["WAN IP", "STATE", "RULES", "L4", ">TAKEN", ">RESTING", ">CAPACITY", ">USED"]);
+    let mut table = Table::new(&[
+        "WAN IP",
+        "STATE",
+        ">WEIGHT",
+        "RULES",
+        "L4",
+        ">TAKEN",
+        ">RESTING",
+        ">CAPACITY",
+        ">USED",
+    ]);
     for info in list {
-        let state = if info.leaving { "leaving".to_owned() } else { info.admin.to_string() };
+        let state = match (info.leaving, info.absent) {
+            (true, _) => "leaving".to_owned(),
+            (_, true) => "absent".to_owned(),
+            _ => info.admin.to_string(),
+        };
         for usage in &info.ports {
             table.row([
                 info.address.to_string(),
                 state.clone(),
+                info.weight.to_string(),
                 info.rules.join(","),
                 usage.protocol.to_string(),
                 usage.taken.to_string(),
@@ -411,11 +431,34 @@ fn dnats(list: &[DnatInfo], options: &Options) -> String {
     if !options.statistics || list.is_empty() {
         return text;
     }
-    let mut table = Table::new(&["NAME", ">REFUSED", ">IN-PKTS", ">IN", ">OUT-PKTS", ">OUT"]);
+    let headings = [
+        "NAME",
+        ">REFUSED",
+        ">EXHAUSTED",
+        ">LIMITED",
+        ">FILTERED",
+        ">IN-PKTS",
+        ">IN",
+        ">OUT-PKTS",
+        ">OUT",
+    ];
+    let mut table = Table::new(&headings);
     for info in list {
         let [refused, in_packets, in_bytes, out_packets, out_bytes] =
             super::services::traffic(&info.traffic);
-        table.row([info.name.clone(), refused, in_packets, in_bytes, out_packets, out_bytes]);
+        let refusals = [info.exhausted, info.limited, info.filtered].map(|count| count.to_string());
+        let [exhausted, limited, filtered] = refusals;
+        table.row([
+            info.name.clone(),
+            refused,
+            exhausted,
+            limited,
+            filtered,
+            in_packets,
+            in_bytes,
+            out_packets,
+            out_bytes,
+        ]);
     }
     format!("{text}\n{}", table.text(""))
 }
@@ -426,7 +469,7 @@ fn one_dnat(info: &DnatInfo, options: &Options) -> String {
     }
     let (config, traffic) = (&info.config, &info.traffic);
     let several = matches!(config.to, DnatTarget::Servers(_));
-    details(&[
+    let mut text = details(&[
         ("rule", info.name.clone()),
         ("on", format!("{} {}", config.protocol, config.on)),
         ("to", target(info).join(" ")),
@@ -441,7 +484,13 @@ fn one_dnat(info: &DnatInfo, options: &Options) -> String {
                 traffic.active, traffic.inactive, traffic.connections, traffic.refused
             ),
         ),
+        ("refused", refused(info.exhausted, info.limited, info.filtered)),
         ("in", super::services::amount(traffic.in_packets, traffic.in_bytes)),
         ("out", super::services::amount(traffic.out_packets, traffic.out_bytes)),
-    ])
+    ]);
+    if several {
+        text.push('\n');
+        text.push_str(&super::services::servers_of(&info.name, &info.servers, options));
+    }
+    text
 }

@@ -187,8 +187,13 @@ fn one_service(info: &ServiceInfo, options: &Options) -> String {
         ("out", amount(traffic.out_packets, traffic.out_bytes)),
     ]);
     text.push('\n');
-    text.push_str(&servers(&of(&info.name, &info.servers), options, false));
+    text.push_str(&servers_of(&info.name, &info.servers, options));
     text
+}
+
+/// The real servers of one service.
+pub(super) fn servers_of(service: &str, list: &[ServerInfo], options: &Options) -> String {
+    servers(&of(service, list), options, false)
 }
 
 pub(super) fn amount(packets: u64, bytes: u64) -> String {

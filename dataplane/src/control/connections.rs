@@ -377,10 +377,13 @@ impl Running {
             l4_port: vip.l4_port.0,
         });
         let name = service.map(|service| service.spec().name.to_string());
+        let forward = name.as_ref().and_then(|name| name.strip_prefix("dnat/"));
+        let forward = forward.and_then(|name| config.dnat.get(name));
         let configured = name.as_ref().and_then(|name| config.services.get(name));
-        let timeouts = match configured {
-            Some(service) => service.resolved_timeouts(&config.conntrack.timeouts),
-            None => config.conntrack.timeouts.clone(),
+        let timeouts = match (configured, forward) {
+            (Some(service), _) => service.resolved_timeouts(&config.conntrack.timeouts),
+            (None, Some(rule)) => (&rule.timeouts).into(),
+            (None, None) => config.conntrack.timeouts.clone(),
         };
         (name, timeouts)
     }

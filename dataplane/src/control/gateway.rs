@@ -25,8 +25,8 @@ impl Control {
     pub(super) async fn clear_gateway(&self, compiler: &mut Compiler) -> Reply<()> {
         let left = compiler.gateway_leftovers();
         for (gone, still) in left.kept {
-            let again = still.iter().flat_map(|kept| kept.work(true));
-            let work: Vec<_> = gone.work(false).into_iter().chain(again).collect();
+            let free = gone.without(&still);
+            let work: Vec<_> = free.iter().flat_map(|kept| kept.work(false)).collect();
             for work in work {
                 self.tell_gateway(work).await?;
             }

@@ -9,7 +9,7 @@ mod watch;
 use std::collections::HashMap;
 
 use api::{DnatInfo, ForwardingInfo, ForwardingRuleInfo, SnatInfo, Traffic};
-use config::{DnatRule, ForwardingRule, SnatRule};
+use config::{DnatRule, DnatTarget, ForwardingRule, SnatRule};
 use counters::Event;
 use nat::state::RuleCounts;
 use types::{Slot, Verdict};
@@ -58,7 +58,8 @@ impl Control {
         let names: Vec<_> = config.dnat.keys().map(String::as_str).collect();
         let counts = self.rule_counts(RuleKind::Dnat, &names).await?;
         let rules = config.dnat.iter().zip(counts);
-        Ok(rules.map(|((name, rule), counts)| dnat_info(name, rule, counts)).collect())
+        let rules = rules.map(|((name, rule), counts)| dnat_info(name, rule, counts)).collect();
+        self.with_servers(rules).await
     }
 
     /// One rule of destination NAT.
@@ -69,7 +70,27 @@ impl Control {
         let config = self.config();
         let rule = config.dnat.get(name).ok_or_else(|| no_rule("dnat", name))?;
         let counts = self.rule_counts(RuleKind::Dnat, &[name]).await?;
-        Ok(dnat_info(name, rule, counts.first().copied().unwrap_or_default()))
+        let info = dnat_info(name, rule, counts.first().copied().unwrap_or_default());
+        self.with_servers(vec![info]).await?.pop().ok_or_else(|| no_rule("dnat", name))
+    }
+
+    /// The same rules; those that lead to several servers with these, and with what passed them as services.
+    async fn with_servers(&self, mut rules: Vec<DnatInfo>) -> Reply<Vec<DnatInfo>> {
+        let several = rules.iter().filter(|rule| matches!(rule.config.to, DnatTarget::Servers(_)));
+        let names: Vec<_> = several.map(|rule| format!("dnat/{}", rule.name)).collect();
+        if names.is_empty() {
+            return Ok(rules);
+        }
+        let running = self.state().running();
+        let services = self.service_infos(running, names).await?;
+        let mut services: HashMap<_, _> =
+            services.into_iter().map(|service| (service.name.clone(), service)).collect();
+        for rule in &mut rules {
+            if let Some(service) = services.remove(&format!("dnat/{}", rule.name)) {
+                (rule.servers, rule.traffic) = (service.servers, service.traffic);
+            }
+        }
+        Ok(rules)
     }
 
     /// Routing between interfaces, and its rules in order.
@@ -105,7 +126,7 @@ impl Control {
     }
 
     /// Has the same read by all workers.
-    async fn read_nat(&self, reading: impl Fn() -> Reading) -> Reply<Vec<Reading>> {
+    pub(super) async fn read_nat(&self, reading: impl Fn() -> Reading) -> Reply<Vec<Reading>> {
         let workers: Vec<_> = self.state().workers.ids().collect();
         let mut waiting = Vec::with_capacity(workers.len());
         for worker in workers {
@@ -137,6 +158,7 @@ impl State {
             policy: config.forwarding.policy,
             accepts: forwards_by_default(config),
             reverse_path: config.forwarding.reverse_path,
+            silent: config.forwarding.silent.clone(),
             rules: rules.collect(),
             forwarded: values.event(Event::Forwarded),
             denied: values.verdict(Verdict::ForwardDenied),
@@ -175,6 +197,13 @@ fn snat_info(name: &str, position: u32, rule: &SnatRule, counts: RuleCounts) -> 
 }
 
 fn dnat_info(name: &str, rule: &DnatRule, counts: RuleCounts) -> DnatInfo {
-    let traffic = traffic(&counts);
-    DnatInfo { name: name.to_owned(), config: rule.clone(), servers: Vec::new(), traffic }
+    DnatInfo {
+        name: name.to_owned(),
+        config: rule.clone(),
+        servers: Vec::new(),
+        traffic: traffic(&counts),
+        exhausted: counts.exhausted,
+        limited: counts.limited,
+        filtered: counts.filtered,
+    }
 }

@@ -121,7 +121,7 @@ impl Neighbours {
             return;
         }
         self.memberships.came_up(id, now_ms);
-        let ours = fib.addresses().filter(|(_, owner)| owner.iface == id);
+        let ours = fib.answering().filter(|(_, owner)| owner.iface == id);
         for (address, _) in ours.collect::<Vec<_>>() {
             self.announcements.add(id, address, now_ms);
         }

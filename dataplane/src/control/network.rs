@@ -251,7 +251,7 @@ const fn role_name(role: fib::Role) -> &'static str {
         fib::Role::Local => "local",
         fib::Role::Vip => "vip",
         fib::Role::Lip => "lip",
-        fib::Role::WanIp => "wan",
+        fib::Role::WanIp | fib::Role::RoutedWanIp => "wan",
         fib::Role::Leaving => "leaving",
     }
 }

@@ -1,22 +1,11 @@
 //! Rules of NAT and of forwarding, changed one at a time.
 
-use api::{ErrorBody, Removal, RemovedConns, RulePlace, Warnings};
-use config::{DnatRule, ForwardingPolicy, ForwardingRule, ReversePath, SnatRule};
-use serde::{Deserialize, Serialize};
+use api::{ErrorBody, ErrorCode, Removal, RemovedConns, RulePlace, Warnings};
+use config::{DnatRule, Forwarding, ForwardingRule, Ordered, SnatRule};
 
 use super::compile::RuleKind;
 use super::{Control, Reply, not_found};
 use crate::worker::link::ConnFilter;
-
-/// What of forwarding is no rule.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Policies {
-    #[serde(default)]
-    policy: ForwardingPolicy,
-    #[serde(default)]
-    reverse_path: ReversePath,
-}
 
 pub(super) fn no_rule(section: &str, name: &str) -> ErrorBody {
     not_found("name", name, format!("there is no {section} rule `{name}`"))
@@ -127,10 +116,18 @@ impl Control {
         removal: Removal,
         gone: impl Future<Output = Reply<Warnings>>,
     ) -> Reply<Warnings> {
-        let slot = self.state().gateway_names.slot(kind, &name);
+        let filter = {
+            let state = self.state();
+            let rule = state.gateway_names.slot(kind, &name);
+            // A port forward to several servers is a service.
+            let service = state.compiled(&format!("dnat/{name}"));
+            let service = service.filter(|_| rule.is_none() && kind == RuleKind::Dnat);
+            let service = service.map(|service| service.spec().slot);
+            let filter = ConnFilter { rule, service, ..ConnFilter::default() };
+            (rule.is_some() || service.is_some()).then_some(filter)
+        };
         let mut warnings = gone.await?;
-        if let (Some(slot), RemovedConns::Reset) = (slot, removal.connections) {
-            let filter = ConnFilter { rule: Some(slot), ..ConnFilter::default() };
+        if let (Some(filter), RemovedConns::Reset) = (filter, removal.connections) {
             let path = match kind {
                 RuleKind::Snat => format!("snat.{name}"),
                 RuleKind::Dnat => format!("dnat.{name}"),
@@ -141,16 +138,20 @@ impl Control {
         Ok(warnings)
     }
 
-    /// Changes policy and reverse path check of forwarding by a JSON merge patch (RFC 7396).
+    /// Changes what of forwarding is no rule by a JSON merge patch (RFC 7396).
     ///
     /// # Errors
     /// If it cannot be.
     pub async fn set_forwarding(&self, patch: serde_json::Value) -> Reply<Warnings> {
         self.edit(move |model| {
-            let config::Forwarding { policy, reverse_path, .. } = model.forwarding;
-            let current = Policies { policy, reverse_path };
-            let Policies { policy, reverse_path } = api::merge_patch(&current, patch)?;
-            model.set_forwarding(policy, reverse_path).map_err(ErrorBody::from_config)
+            let rules = Ordered::default();
+            let current = Forwarding { rules, ..model.forwarding.clone() };
+            let settings: Forwarding = api::merge_patch(&current, patch)?;
+            if !settings.rules.is_empty() {
+                let message = "rules of forwarding are added and changed one by one";
+                return Err(ErrorBody::new(ErrorCode::Invalid, message));
+            }
+            model.set_forwarding(settings).map_err(ErrorBody::from_config)
         })
         .await
     }

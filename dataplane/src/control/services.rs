@@ -12,7 +12,7 @@ use balance::ServiceKey;
 use config::{Admin, Config, Model, OnFailure, Pool, Protocol, Servers, Service, Warning};
 use types::{Endpoint, Proto, Slot};
 
-use super::compile::Rulings;
+use super::compile::{Rulings, as_service};
 use super::retire::Leaving;
 use super::{Control, Reply, State, blocking, not_found};
 use crate::snapshot::Snapshot;
@@ -35,6 +35,9 @@ impl Control {
     /// If there is none of this name, or a worker does not answer.
     pub async fn service(&self, name: &str) -> Reply<ServiceInfo> {
         let running = self.state().running();
+        if !running.config.services.contains_key(name) {
+            return Err(no_service(name));
+        }
         let infos = self.service_infos(running, vec![name.to_owned()]).await?;
         infos.into_iter().next().ok_or_else(|| no_service(name))
     }
@@ -208,7 +211,12 @@ impl Control {
         Ok(closed)
     }
 
-    async fn service_infos(&self, running: Running, names: Vec<String>) -> Reply<Vec<ServiceInfo>> {
+    /// Services by name; a port forward to several servers is one of the name `dnat/NAME`.
+    pub(super) async fn service_infos(
+        &self,
+        running: Running,
+        names: Vec<String>,
+    ) -> Reply<Vec<ServiceInfo>> {
         let (found, services, servers) = blocking(move || {
             let found: Vec<_> = names.into_iter().filter_map(|name| running.find(name)).collect();
             let services = found.iter().map(|found| found.compiled.spec().slot).collect();
@@ -378,6 +386,21 @@ fn key(protocol: Protocol, vip: Endpoint) -> ServiceKey {
     ServiceKey { zone: 0, proto, address: vip.address, l4_port: vip.l4_port.0 }
 }
 
+fn compiled<'a>(
+    config: &Model,
+    snapshot: &'a Snapshot,
+    name: &str,
+) -> Option<&'a Arc<balance::Service>> {
+    let key = match name.strip_prefix("dnat/") {
+        Some(rule) => {
+            let rule = config.dnat.get(rule)?;
+            key(rule.protocol, rule.on.first())
+        }
+        None => keys(config.services.get(name)?).next()?,
+    };
+    snapshot.services.find(key)
+}
+
 /// What runs at one moment, to be looked at on any thread.
 #[derive(Clone, Debug)]
 pub(super) struct Running {
@@ -390,10 +413,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// The service of a name as workers have it.
+    /// The service of a name as workers have it; a rule of destination NAT has the name `dnat/NAME`.
     pub fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
-        let service = self.config.services.get(name)?;
-        self.snapshot.services.find(keys(service).next()?)
+        compiled(&self.config, &self.snapshot, name)
     }
 
     /// The names of the services that a query chooses.
@@ -410,8 +432,12 @@ impl Running {
     }
 
     fn find(&self, name: String) -> Option<Found> {
+        let configured = match name.strip_prefix("dnat/") {
+            Some(rule) => Arc::new(as_service(self.config.dnat.get(rule)?)?),
+            None => Arc::clone(self.config.services.get(&name)?),
+        };
         Some(Found {
-            configured: Arc::clone(self.config.services.get(&name)?),
+            configured,
             compiled: Arc::clone(self.compiled(&name)?),
             leaving: self.leaving.get(&*name).cloned().unwrap_or_default(),
             name,
@@ -437,14 +463,7 @@ impl State {
 
     /// The service of a name as workers have it; a rule of destination NAT has the name `dnat/NAME`.
     pub(super) fn compiled(&self, name: &str) -> Option<&Arc<balance::Service>> {
-        let key = match name.strip_prefix("dnat/") {
-            Some(rule) => {
-                let rule = self.config.dnat.get(rule)?;
-                key(rule.protocol, rule.on.first())
-            }
-            None => keys(self.config.services.get(name)?).next()?,
-        };
-        self.snapshot.services.find(key)
+        compiled(&self.config, &self.snapshot, name)
     }
 
     /// The slots of a real server in all services that lose it if one of them does.

@@ -204,6 +204,9 @@ impl Explanation {
         self.owner = steer::owner(&core.snapshot, meta);
         self.onward = steer::onward(core, meta, request.asked);
         self.outcome = outcome(core, meta, &mut self.conn, now);
+        if let Outcome::Refused { refusal, .. } = &mut self.outcome {
+            *refusal = refusal.by(&core.snapshot, EthPortId(meta.interface));
+        }
     }
 }
 

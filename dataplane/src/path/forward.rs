@@ -122,9 +122,10 @@ pub(super) fn hold_syn<P: Packet>(
     verdict: Verdict,
     now: Now,
 ) {
-    let Meta { parsed, looped, .. } = *burst.meta(at);
-    // One of an inside host that meets nobody is dropped.
-    if let (Some(packet), Some(nat), false) = (burst.packet(at), &mut core.nat, looped) {
+    let Meta { parsed, looped, interface, .. } = *burst.meta(at);
+    // One of an inside host that meets nobody is dropped; and so is one that nobody is to be told of (REQ-4 a).
+    let silent = looped || core.snapshot.is_silent(EthPortId(interface));
+    if let (Some(packet), Some(nat), false) = (burst.packet(at), &mut core.nat, silent) {
         let quote = packet.bytes().get(usize::from(parsed.l3)..parsed.ip_end());
         nat.hold_syn(&parsed.key, quote.unwrap_or_default(), now);
     }

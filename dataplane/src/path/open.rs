@@ -14,7 +14,7 @@ use nat::reuse::Pair;
 use nat::rules::RuleMatch;
 use nat::{Gateway, NatState, translate};
 use pool::GroupKey;
-use types::{FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
+use types::{EthPortId, FlowKey, Io, Now, Packet, Proto, Slot, Verdict};
 use wire::icmpv4::PORT_UNREACHABLE;
 use wire::reply::ErrorMessage;
 use wire::{Kind, Parsed, Tcp, tcp, tcp_options};
@@ -304,6 +304,7 @@ fn of_no_conn<A>(meta: &Meta<A>) -> Decision {
 fn unserved<A>(snapshot: &Snapshot, meta: &Meta<A>) -> Decision {
     let refusal = match meta.parsed.kind {
         _ if !snapshot.policy.reject_unserved => Refusal::Silent,
+        _ if snapshot.is_silent(EthPortId(meta.interface)) => Refusal::Silent,
         Kind::Tcp => Refusal::Reset,
         Kind::Udp => Refusal::Error(ErrorMessage::unreachable(PORT_UNREACHABLE)),
         _ => Refusal::Silent,

@@ -14,6 +14,7 @@ use crate::path::egress::{gather, send_routed};
 use crate::path::forward;
 use crate::path::lane::Lane;
 use crate::path::transmit::keep_room;
+use crate::snapshot::Snapshot;
 use crate::worker::Core;
 use crate::worker::bucket::Bucket;
 
@@ -26,6 +27,20 @@ pub enum Refusal {
     Reset,
     /// An ICMP error.
     Error(ErrorMessage),
+}
+
+impl Refusal {
+    /// What is left of it on the interface that it leaves by: on a silent one no error, but for what finds the path's
+    /// MTU (RFC 5508 REQ-9). Resets are what a service asks for.
+    #[inline]
+    pub fn by(self, snapshot: &Snapshot, interface: EthPortId) -> Self {
+        match self {
+            Self::Error(message) if snapshot.is_silent(interface) && !message.is_too_big() => {
+                Self::Silent
+            }
+            told => told,
+        }
+    }
 }
 
 /// Bounds what we answer by ourselves, so that a flood of requests is no flood of answers.
@@ -108,7 +123,7 @@ pub(super) fn refuse<P: Packet, A: Lane>(
     let meta = burst.meta(at);
     let parsed = meta.parsed;
     let interface = EthPortId(meta.interface);
-    match refusal {
+    match refusal.by(&core.snapshot, interface) {
         Refusal::Silent => burst.end(at, verdict),
         Refusal::Reset if parsed.tcp_flags & wire::tcp::RST != 0 => burst.end(at, verdict),
         _ if !core.replies.may_tell(now) => burst.end(at, verdict),

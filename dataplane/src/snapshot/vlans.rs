@@ -79,6 +79,7 @@ mod tests {
             mtu: 1500,
             up: true,
             kni: false,
+            silent: false,
             wire,
         }
     }

@@ -34,6 +34,7 @@ mod records;
 mod reuse;
 mod scheduling;
 mod service_nat;
+mod silent;
 mod toa;
 mod udp;
 mod verdicts;

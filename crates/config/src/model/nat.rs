@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Model, Outcome, refuse};
 use crate::dnat::DnatRule;
 use crate::error::{ConfigError, Path};
-use crate::forwarding::{Forwarding, ForwardingPolicy, ForwardingRule, ReversePath};
+use crate::forwarding::{Forwarding, ForwardingRule};
 use crate::named::Ordered;
 use crate::snat::SnatRule;
 use crate::validate::Checker;
@@ -98,14 +98,10 @@ impl Model {
     /// Sets what becomes of packets to others; the rules stay.
     ///
     /// # Errors
-    /// None that the values can cause.
-    pub fn set_forwarding(
-        &mut self,
-        policy: ForwardingPolicy,
-        reverse_path: ReversePath,
-    ) -> Outcome {
+    /// An interface that is not there.
+    pub fn set_forwarding(&mut self, settings: Forwarding) -> Outcome {
         let rules = self.forwarding.rules.clone();
-        self.check_forwarding(Forwarding { policy, reverse_path, rules }, None)
+        self.check_forwarding(Forwarding { rules, ..settings }, None)
     }
 
     /// Adds a rule of forwarding.
@@ -135,7 +131,7 @@ impl Model {
     ) -> Outcome {
         let path = Path::of("forwarding").key("rules");
         let rules = placed(&path, &self.forwarding.rules, name, rule, place)?;
-        self.check_forwarding(Forwarding { rules, ..self.forwarding }, Some(name))
+        self.check_forwarding(Forwarding { rules, ..self.forwarding.clone() }, Some(name))
     }
 
     fn check_forwarding(&mut self, forwarding: Forwarding, only: Option<&str>) -> Outcome {

@@ -76,7 +76,7 @@ fn error(change: impl FnOnce(&mut FibConfig)) -> String {
 fn two_arms() {
     let fib = Fib::new(&two_arm(), 7).unwrap();
     assert_eq!(fib.generation(), 7);
-    let vip = Owner { role: Role::Vip, iface: WAN, local: false };
+    let vip = Owner { role: Role::Vip, iface: WAN, local: false, answers: true };
     assert_eq!(fib.owner(ip("203.0.113.10")), Some(vip));
     assert_eq!(fib.owner(ip("203.0.113.11")), None);
     assert!(fib.answers(WAN, ip("203.0.113.10")));
@@ -129,7 +129,7 @@ fn the_interface_address_may_serve_as_well() {
                 vec![address("198.18.0.1/24", LAN, first), address("198.18.0.1/24", LAN, second)];
             config.routes.clear();
             let fib = Fib::new(&config, 1).unwrap();
-            let owner = Owner { role: other, iface: LAN, local: true };
+            let owner = Owner { role: other, iface: LAN, local: true, answers: true };
             assert_eq!(fib.owner(ip("198.18.0.1")), Some(owner));
             assert_eq!(fib.primary(LAN), Some(ip("198.18.0.1")));
         }
@@ -153,13 +153,35 @@ fn the_lowest_metric_counts_and_local_routes_are_ours() {
     let fib = Fib::new(&config, 1).unwrap();
     assert_eq!(fib.route(ip("10.2.3.4")).unwrap().gateway, Some(ip("198.18.0.3")));
     assert_eq!(fib.route(ip("198.18.0.7")).unwrap().iface, LAN, "connected has metric 0");
-    let any = Owner { role: Role::Local, iface: WAN, local: true };
+    let any = Owner { role: Role::Local, iface: WAN, local: true, answers: true };
     assert_eq!(fib.owner(ip("203.0.113.65")), Some(any));
     assert!(fib.answers(WAN, ip("203.0.113.65")));
     let hinted = fib.route(ip("10.1.2.3")).unwrap();
     assert_eq!((hinted.mtu, hinted.src), (1400, Some(ip("198.18.0.10"))));
     assert!(fib.is_on_link(LAN, ip("10.1.2.3")));
     assert_eq!(fib.mtu_floor(), 1400);
+}
+
+/// Another node has it, or a router routes it here: it is ours, but nobody on the link is told so.
+#[test]
+fn a_wan_ip_that_is_routed_to_us_is_not_answered_for() {
+    let before = Fib::new(&two_arm(), 1).unwrap();
+    let mut config = two_arm();
+    config.addresses.insert(0, address("203.0.113.20/32", WAN, Role::RoutedWanIp));
+    let fib = Fib::new(&config, 2).unwrap();
+    let owner = fib.owner(ip("203.0.113.20")).unwrap();
+    assert_eq!((owner.role, owner.iface), (Role::WanIp, WAN));
+    assert!(!fib.answers(WAN, ip("203.0.113.20")));
+    assert_eq!(fib.addresses_since(&before).count(), 0);
+    config.addresses[0].role = Role::WanIp;
+    let answering = Fib::new(&config, 3).unwrap();
+    assert!(answering.answers(WAN, ip("203.0.113.20")));
+    let all: Vec<_> = answering.addresses_since(&fib).collect();
+    assert_eq!(all, [(addr("203.0.113.20"), WAN)]);
+    assert_eq!(fib.addresses_since(&answering).count(), 0);
+    config.addresses = vec![address("203.0.113.20/32", WAN, Role::RoutedWanIp)];
+    let alone = Fib::new(&config, 4).unwrap();
+    assert_eq!(alone.asking_source(WAN, ip("203.0.113.1")), None, "nor told by asking");
 }
 
 #[test]
@@ -319,7 +341,7 @@ fn dual() -> FibConfig {
 #[test]
 fn two_arms_of_both_families() {
     let fib = Fib::new(&dual(), 1).unwrap();
-    let vip = Owner { role: Role::Vip, iface: WAN, local: false };
+    let vip = Owner { role: Role::Vip, iface: WAN, local: false, answers: true };
     assert_eq!(fib.owner(ip6("2001:db8::10")), Some(vip));
     assert_eq!(fib.owner(ip6("fd00:18::10")).map(|owner| owner.role), Some(Role::Lip));
     assert_eq!(fib.owner(ip6("2001:db8::77")), None);

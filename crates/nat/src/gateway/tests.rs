@@ -13,7 +13,7 @@ fn rule(slot: u32, matching: Match, action: Action) -> Rule {
 }
 
 fn wan(place: u16) -> Wan {
-    Wan { place, address: WAN + u32::from(place), weight: 1, draining: false }
+    Wan { place, address: WAN + u32::from(place), weight: 1, draining: false, withheld: false }
 }
 
 fn forward(

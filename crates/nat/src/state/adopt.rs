@@ -174,12 +174,13 @@ impl NatState {
             }
             return Ok(id);
         }
-        if self.mappings.find_inside(inside, proto, zone, rule).is_some() {
-            return Err(AdoptError::Conflict);
-        }
         let terms = gateway.terms_of(rule).ok_or(AdoptError::NoRule)?;
         let settings = terms.settings();
         let place = gateway.place_of(outside.address).ok_or(AdoptError::NoAddress)?;
+        let excludes = |there| terms.excludes(there, place);
+        if self.mappings.find_inside(inside, proto, zone, rule, excludes).is_some() {
+            return Err(AdoptError::Conflict);
+        }
         let leased = Proto::from_number(proto).ok_or(AdoptError::Conflict)?;
         let subscriber = self.enter_freely(inside.address, zone, rule, true, now)?;
         if let Err(error) = self.wan.take_exact(place, leased, outside.l4_port) {

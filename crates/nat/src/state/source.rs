@@ -74,7 +74,7 @@ impl NatState {
     /// True if an inside endpoint has a mapping here under a rule.
     pub fn has_mapping(&self, key: &FlowKey, rule: Slot) -> bool {
         let inside = Endpoint32::new(key.src, key.sport);
-        self.mappings.find_inside(inside, key.proto, key.zone, rule).is_some()
+        self.mappings.find_inside(inside, key.proto, key.zone, rule, |_| true).is_some()
     }
 
     /// Leases a source for a packet that goes to `to`, and says what is held.
@@ -91,7 +91,8 @@ impl NatState {
             let outside = self.take_lease(terms, key, to, (proto, out_dev), now)?;
             return Ok((outside, LeaseKind::Wan));
         }
-        let known = self.mappings.find_inside(inside, key.proto, key.zone, terms.slot());
+        let will_do = |place| terms.serves(place, out_dev);
+        let known = self.mappings.find_inside(inside, key.proto, key.zone, terms.slot(), will_do);
         let id = match known.and_then(|id| Some((id, *self.mappings.get(id)?))) {
             Some((id, mapping)) => {
                 let limits = &terms.settings().limits;
@@ -321,7 +322,7 @@ impl NatState {
         }
         let paired = terms.settings().pooling == Pooling::Paired;
         let slot = terms.slot();
-        let drawn = self.subscribers.draw(key.src, key.zone, slot);
+        let drawn = self.subscribers.draw(key.src, key.zone);
         let known = self.subscribers.find(key.src, key.zone, slot);
         let has_ports = known.and_then(|id| self.subscribers.get(id)).filter(|s| s.ports > 0);
         let own = has_ports.filter(|_| paired).and_then(|s| terms.paired(s.place, out.out_dev));
@@ -403,7 +404,7 @@ fn first_open(
         let taken = take(&wan).ok_or(Verdict::WanExhausted)?;
         return taken.map(|l4_port| (wan, l4_port));
     }
-    let own = subscribers.draw(entry.address, entry.zone, terms.slot());
+    let own = subscribers.draw(entry.address, entry.zone);
     let drawn = if paired { own } else { own ^ drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
     for wan in terms.candidates(drawn, out_dev) {
         if let Some(taken) = take(&wan) {

@@ -31,7 +31,7 @@ struct Bed {
 }
 
 fn wan(place: u16) -> Wan {
-    Wan { place, address: WAN + u32::from(place), weight: 1, draining: false }
+    Wan { place, address: WAN + u32::from(place), weight: 1, draining: false, withheld: false }
 }
 
 fn settings(addresses: u16) -> Settings {
@@ -96,7 +96,11 @@ impl Bed {
     }
 
     fn open(&mut self, key: FlowKey) -> Result<Held, Verdict> {
-        let out = Out { key: &key, rule: 0, out_dev: None };
+        self.open_by(None, key)
+    }
+
+    fn open_by(&mut self, out_dev: Option<EthPortId>, key: FlowKey) -> Result<Held, Verdict> {
+        let out = Out { key: &key, rule: 0, out_dev };
         self.state.open_out(&self.gateway, &out, |_| false, self.now)
     }
 
@@ -191,6 +195,37 @@ fn rfc4787_req2_pooling_is_paired() {
     assert_eq!(of_host.len(), 4);
 }
 
+/// RFC 6888 REQ-2, RFC 7857 §4: over rules, too, as for protocols whose filtering differs.
+#[test]
+fn rfc7857_4_rules_with_the_same_addresses_pair_them_alike() {
+    const UDP: Slot = Slot::new(3, 1);
+    let rule = |slot, proto| {
+        let matching = Match { protocols: vec![proto], ..Match::default() };
+        Rule { slot, matching, except: Match::default(), action: Action::Translate }
+    };
+    let mut bed = Bed::new(settings(1));
+    assert!(bed.state.begin(UDP));
+    bed.gateway = Gateway::new(GatewayConfig {
+        rules: vec![(rule(RULE, 6), settings(4)), (rule(UDP, 17), settings(4))],
+        forwards: Vec::new(),
+        servers: Vec::new(),
+        forwarding: Forwarding { rules: Vec::new(), policy: Action::Accept },
+        topology: Topology::default(),
+    })
+    .unwrap();
+    let mut used = HashSet::new();
+    for host in 0..40 {
+        let seen = [(0, 6), (1, 17)].map(|(rule, proto)| {
+            let key = FlowKey { proto, ..udp(A + host, 5_000, REMOTE, 53) };
+            let out = Out { key: &key, rule, out_dev: None };
+            bed.state.open_out(&bed.gateway, &out, |_| false, bed.now).unwrap().new_key.src
+        });
+        assert_eq!(seen[0], seen[1]);
+        used.insert(seen[0]);
+    }
+    assert_eq!(used.len(), 4);
+}
+
 #[test]
 fn a_draining_address_gets_no_new_mappings_and_weights_count() {
     let wans = |draining| vec![Wan { draining, ..wan(0) }, Wan { weight: 3, ..wan(1) }];
@@ -210,6 +245,58 @@ fn a_draining_address_gets_no_new_mappings_and_weights_count() {
         "a mapping that is there"
     );
     assert_eq!(bed.open(udp(src, 2, OTHER, 9)).unwrap().new_key.src, WAN + 1);
+}
+
+/// An inside endpoint that goes on sending is no reason to keep to an address that its rule has lost.
+#[test]
+fn new_conns_have_none_of_the_addresses_that_the_rule_has_lost_or_that_are_elsewhere() {
+    let withheld = |wan| Wan { withheld: true, ..wan };
+    for wans in [vec![wan(1)], vec![wan(1), withheld(wan(0))]] {
+        let mut bed = Bed::new(settings(1));
+        let held = bed.open(udp(A, 5_000, REMOTE, 53)).unwrap();
+        assert_eq!(held.new_key.src, WAN);
+        let wans = WanSource::Addresses(wans);
+        bed.gateway = gateway(Settings { wans, ..Settings::default() });
+        let moved = bed.open(udp(A, 5_000, OTHER, 53)).unwrap();
+        assert_eq!(moved.new_key.src, WAN + 1);
+        let more = bed.open(udp(A, 5_000, OTHER, 54)).unwrap();
+        assert_eq!(more.outside_source(), moved.outside_source(), "and keep to the other one");
+        let back = bed.accept(udp(REMOTE, 54, WAN, held.new_key.sport)).unwrap();
+        assert_eq!(back.new_key.dst, A, "what is open goes on until it is closed");
+        assert!(bed.close(&moved) != bed.close(&more));
+        bed.close(&back);
+        bed.close(&held);
+        bed.assert_empty();
+    }
+}
+
+/// Masquerade over two interfaces: what leaves by one has its address, though the endpoint speaks by the other, too.
+#[test]
+fn each_interface_has_mappings_of_its_own() {
+    let by = |dev| Some(EthPortId(dev));
+    let wans = || WanSource::Interface(vec![(EthPortId(3), wan(0)), (EthPortId(4), wan(1))]);
+    let masquerade = || Settings { wans: wans(), ..Settings::default() };
+    let mut bed = Bed::new(masquerade());
+    let mut held = Vec::new();
+    for (n, dev) in [3, 4, 3, 4, 4, 3].into_iter().enumerate() {
+        let key = udp(A, 5_000, REMOTE + n as u32, 53);
+        held.push(bed.open_by(by(dev), key).unwrap());
+        assert_eq!(held[n].new_key.src, WAN + u32::from(dev) - 3);
+    }
+    assert_eq!(bed.state.mappings.len(), 2, "one for all remotes by each");
+    let mut moved = Bed::new(masquerade());
+    for held in &held {
+        moved.state.adopt(&moved.gateway, held, moved.now).unwrap();
+    }
+    let more = moved.open_by(by(4), udp(A, 5_000, OTHER + 99, 53)).unwrap();
+    assert_eq!(more.outside_source(), held[1].outside_source());
+    moved.close(&more);
+    for bed in [&mut bed, &mut moved] {
+        held.iter().for_each(|held| {
+            bed.close(held);
+        });
+        bed.assert_empty();
+    }
 }
 
 /// RFC 4787 REQ-8, RFC 5382 REQ-3: who may send to a mapping, as the rule says.

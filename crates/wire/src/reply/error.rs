@@ -2,7 +2,7 @@
 
 use types::{Packet, Proto};
 
-use crate::{Ethernet, Icmpv4, Ipv4, Kind, Parsed, checksum, ethernet, icmpv4, ipv4};
+use crate::{Ethernet, Icmpv4, Ipv4, Kind, Parsed, checksum, ethernet, icmpv4, icmpv6, ipv4};
 
 /// Bytes of the offending packet that an error quotes, at most: the error is at most 576 bytes long
 /// (RFC 1812 §4.3.2.3).
@@ -39,6 +39,14 @@ impl ErrorMessage {
     pub const fn fragmentation_needed(mtu: u16) -> Self {
         let code = icmpv4::FRAGMENTATION_NEEDED;
         Self { icmp_type: icmpv4::UNREACHABLE, code, rest: mtu as u32 }
+    }
+
+    /// Whether it says that a packet was too big, in either family.
+    pub const fn is_too_big(self) -> bool {
+        matches!(
+            (self.icmp_type, self.code),
+            (icmpv4::UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED) | (icmpv6::PACKET_TOO_BIG, 0)
+        )
     }
 }
 

@@ -52,6 +52,7 @@ impl Facts {
             mtu: interface.mtu,
             up: true,
             kni: interface.kni.is_some(),
+            silent: false,
             wire: Wire::untagged(port),
         });
         Self::new(config, interfaces.collect(), steering, [0; 2])

@@ -77,9 +77,9 @@ pub struct Kept {
     /// The WAN IP's place.
     pub place: u16,
     /// IANA protocol number.
-    proto: u8,
-    first: u16,
-    last: u16,
+    pub(super) proto: u8,
+    pub(super) first: u16,
+    pub(super) last: u16,
 }
 
 impl Kept {
@@ -103,6 +103,24 @@ impl Kept {
             GatewayWork { ports, ..GatewayWork::default() }
         };
         starts.map(portion).collect()
+    }
+
+    /// What is left of it without others.
+    pub fn without(&self, others: &[Self]) -> Vec<Self> {
+        let mut left = vec![(u32::from(self.first), u32::from(self.last))];
+        for other in others.iter().filter(|other| self.overlaps(other)) {
+            let (first, last) = (u32::from(other.first), u32::from(other.last));
+            let pieces = left.iter().flat_map(|&(from, to)| {
+                [(from, to.min(first.saturating_sub(1))), (from.max(last + 1), to)]
+            });
+            left = pieces.filter(|(from, to)| from <= to).collect();
+        }
+        let piece = |(first, last): (u32, u32)| Self {
+            first: first as u16,
+            last: last as u16,
+            ..self.clone()
+        };
+        left.into_iter().map(piece).collect()
     }
 
     const fn overlaps(&self, other: &Self) -> bool {
@@ -132,6 +150,8 @@ pub(super) struct Running {
     kept: BTreeSet<Kept>,
     /// What of it is wanted.
     wanted: BTreeSet<Kept>,
+    /// What some workers may keep for port forwards that were refused because others did not answer.
+    doubtful: BTreeSet<Kept>,
     /// Endpoints whose replies name clients' own addresses, with those that are gone but may have conns.
     servers: BTreeMap<Slot, (u32, u16, u8)>,
     names: Arc<GatewayNames>,
@@ -170,12 +190,22 @@ impl Running {
             && let Some(place) = self.places.remove(&address)
         {
             self.kept.retain(|kept| kept.place != place);
+            self.doubtful.retain(|kept| kept.place != place);
         }
+    }
+
+    /// Workers may have what this asked of them, and it does not come to be. (A WAN IP that is new in it has no place
+    /// here, and whoever gets that place begins with all its ports.)
+    pub fn abandoned(&mut self, next: &Next) {
+        let there: BTreeSet<u16> = self.places.values().copied().collect();
+        let kept = next.kept.iter().filter(|kept| there.contains(&kept.place));
+        self.doubtful.extend(kept.cloned());
     }
 
     /// What workers still keep for port forwards that are gone, each with what they shall keep of it.
     pub fn given_up(&self) -> Vec<(Kept, Vec<Kept>)> {
-        let gone = self.kept.difference(&self.wanted);
+        let all = self.kept.union(&self.doubtful);
+        let gone = all.filter(|kept| !self.wanted.contains(*kept));
         let still = |gone: &Kept| -> Vec<Kept> {
             self.wanted.iter().filter(|kept| kept.overlaps(gone)).cloned().collect()
         };
@@ -185,6 +215,7 @@ impl Running {
     /// No worker keeps these any more.
     pub fn freed(&mut self, kept: &Kept) {
         self.kept.remove(kept);
+        self.doubtful.remove(kept);
     }
 
     /// No conn names these real servers any more.
@@ -265,6 +296,7 @@ fn is_touched(compiler: &Compiler, config: &Config, facts: &Facts, changes: &Cha
         || before.forwarding != config.forwarding
         || before.addresses != config.addresses
         || before.routes != config.routes
+        || compiler.snapshot.kernel != facts.kernel
         || !super::links::route_alike(&compiler.snapshot.interfaces, &facts.interfaces)
         || changes.services.iter().any(|(name, entry)| has_nat(name) || new_nat(entry))
 }
@@ -324,6 +356,7 @@ pub(super) fn compile(
         used: BTreeMap::new(),
         wanted: BTreeSet::new(),
         names: GatewayNames::default(),
+        withheld: rules::withheld(config, facts),
     };
     let rules = build.snat()?;
     let forwards = build.dnat()?;
@@ -390,7 +423,7 @@ pub(super) fn wan_addresses(
         let out_dev = out_dev
             .map(|dev| facts.interface(dev, || path.key("match").key("out_dev")))
             .transpose()?;
-        for wan in rules::wans(config, rule, facts, &path)? {
+        for wan in rules::wans((config, rule), facts, &BTreeSet::new(), &path)? {
             let dev = all.entry(wan.address).or_insert(None);
             *dev = dev.or(wan.iface).or(out_dev);
         }

@@ -66,7 +66,7 @@ impl Lingering {
                 Role::Vip | Role::Leaving => Role::Leaving,
                 // Its service may have been removed before.
                 Role::Local if is_alone(entry) => Role::Leaving,
-                Role::Local | Role::WanIp => return None,
+                Role::Local | Role::WanIp | Role::RoutedWanIp => return None,
             };
             let since = match self.0.get(&entry.address) {
                 Some(known) if known.idle => return None,

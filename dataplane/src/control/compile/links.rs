@@ -8,7 +8,7 @@ use types::MacAddr;
 use super::refuse;
 use crate::snapshot::{Interface, Wire};
 
-/// The interfaces that were started, with the VLANs of a configuration on them. Each has the number that it has in
+/// The interfaces that were started, with the VLANs of a configuration on them, as it wants them. Each has the number that it has in
 /// `before`; that of one that went may be another's.
 ///
 /// One that was started and is a VLAN has a kernel interface, and its number is nobody else's.
@@ -47,6 +47,9 @@ pub fn with_vlans(
             None => all.push(new),
         }
     }
+    for interface in &mut all {
+        interface.silent = config.forwarding.silent.iter().any(|dev| **dev == *interface.name);
+    }
     if all.len() > most {
         let message = format!("{} interfaces are more than {most} without a restart", all.len());
         let error = refuse(ErrorKind::Invalid, Path::of("vlans"), all.len(), message);
@@ -70,6 +73,7 @@ fn vacant() -> Interface {
         mtu: u16::MAX,
         up: false,
         kni: false,
+        silent: false,
         wire: Wire::NONE,
     }
 }
@@ -100,6 +104,7 @@ mod tests {
             up: true,
             mtu: 1500,
             kni: false,
+            silent: false,
         }
     }
 

@@ -38,6 +38,7 @@ pub use gateway::{
 pub use lingering::Lingerer;
 pub use network::refuse;
 pub use ruled::Rulings;
+pub use services::as_service;
 pub use wide::{WideSizes, has_ipv6_service};
 
 /// What a compilation starts from beside the configuration.
@@ -406,6 +407,9 @@ impl Compiler {
 
     /// Forgets a plan.
     pub fn abandon(&mut self, plan: Plan) {
+        if let Some(next) = &plan.gateway {
+            self.gateway.abandoned(next);
+        }
         self.release(plan.taken);
     }
 

@@ -167,8 +167,9 @@ impl Ours<'_> {
         free
     }
 
-    /// WAN IPs and addresses of port forwards: on the interface that they are configured on, else on that of
-    /// their subnet, else on that which the rule or the route to them names. One without is nobody's.
+    /// WAN IPs and addresses of port forwards: on the interface that they are configured on. One that is not
+    /// configured is routed to us, or another node has it: nobody on the link is told of it, and it is on the interface
+    /// of its subnet, else on that which the rule or the route to it names.
     fn add_wans(&mut self) -> Result<(), ConfigError> {
         let (config, facts) = (self.config, self.facts);
         for (address, named) in super::gateway::wan_addresses(config, facts)? {
@@ -178,8 +179,9 @@ impl Ours<'_> {
                 .or_else(|| self.subnet_of(address))
                 .or(named)
                 .or_else(|| self.routed(address));
+            let role = if configured.is_some() { Role::WanIp } else { Role::RoutedWanIp };
             if let Some(iface) = iface {
-                self.add(address, iface, Role::WanIp);
+                self.add(address, iface, role);
             }
         }
         Ok(())
@@ -211,7 +213,8 @@ impl Ours<'_> {
         for service in config.services.values() {
             for vip in &service.vips {
                 let address = vip.address;
-                let is_wan = self.roles.get(&address).is_some_and(|role| role.0 == Role::WanIp);
+                let is_wan = |role: &(Role, EthPortId)| role.0 == Role::WanIp;
+                let is_wan = self.roles.get(&address).is_some_and(is_wan);
                 if let Some((iface, ..)) = self.configured.get(&address).filter(|_| !is_wan) {
                     self.add(address, *iface, Role::Vip);
                 }

@@ -164,7 +164,7 @@ pub(super) fn compile(
 }
 
 /// A port forward to several servers is a service in NAT mode; `None` if it has one.
-fn as_service(rule: &DnatRule) -> Option<config::Service> {
+pub fn as_service(rule: &DnatRule) -> Option<config::Service> {
     let DnatTarget::Servers(servers) = &rule.to else { return None };
     let protocol = rule.protocol;
     Some(config::Service {

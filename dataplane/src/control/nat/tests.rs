@@ -135,6 +135,24 @@ async fn a_subscriber_is_asked_of_its_worker() {
         assert_eq!(usage.limits.ports, 5);
         assert!((97..=100).contains(&usage.new_sessions_left.unwrap()));
     }
+    // What has no ports may be on any worker, by its remote; it is all one host's.
+    let mac = bench.control.state().snapshot.interfaces[0].mac;
+    for n in 0..8 {
+        let packet = pkt().eth(MacAddr([2, 0, 0, 0, 0, 9]), mac);
+        let packet = packet.ipv4("198.18.0.54", &*format!("192.0.2.{n}")).protocol(47);
+        bench.arrive(WorkerId(0), LAN, packet.payload("gre").build());
+        (0..4).for_each(|_| bench.turn());
+    }
+    let control = bench.control.clone();
+    let all = async move { control.connections(Default::default()).await };
+    let conns = bench.run(all).await.unwrap().connections;
+    let of_host = conns.iter().filter(|conn| conn.client.address.to_string() == "198.18.0.54");
+    let workers: std::collections::BTreeSet<u16> = of_host.map(|conn| conn.worker).collect();
+    assert_eq!(workers.len(), 2);
+    let control = bench.control.clone();
+    let address = "198.18.0.54".parse().unwrap();
+    let told = bench.run(async move { control.subscriber(address).await }).await.unwrap();
+    assert_eq!(told.usage.iter().map(|usage| usage.sessions).collect::<Vec<_>>(), [8]);
     let control = bench.control.clone();
     let address = "198.18.0.99".parse().unwrap();
     let told = bench.run(async move { control.subscriber(address).await }).await.unwrap();
@@ -161,4 +179,57 @@ async fn pools_tell_the_ports_of_all_workers() {
     let control = bench.control.clone();
     bench.run(async move { control.watch_wan_ports().await }).await.unwrap();
     assert_eq!(bench.control.state().wan_watch.crossed(), [0, 0]);
+}
+
+/// It is a service inside, and a rule as all others to whoever looks.
+#[tokio::test]
+async fn a_port_forward_to_several_servers_counts_and_ends_as_any() {
+    let web = r#"
+dnat:
+  web:
+    on: "203.0.113.20:8080"
+    protocol: tcp
+    to: [ "198.18.0.121:80", "198.18.0.122:80" ]
+    scheduler: rr
+    timeouts: { tcp_syn: 100s }
+"#;
+    let mut bench = Bench::start(&format!("{SHOP}{OFFICE}{web}")).await;
+    let mac = bench.control.state().snapshot.interfaces[1].mac;
+    for port in 40_000..40_004 {
+        let syn = pkt().eth(MacAddr([2, 0, 0, 0, 0, 0xfe]), mac);
+        let syn = syn.ipv4("192.0.2.9", "203.0.113.20").tcp(port, 8080).syn();
+        bench.arrive(WorkerId(0), WAN, syn.build());
+        (0..4).for_each(|_| bench.turn());
+    }
+    let control = bench.control.clone();
+    let rules = bench.run(async move { control.dnat_rules().await }).await.unwrap();
+    let control = bench.control.clone();
+    let one = bench.run(async move { control.dnat_rule("web").await }).await.unwrap();
+    for rule in rules.iter().chain([&one]) {
+        assert_eq!((&*rule.name, rule.traffic.connections), ("web", 4));
+        let of_servers: Vec<_> =
+            rule.servers.iter().map(|server| server.traffic.connections).collect();
+        assert_eq!(of_servers, [2, 2]);
+    }
+    assert_eq!(rules.len(), 1);
+    let control = bench.control.clone();
+    let service = bench.run(async move { control.service("dnat/web").await }).await;
+    assert_eq!(service.unwrap_err().status(), 404, "of `service` it is none");
+
+    let control = bench.control.clone();
+    let list = async move { control.connections(Default::default()).await };
+    let conns = bench.run(list).await.unwrap().connections;
+    assert_eq!(conns.len(), 4);
+    for conn in &conns {
+        assert_eq!(conn.service.as_deref(), Some("dnat/web"));
+        let whole = conn.idle_ms + conn.expires_in_ms;
+        assert!((99_000..=100_000).contains(&whole), "{conn:?}");
+    }
+    let control = bench.control.clone();
+    let reset = api::Removal { connections: api::RemovedConns::Reset };
+    let gone = async move { control.delete_dnat("web".to_owned(), reset).await };
+    assert!(bench.run(gone).await.unwrap().warnings.is_empty());
+    let control = bench.control.clone();
+    let list = async move { control.connections(Default::default()).await };
+    assert!(bench.run(list).await.unwrap().connections.is_empty());
 }

@@ -1,6 +1,6 @@
 //! What of NAT is in use: mappings by pages, what an inside address has, ports of WAN IPs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -14,12 +14,11 @@ use nat::subscribers::Subscriber;
 use steer::Role;
 use types::{Endpoint, FlowKey, Now, Proto, Slot, WorkerId};
 
-use crate::control::change::answer;
 use crate::control::compile::{GatewayNames, RuleKind, RuleName, WanName};
 use crate::control::connections::Place;
 use crate::control::rules::no_rule;
 use crate::control::{Control, Reply, State};
-use crate::worker::link::{Command, ITEMS_MAX, Scan, ScanAction};
+use crate::worker::link::{ITEMS_MAX, Scan, ScanAction};
 use crate::worker::nat::{MappingFilter, PROTOS, Reading, WanUsage};
 
 /// Mappings that one scan brings back at a time.
@@ -61,10 +60,11 @@ impl Control {
         Ok(page)
     }
 
-    /// What an inside address has of each rule: the worker that owns it knows.
+    /// What an inside address has of each rule. The worker that owns it knows; of protocols without ports, and of what
+    /// came from another node, others may have some, too.
     ///
     /// # Errors
-    /// If it is no IPv4 address, or the worker does not answer.
+    /// If it is no IPv4 address, or a worker does not answer.
     pub async fn subscriber(&self, address: IpAddr) -> Reply<SubscriberInfo> {
         let inside = v4("address", address)?;
         let (worker, slots) = {
@@ -74,18 +74,26 @@ impl Control {
             let slots: Vec<Slot> = rules_with_conns(&state.gateway_names).collect();
             (worker, slots)
         };
-        let mut found = Vec::new();
+        let mut found: BTreeMap<Slot, Subscriber> = BTreeMap::new();
         for slots in slots.chunks(ITEMS_MAX) {
-            let usage = slots.iter().map(|slot| (*slot, None)).collect();
-            let reading = Reading { subscriber: inside, usage, ..Reading::default() };
-            let asked = self.ask(worker, Command::ReadNat(Box::new(reading))).await?;
-            if let Command::ReadNat(reading) = answer(worker, asked).await? {
-                found.extend(reading.usage.into_iter().filter_map(|(_, found)| found));
+            let usage = || slots.iter().map(|slot| (*slot, None)).collect();
+            let reading = || Reading { subscriber: inside, usage: usage(), ..Reading::default() };
+            let mut readings = self.read_nat(reading).await?;
+            // Its own worker's goes first: that one has its WAN IP and what it may open.
+            let own = usize::from(worker.0).min(readings.len());
+            readings.rotate_left(own);
+            for (slot, more) in readings.into_iter().flat_map(|reading| reading.usage) {
+                let Some(more) = more else { continue };
+                let add = |sum: &mut Subscriber| {
+                    sum.ports += more.ports;
+                    sum.sessions += more.sessions;
+                };
+                found.entry(slot).and_modify(add).or_insert(more);
             }
         }
         let state = self.state();
         let now = state.clock.now();
-        let usage = found.iter().filter_map(|found| state.usage_of(found, now)).collect();
+        let usage = found.values().filter_map(|found| state.usage_of(found, now)).collect();
         Ok(SubscriberInfo { address, worker: worker.0, usage })
     }
 
@@ -94,12 +102,16 @@ impl Control {
     /// # Errors
     /// If a worker does not answer.
     pub async fn wan_addresses(&self) -> Reply<Vec<WanAddressInfo>> {
-        let (config, names) = {
+        let (config, names, snapshot) = {
             let state = self.state();
-            (Arc::clone(&state.config), Arc::clone(&state.gateway_names))
+            let names = Arc::clone(&state.gateway_names);
+            (Arc::clone(&state.config), names, Arc::clone(&state.snapshot))
         };
         let usage = self.wan_usage(&names).await?;
-        let info = |wan: &WanName| wan_info(wan, &config, usage.get(&wan.place));
+        let info = |wan: &WanName| WanAddressInfo {
+            absent: !wan.rules.is_empty() && snapshot.fib.owner(wan.address).is_none(),
+            ..wan_info(wan, &config, usage.get(&wan.place))
+        };
         Ok(names.wans().map(info).collect())
     }
 
@@ -271,6 +283,7 @@ fn wan_info(
         weight: range.map_or(1, |range| range.weight),
         admin: range.map_or(Admin::default(), |range| range.admin),
         leaving: wan.rules.is_empty(),
+        absent: false,
         ports: ports.collect(),
     }
 }

@@ -301,6 +301,7 @@ fn launch(
         mtu: info.mtu,
         up: engine.link(info.id).up,
         kni: info.kni.is_some(),
+        silent: false,
         wire: Wire {
             port: info.vlan.map_or(info.id, |(_, link)| link).0,
             vid: info.vlan.map_or(0, |(vid, _)| vid),

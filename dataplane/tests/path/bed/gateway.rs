@@ -54,6 +54,7 @@ impl Default for GatewayPlan {
             address: ip(WANS[usize::from(place)]),
             weight: 1,
             draining: false,
+            withheld: false,
         };
         Self {
             matching: Match {

@@ -206,6 +206,7 @@ impl Setup {
             mtu,
             up,
             kni: self.kni,
+            silent: false,
             wire: Wire::untagged(port),
         };
         let wan0 = interface(("wan0", 0), WAN_IP, self.wan_mtu, true);

@@ -35,6 +35,8 @@ pub(super) struct Build<'a> {
     pub(super) used: BTreeMap<u32, Vec<RuleName>>,
     pub(super) wanted: BTreeSet<Kept>,
     pub(super) names: GatewayNames,
+    /// WAN IPs that are not here now.
+    pub(super) withheld: BTreeSet<u32>,
 }
 
 impl Build<'_> {
@@ -45,7 +47,7 @@ impl Build<'_> {
             let path = section.key(name);
             let (matching, except) =
                 rules::matching(&rule.matches, self.facts, &path.key("match"))?;
-            let wans = rules::wans(config, rule, self.facts, &path)?;
+            let wans = rules::wans((config, rule), self.facts, &self.withheld, &path)?;
             let name = RuleName { kind: RuleKind::Snat, name: name.as_str().into() };
             self.place_all(&wans, &name, &path)?;
             let refresh = rules::refresh(rule.refresh);
@@ -72,7 +74,7 @@ impl Build<'_> {
             let (address, l4_ports) = rules::endpoints(rule.on, &path.key("on"))?;
             let proto = Proto::from(rule.protocol).number();
             let name = RuleName { kind: RuleKind::Dnat, name: name.as_str().into() };
-            let wan = Configured { address, iface: None, weight: 1, draining: false };
+            let wan = Configured::new(address, &self.withheld);
             self.place_all(&[wan], &name, &path)?;
             let place = self.places.get(&address).copied().unwrap_or_default();
             let (first, last) = (*l4_ports.start(), *l4_ports.end());
@@ -83,7 +85,7 @@ impl Build<'_> {
             let known = self.known(name, timeouts, &path)?;
             let in_dev = rule.in_dev.as_ref();
             let in_dev = in_dev.map(|dev| self.facts.interface(dev, || path.key("in_dev")));
-            let wan = Wan { place, address, weight: 1, draining: false };
+            let wan = Wan { place, address, weight: 1, draining: false, withheld: wan.withheld };
             forwards.push(ForwardConfig {
                 slot: known.slot,
                 address,
@@ -243,6 +245,7 @@ impl Build<'_> {
                 places,
                 leaving,
                 kept: old.kept.union(&wanted).cloned().collect(),
+                doubtful: old.doubtful.difference(&wanted).cloned().collect(),
                 wanted,
                 servers,
                 names: Arc::new(names),

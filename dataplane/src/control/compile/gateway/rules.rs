@@ -1,11 +1,12 @@
 //! From the configuration's rules to what a gateway is made of: numbers instead of names.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use config::{
-    AddressMatch, Admin, ConfigError, DnatRule, EndpointRange, ForwardingAction, Match, Path,
-    PortRange, SnatAction, SnatRule, WanAddresses,
+    Active, AddressMatch, Admin, ConfigError, DnatRule, EndpointRange, ForwardingAction, Match,
+    Path, PortRange, SnatAction, SnatRule, WanAddresses,
 };
 use flow::Refresh;
 use nat::gateway::{
@@ -95,6 +96,29 @@ pub struct Configured {
     pub iface: Option<EthPortId>,
     pub weight: u16,
     pub draining: bool,
+    pub withheld: bool,
+}
+
+impl Configured {
+    pub fn new(address: u32, withheld: &BTreeSet<u32>) -> Self {
+        let withheld = withheld.contains(&address);
+        Self { address, iface: None, weight: 1, draining: false, withheld }
+    }
+}
+
+/// Addresses that are active with the kernel, and that the kernel does not hold now.
+pub fn withheld(config: &config::Config, facts: &Facts) -> BTreeSet<u32> {
+    let with_kernel = config.addresses.iter().filter(|entry| entry.active == Active::WithKernel);
+    let withheld = with_kernel.filter_map(|entry| {
+        let dev = facts.interface(&entry.dev, Path::root).ok()?;
+        match entry.address.address() {
+            IpAddr::V4(address) if !facts.kernel.holds(dev, address.to_bits()) => {
+                Some(address.to_bits())
+            }
+            _ => None,
+        }
+    });
+    withheld.collect()
 }
 
 /// The WAN IPs of a rule, each once.
@@ -102,9 +126,9 @@ pub struct Configured {
 /// # Errors
 /// If an interface is not there, or an address is no IPv4 address.
 pub fn wans(
-    config: &config::Config,
-    rule: &SnatRule,
+    (config, rule): (&config::Config, &SnatRule),
     facts: &Facts,
+    withheld: &BTreeSet<u32>,
     path: &Path,
 ) -> Result<Vec<Configured>, ConfigError> {
     if rule.action != SnatAction::Translate {
@@ -117,8 +141,8 @@ pub fn wans(
                 let draining = range.admin != Admin::Enabled;
                 for address in range.address.addresses() {
                     let address = v4(address, || path.key("wan_addresses").index(n))?;
-                    let weight = range.weight;
-                    wans.push(Configured { address, iface: None, weight, draining });
+                    let wan = Configured::new(address, withheld);
+                    wans.push(Configured { weight: range.weight, draining, ..wan });
                 }
             }
             wans.sort_by_key(|wan| wan.address);
@@ -130,8 +154,9 @@ pub fn wans(
                 let wanted = out_dev.is_none_or(|dev| dev == &*interface.name);
                 let primary = config.primary_address(&interface.name).filter(|_| wanted);
                 if let Some(IpAddr::V4(address)) = primary {
-                    let (address, iface) = (address.to_bits(), Some(EthPortId(id)));
-                    wans.push(Configured { address, iface, weight: 1, draining: false });
+                    let iface = Some(EthPortId(id));
+                    let wan = Configured::new(address.to_bits(), withheld);
+                    wans.push(Configured { iface, ..wan });
                 }
             }
         }
@@ -142,8 +167,8 @@ pub fn wans(
 /// Where a rule's WAN IPs come from, at their places.
 pub fn wan_source(wans: &[Configured], place: impl Fn(u32) -> Option<u16>) -> WanSource {
     let placed = |wan: &Configured| {
-        let Configured { address, weight, draining, .. } = *wan;
-        Some(Wan { place: place(address)?, address, weight, draining })
+        let Configured { address, weight, draining, withheld, .. } = *wan;
+        Some(Wan { place: place(address)?, address, weight, draining, withheld })
     };
     if wans.iter().any(|wan| wan.iface.is_some()) {
         let of_device = |wan: &Configured| Some((wan.iface?, placed(wan)?));

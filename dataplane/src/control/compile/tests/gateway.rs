@@ -127,7 +127,62 @@ fn wan_ips_are_ours() {
         assert_eq!(role(address), Some((fib::Role::WanIp, WAN)), "{address}");
     }
     assert_eq!(role("203.0.113.10"), Some((fib::Role::Vip, WAN)));
-    assert!(bench.compiler.snapshot().fib.answers(WAN, ip("203.0.113.2")));
+    // Of those that no interface has, the link is not told: they are routed to us, or another node has them.
+    let answers = |address: &str| bench.compiler.snapshot().fib.answers(WAN, ip(address));
+    assert!(answers("203.0.113.2") && !answers("203.0.113.20") && !answers("203.0.113.22"));
+}
+
+/// A WAN IP that another node has: nothing new is translated to it, and what comes back finds its mappings.
+#[test]
+fn wan_ips_that_the_kernel_does_not_hold_take_no_new_conns() {
+    let floating = "addresses:\n  - { address: 203.0.113.20/32, dev: wan0, active: with-kernel }\n  \
+                    - { address: 203.0.113.22/32, dev: wan0, active: with-kernel }\n";
+    let text = format!("{SHOP}{OFFICE}").replace("addresses:\n", floating);
+    let text = text.replace("  wan0: {", "  wan0: { kni: wan0.kni,");
+    let mut bench = Bench::new(&text);
+    let withheld = |bench: &Bench| {
+        let gateway = gateway(bench);
+        let WanSource::Addresses(wans) = &gateway.terms(0).unwrap().settings().wans else {
+            panic!()
+        };
+        assert_eq!(gateway.place_of(ip("203.0.113.20")), Some(place(bench, "203.0.113.20")));
+        wans.iter().map(|wan| wan.withheld).collect::<Vec<_>>()
+    };
+    assert_eq!(withheld(&bench), [true, false, false]);
+    bench.kernel(&[(WAN, ip("203.0.113.20"))]);
+    assert_eq!(withheld(&bench), [false, false, false]);
+    bench.kernel(&[]);
+    assert_eq!(withheld(&bench), [true, false, false]);
+}
+
+#[test]
+fn interfaces_that_are_to_be_silent_are() {
+    let text = format!("{SHOP}vlans: {{ office: {{ link: wan0, id: 7 }} }}\n");
+    let mut bench = Bench::new(&format!("{text}forwarding: {{ silent: [ wan0 ] }}\n"));
+    let silent = |bench: &Bench| {
+        let all = bench.compiler.snapshot().interfaces.iter();
+        all.map(|interface| interface.silent).collect::<Vec<_>>()
+    };
+    assert_eq!(silent(&bench), [false, true, false]);
+    bench.apply(model(&format!("{text}forwarding: {{ silent: [ office ] }}\n"))).unwrap();
+    assert_eq!(silent(&bench), [false, false, true]);
+}
+
+#[test]
+fn ports_are_freed_around_those_that_stay_kept() {
+    let kept = |first, last| Kept { place: 1, proto: 6, first, last };
+    let left = |others: &[Kept]| {
+        let left = kept(10, 20).without(others);
+        left.iter().map(|kept| (kept.first, kept.last)).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&[]), [(10, 20)]);
+    assert_eq!(left(&[kept(12, 13), kept(1, 10)]), [(11, 11), (14, 20)]);
+    assert_eq!(left(&[kept(15, 15), kept(16, 99), kept(14, 14)]), [(10, 13)]);
+    assert_eq!(left(&[kept(1, 65_535)]), []);
+    assert_eq!(
+        left(&[Kept { place: 2, ..kept(1, 99) }, Kept { proto: 17, ..kept(1, 99) }]),
+        [(10, 20)]
+    );
 }
 
 #[test]
@@ -219,6 +274,34 @@ fn ports_that_another_forward_keeps_stay_kept() {
     assert_eq!(gone.l4_ports(), 6000..=6003);
     assert_eq!(still.iter().map(Kept::l4_ports).collect::<Vec<_>>(), [6002..=6002]);
     bench.compiler.ports_freed(gone);
+    assert!(bench.compiler.gateway_leftovers().kept.is_empty());
+}
+
+/// A worker did not answer: those that did keep ports for a forward that is not to be.
+#[test]
+fn ports_of_a_forward_that_is_refused_are_given_up() {
+    let mut bench = office();
+    assert!(bench.compiler.gateway_leftovers().kept.is_empty());
+    let more =
+        format!("{SHOP}{OFFICE}").replace("6000-6003", "5998-6003").replace(":22-25", ":20-25");
+    let plan = bench.compiler.plan(bench.request(model(&more))).unwrap();
+    bench.compiler.abandon(plan);
+    let kept = bench.compiler.gateway_leftovers().kept;
+    let [(gone, still)] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(gone.l4_ports(), 5998..=6003);
+    assert_eq!(still.iter().map(Kept::l4_ports).collect::<Vec<_>>(), [6000..=6003]);
+    bench.compiler.ports_freed(gone);
+    assert!(bench.compiler.gateway_leftovers().kept.is_empty());
+
+    // Once it is made after all, nothing is left to be given up.
+    let plan = bench.compiler.plan(bench.request(model(&more))).unwrap();
+    bench.compiler.abandon(plan);
+    bench.apply(model(&more)).unwrap();
+    let kept = bench.compiler.gateway_leftovers().kept;
+    assert_eq!(kept.iter().map(|kept| kept.0.l4_ports()).collect::<Vec<_>>(), [6000..=6003]);
+    bench.compiler.ports_freed(&kept[0].0);
+    let plan = bench.compiler.plan(bench.request(model(SHOP))).unwrap();
+    bench.compiler.abandon(plan);
     assert!(bench.compiler.gateway_leftovers().kept.is_empty());
 }
 
