@@ -1,5 +1,7 @@
-//! The configuration under test: two interfaces, one service for UDP and one for TCP, 16 servers, 16 LIPs.
+//! The configuration under test: two interfaces, one service for UDP and one for TCP, 16 servers, 16 LIPs. Of IPv6 all
+//! addresses are those of IPv4 behind one prefix.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ::nat::NatState;
@@ -21,7 +23,7 @@ use steer::Steering;
 use types::{Address as _, EthPortId, Io, MacAddr, Proto, Slot, WorkerId};
 
 use crate::nat;
-use crate::traffic::Form;
+use crate::traffic::{Form, Side, wide};
 
 /// The interface towards the clients, and its name.
 pub const WAN: usize = 0;
@@ -96,17 +98,21 @@ impl BedConfig {
 
 /// Bytes that a worker reserves for so many conns: flow table, and leases of ports or mappings.
 pub fn reserved_bytes(config: &BedConfig) -> (u64, u64) {
+    let leases = LeaseConfig::new(config.max_connections, SEED);
     let ports = match config.form {
-        Form::FullNat => {
-            pool::plan::<u32>(&LeaseConfig::new(config.max_connections, SEED)).total_bytes() as u64
-        }
+        Form::FullNat | Form::Nat64 => pool::plan::<u32>(&leases).total_bytes() as u64,
+        Form::FullNat66 => pool::plan::<u128>(&leases).total_bytes() as u64,
         form => {
             let classes = steering().wan_classes_of(WorkerId(0));
             let maps = u64::from(nat::wans(form)) * AddressPorts::bytes(classes) as u64;
             NatState::reserved_bytes(&nat::config(config, classes)) + maps
         }
     };
-    (FlowTable::<u32>::plan(config.max_connections).total(), ports)
+    let table = match config.form.is_wide() {
+        true => FlowTable::<u128>::plan(config.max_connections).total(),
+        false => FlowTable::<u32>::plan(config.max_connections).total(),
+    };
+    (table, ports)
 }
 
 fn steering() -> Steering {
@@ -115,19 +121,24 @@ fn steering() -> Steering {
 
 /// A worker with this configuration, its control end and its clock.
 pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock) {
-    let services = [(Proto::Udp, 0), (Proto::Tcp, 1)].map(|(proto, n)| Arc::new(service(proto, n)));
+    let services = [(Proto::Udp, 0), (Proto::Tcp, 1)]
+        .map(|(proto, n)| Arc::new(service(proto, n, config.form)));
     let counters = WorkerCounters::new(2);
     let (control, link) = link(counters.published());
     let clock = Clock::new(Epoch::now());
+    let max_connections = if config.form.is_wide() { 1 } else { config.max_connections };
     let mut table = FlowTable::new(TableConfig {
-        max_connections: config.max_connections,
+        max_connections,
         seed: SEED,
         timeouts: Timeouts::new(config.timeouts),
         pages: config.pages,
     })
     .expect("memory for the flow table");
     table.set_timeouts(nat::TIMEOUT_CLASS, nat::timeouts(config));
-    let leases = if config.form == Form::FullNat { config.max_connections } else { 1 };
+    let leases = match config.form {
+        Form::FullNat | Form::Nat64 => config.max_connections,
+        _ => 1,
+    };
     let snapshot = snapshot(&services, config.form);
     let nat = snapshot
         .gateway
@@ -139,7 +150,7 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
         table,
         leases: Leases::new(&LeaseConfig::new(leases, SEED)).expect("leases"),
         wide: WideConfig {
-            tables: WideTables::placeholder(Timeouts::new(config.timeouts)).expect("a table"),
+            tables: wide_tables(config),
             handoff: Handoff::mesh(1).pop().expect("one worker"),
         },
         cells: cells(&services),
@@ -156,13 +167,35 @@ pub fn worker<I: Io>(config: &BedConfig, io: I) -> (Worker<I>, ControlEnd, Clock
     (worker, control, clock)
 }
 
-fn service(proto: Proto, number: u32) -> balance::Service {
+fn wide_tables(config: &BedConfig) -> WideTables {
+    let timeouts = Timeouts::new(config.timeouts);
+    let tables = match config.form.is_wide() {
+        true => WideTables::new(config.max_connections, [SEED; 2], timeouts, config.pages),
+        false => WideTables::placeholder(timeouts),
+    };
+    tables.expect("memory for the flow table")
+}
+
+/// An address as it is of a side.
+fn of_side(form: Form, side: Side, address: u32) -> IpAddr {
+    if form.has_ipv6(side) { wide(address).to_ip() } else { address.to_ip() }
+}
+
+fn service(proto: Proto, number: u32, form: Form) -> balance::Service {
     let mut spec = ServiceSpec::new(Slot::new(number, 1), proto.to_string(), proto);
     spec.scheduler = Scheduler::Rr;
-    spec.lips = (0..LIPS).map(lip).collect();
-    let servers = (0..SERVERS)
-        .map(|n| Server::new(Slot::new(number * SERVERS + n, 1), server(n), RPORT))
-        .collect();
+    match form.has_ipv6(Side::Server) {
+        true => spec.lips_v6 = (0..LIPS).map(|n| wide(lip(n))).collect(),
+        false => spec.lips = (0..LIPS).map(lip).collect(),
+    }
+    let server = |n| {
+        let (slot, address) = (Slot::new(number * SERVERS + n, 1), server(n));
+        match form.has_ipv6(Side::Server) {
+            true => Server::new(slot, wide(address), RPORT),
+            false => Server::new(slot, address, RPORT),
+        }
+    };
+    let servers = (0..SERVERS).map(server).collect();
     balance::Service::new(spec, servers, &mut balance::TableCache::default()).expect("a service")
 }
 
@@ -177,21 +210,25 @@ fn cells(services: &[Arc<balance::Service>]) -> Cells {
 
 fn snapshot(services: &[Arc<balance::Service>], form: Form) -> Snapshot {
     let mut next_hops = NextHopsWriter::new(64, [1, 2]);
-    let mut resolve = |iface: usize, address, mac| {
-        let iface = EthPortId(iface as u16);
-        let id = next_hops.insert(iface, address).expect("room for next hops");
+    let mut resolve = |side, address: u32, mac| {
+        let iface = EthPortId(if side == Side::Client { WAN } else { LAN } as u16);
+        let id = match form.has_ipv6(side) {
+            true => next_hops.insert(iface, wide(address)),
+            false => next_hops.insert(iface, address),
+        };
+        let id = id.expect("room for next hops");
         next_hops.set(id, iface, NextHopState::Resolved, mac);
     };
-    resolve(WAN, GATEWAY, GATEWAY_MAC);
+    resolve(Side::Client, GATEWAY, GATEWAY_MAC);
     for n in 0..SERVERS {
-        resolve(LAN, server(n), server_mac(n));
+        resolve(Side::Server, server(n), server_mac(n));
     }
     let by_key = services.iter().map(|service| {
         let proto = service.spec().proto;
         let key = ServiceKey {
             zone: 0,
             proto,
-            address: std::net::Ipv4Addr::from(VIP).into(),
+            address: of_side(form, Side::Client, VIP),
             l4_port: VPORT,
         };
         (key, Some(Arc::clone(service)))
@@ -229,23 +266,29 @@ fn fib_config(form: Form) -> FibConfig {
         mtu: MTU,
         primary: None,
     };
-    let address = |address: u32, prefix_len, iface, role| Address {
-        address: address.to_ip(),
-        prefix_len,
+    let address = |side, address: u32, prefix_len: u8, iface, role| Address {
+        address: of_side(form, side, address),
+        prefix_len: if form.has_ipv6(side) { 96 + prefix_len } else { prefix_len },
         iface,
         role,
     };
+    let (clients, servers) = (Side::Client, Side::Server);
     let mut addresses = vec![
-        address(WAN_ADDRESS, 24, wan, Role::Local),
-        address(VIP, 32, wan, Role::Vip),
-        address(LAN_ADDRESS, 16, lan, Role::Local),
+        address(clients, WAN_ADDRESS, 24, wan, Role::Local),
+        address(clients, VIP, 32, wan, Role::Vip),
+        address(servers, LAN_ADDRESS, 16, lan, Role::Local),
     ];
-    addresses.extend((0..LIPS).map(|n| address(lip(n), 32, lan, Role::Lip)));
-    addresses.extend((0..nat::wans(form)).map(|n| address(wan_ip(n), 32, lan, Role::WanIp)));
+    addresses.extend((0..LIPS).map(|n| address(servers, lip(n), 32, lan, Role::Lip)));
+    let wans = 0..nat::wans(form);
+    addresses.extend(wans.map(|n| address(servers, wan_ip(n), 32, lan, Role::WanIp)));
+    let prefix = match form.has_ipv6(clients) {
+        true => ipnet::Ipv6Net::default().into(),
+        false => ipnet::Ipv4Net::default().into(),
+    };
     let default = Route {
-        prefix: ipnet::Ipv4Net::default().into(),
+        prefix,
         kind: RouteKind::Unicast,
-        via: Some(GATEWAY.to_ip()),
+        via: Some(of_side(form, clients, GATEWAY)),
         iface: wan,
         metric: 0,
         src: None,

@@ -20,9 +20,11 @@ const CHUNKS: u32 = 16;
 const COUNTED: &str = "*lab::counted_turns*";
 
 /// What can be counted: its name, and how many things are counted.
-const WORK: [(&str, &str, u32); 9] = [
+const WORK: [(&str, &str, u32); 11] = [
     ("fullnat44-udp", "instructions", CHUNKS * CHUNK as u32),
     ("fullnat44-tcp", "instructions", CHUNKS * CHUNK as u32),
+    ("fullnat66-udp", "instructions", CHUNKS * CHUNK as u32),
+    ("nat64-udp", "instructions", CHUNKS * CHUNK as u32),
     ("open-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("open-close-tcp", "instructions", CHUNKS * CHUNK as u32),
     ("snat44-udp", "instructions", CHUNKS * CHUNK as u32),
@@ -36,13 +38,22 @@ const WORK: [(&str, &str, u32); 9] = [
 pub fn work(what: &str) {
     let mut config = BedConfig::new(1 << 16);
     config.timeouts.tcp_closed_ms = CLOSED_MS;
-    if what.contains("snat") {
-        config.form = if what.contains("4k-rules") { Form::SnatRules } else { Form::Snat };
-    }
+    config.form = match what {
+        "fullnat66-udp" => Form::FullNat66,
+        "nat64-udp" => Form::Nat64,
+        rules if rules.contains("4k-rules") => Form::SnatRules,
+        snat if snat.contains("snat") => Form::Snat,
+        _ => Form::FullNat,
+    };
     let mut lab = Lab::new(&config);
     let mut random = Random::new();
     match what {
-        "fullnat44-udp" | "fullnat44-tcp" | "snat44-udp" | "snat44-4k-rules-udp" => {
+        "fullnat44-udp"
+        | "fullnat44-tcp"
+        | "fullnat66-udp"
+        | "nat64-udp"
+        | "snat44-udp"
+        | "snat44-4k-rules-udp" => {
             let proto = if what.ends_with("udp") { Proto::Udp } else { Proto::Tcp };
             let conns = Conns::open(&mut lab, proto, CONNS);
             lab.counted = true;

@@ -7,7 +7,7 @@ use crate::bed::{BedConfig, LAN, WAN};
 use crate::lab::{CHUNK, Lab};
 use crate::probe::Probe;
 use crate::stats::{Samples, to_ns};
-use crate::traffic::{Answer, Fields, Form, LEN, Random, Side, Tcp, Template, mix};
+use crate::traffic::{Answer, Fields, Form, Random, Side, Tcp, Template, mix};
 
 /// Established conns, each with what its server knows.
 pub struct Conns {
@@ -28,10 +28,10 @@ impl Conns {
                 _ => open_udp(lab, first, answers),
             }
         }
-        assert_eq!(lab.worker.core.table.len(), count, "all conns are open");
+        assert_eq!(lab.conns(), count, "all conns are open");
         let template = |side| match proto {
             Proto::Tcp => Template::tcp(side, Tcp::Data),
-            _ => Template::udp(side),
+            _ => Template::udp_of(lab.form, side),
         };
         let (requests, replies) = (template(Side::Client), template(Side::Server));
         Self { form: lab.form, answers, requests, replies }
@@ -68,7 +68,8 @@ impl Conns {
             allocated += allocations::count() - before;
             cycles.add(taken as f64);
             for interface in [WAN, LAN] {
-                lab.collect(interface, |_, frame| assert_eq!(frame.len(), LEN));
+                let len = lab.form.len_at(interface);
+                lab.collect(interface, |_, frame| assert_eq!(frame.len(), len));
             }
             lab.all_through();
         }
@@ -138,8 +139,9 @@ fn lab_for(form: Form, conns: u32) -> Lab {
 }
 
 fn open_udp(lab: &mut Lab, first: u32, answers: &mut [Answer]) {
-    let (request, reply) = (Template::udp(Side::Client), Template::udp(Side::Server));
     let form = lab.form;
+    let template = |side| Template::udp_of(form, side);
+    let (request, reply) = (template(Side::Client), template(Side::Server));
     exchange(lab, first, answers, &request, |conn, _| Fields::request(form, conn));
     exchange(lab, first, answers, &reply, |_, answer| Fields::reply(answer));
 }

@@ -7,7 +7,7 @@ use types::{Packet, Verdict};
 
 use crate::bed::{self, BedConfig};
 use crate::frame::{Frame, Wire};
-use crate::traffic::{Fields, Form, LEN, Template, check, ident};
+use crate::traffic::{Fields, Form, Template, check, ident};
 
 /// Packets that are prepared together and measured together: eight bursts for each interface. What they
 /// take in the cache, packet paths with a NIC take there, too.
@@ -41,7 +41,7 @@ impl Lab {
     #[inline]
     pub fn put(&mut self, interface: usize, template: &Template, fields: &Fields) {
         let mut frame = self.free.pop().expect("at most two chunks are under way");
-        template.write(frame.reset(LEN), fields);
+        template.write(frame.reset(template.len()), fields);
         self.worker.io.arrived[interface].push(frame);
         self.put += 1;
     }
@@ -63,9 +63,14 @@ impl Lab {
     pub fn collect(&mut self, interface: usize, mut look: impl FnMut(u16, &[u8])) {
         for frame in self.worker.io.sent[interface].drain(..) {
             self.put -= 1;
-            look(ident(frame.bytes()), frame.bytes());
+            look(ident(frame.bytes(), self.form), frame.bytes());
             self.free.push(frame);
         }
+    }
+
+    /// How many conns there are.
+    pub fn conns(&self) -> u32 {
+        self.worker.core.table.len() + self.worker.core.wide.table.len()
     }
 
     /// Panics unless all that was put has come out and been collected.

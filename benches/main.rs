@@ -79,10 +79,11 @@ fn main() {
     bind(arguments.cpu);
     let wanted = |name: &str| name.starts_with(&arguments.only) || arguments.only.starts_with(name);
     let mut allocated = 0;
-    for (proto, names) in ESTABLISHED {
+    for (proto, rows) in ESTABLISHED {
         for (size, conns) in SIZES {
-            if names.iter().any(|name| wanted(&format!("path/{name}/{size}"))) {
-                allocated += established(&mut report, arguments.quick, (proto, names), size, conns);
+            let rows: Vec<Row> = rows.iter().filter(|row| row.has(conns)).copied().collect();
+            if rows.iter().any(|row| wanted(&format!("path/{}/{size}", row.name))) {
+                allocated += established(&mut report, arguments.quick, (proto, &rows), size, conns);
             }
         }
     }
@@ -106,6 +107,8 @@ fn main() {
         let (full_nat, snat) = ((Form::FullNat, "leases"), (Form::Snat, "mappings"));
         memory::measure(&mut report, "memory/ipv4", full_nat, 1_000_000);
         memory::measure(&mut report, "memory/snat44", snat, 1_000_000);
+        let wide = (Form::FullNat66, "leases");
+        memory::measure(&mut report, "memory/ipv6", wide, 1_000_000);
     }
     if wanted("instructions") {
         callgrind::measure(&mut report);
@@ -133,10 +136,39 @@ fn bind(cpu: u16) {
     }
 }
 
-/// A protocol, and what is measured of it alternately: FullNAT, and what is compared with it.
-const ESTABLISHED: [(Proto, &[&str]); 2] = [
-    (Proto::Udp, &["fullnat44-udp", "snat44-udp", "snat44-4k-rules-udp"]),
-    (Proto::Tcp, &["fullnat44-tcp"]),
+/// What is measured of packets of established conns.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    form: Form,
+    /// The row that it is compared with; none: the probe.
+    baseline: Option<&'static str>,
+}
+
+impl Row {
+    /// Whether it is measured at this size.
+    fn has(&self, conns: u32) -> bool {
+        !self.form.is_wide() || conns == SIZES[2].1
+    }
+}
+
+const fn row(name: &'static str, form: Form, baseline: Option<&'static str>) -> Row {
+    Row { name, form, baseline }
+}
+
+/// A protocol, and what is measured of it alternately.
+const ESTABLISHED: [(Proto, &[Row]); 2] = [
+    (
+        Proto::Udp,
+        &[
+            row("fullnat44-udp", Form::FullNat, None),
+            row("snat44-udp", Form::Snat, Some("fullnat44-udp")),
+            row("snat44-4k-rules-udp", Form::SnatRules, Some("snat44-udp")),
+            row("fullnat66-udp", Form::FullNat66, Some("fullnat44-udp")),
+            row("nat64-udp", Form::Nat64, Some("fullnat44-udp")),
+        ],
+    ),
+    (Proto::Tcp, &[row("fullnat44-tcp", Form::FullNat, None)]),
 ];
 const FORMS: [Form; 3] = [Form::FullNat, Form::Snat, Form::SnatRules];
 /// Hosts of the grid of sessions.
@@ -145,18 +177,22 @@ const HOSTS: [u32; 3] = [1_024, 16_384, 262_144];
 fn established(
     report: &mut Report,
     quick: bool,
-    (proto, names): (Proto, &[&str]),
+    (proto, rows): (Proto, &[Row]),
     size: &str,
     conns: u32,
 ) -> u64 {
     let (rounds, chunks) = if quick { (9, 256) } else { (31, 512) };
-    let forms = &FORMS[..names.len()];
-    let measured = established::measure(forms, (proto, conns), rounds, chunks);
-    let mut baseline = (format!("probe/two-lines/{size}"), measured.probe.median());
-    for (name, path) in names.iter().zip(&measured.paths) {
-        let (name, value) = (format!("path/{name}/{size}"), path.median());
+    let forms: Vec<Form> = rows.iter().map(|row| row.form).collect();
+    let measured = established::measure(&forms, (proto, conns), rounds, chunks);
+    let values = || rows.iter().zip(measured.paths.iter().map(|path| path.median()));
+    for (row, value) in values() {
+        let of = |name: &str| values().find(|(row, _)| row.name == name);
+        let baseline = match row.baseline.and_then(of) {
+            Some((row, value)) => (format!("path/{}/{size}", row.name), value),
+            None => (format!("probe/two-lines/{size}"), measured.probe.median()),
+        };
+        let name = format!("path/{}/{size}", row.name);
         report.compare(&name, value, "ns", (baseline.0.as_str(), baseline.1));
-        baseline = (name, value);
     }
     measured.allocations
 }

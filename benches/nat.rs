@@ -34,7 +34,7 @@ fn of_others(n: u32) -> Match {
 /// How many WAN IPs there are.
 pub fn wans(form: Form) -> u32 {
     match form {
-        Form::FullNat => 0,
+        Form::FullNat | Form::FullNat66 | Form::Nat64 => 0,
         // Room for the conns that are closed besides.
         Form::Snat | Form::SnatRules => 128,
         Form::Grid { hosts } => hosts.div_ceil(HOSTS_PER_WAN).max(2),

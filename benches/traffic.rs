@@ -1,4 +1,4 @@
-//! The packets: 60 bytes each (64 with the check sequence), from as many clients as are wanted.
+//! The packets: 60 bytes each (64 with the check sequence), of IPv6 80, from as many clients as are wanted.
 
 use std::ops::RangeInclusive;
 
@@ -7,13 +7,19 @@ use types::MacAddr;
 
 use crate::bed::{self, GATEWAY_MAC, OUR_MACS, RPORT, SERVERS, VIP, VPORT};
 
-/// Length of every frame.
+/// Length of every frame of IPv4.
 pub const LEN: usize = 60;
+/// The same of IPv6: its header is longer.
+pub const LEN_V6: usize = LEN + 20;
 /// What the worker does, and so who speaks with whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Clients speak with a VIP, servers with LIPs.
     FullNat,
+    /// The same within IPv6.
+    FullNat66,
+    /// Clients of IPv6, servers of IPv4.
+    Nat64,
     /// The same clients speak with the servers, which see WAN IPs.
     Snat,
     /// Likewise, by the last of 4,096 rules.
@@ -30,7 +36,9 @@ impl Form {
     #[inline]
     pub const fn client(self, conn: u32) -> (u32, u16) {
         match self {
-            Self::FullNat | Self::Snat | Self::SnatRules => client(conn),
+            Self::FullNat | Self::FullNat66 | Self::Nat64 | Self::Snat | Self::SnatRules => {
+                client(conn)
+            }
             Self::Grid { hosts } => (FIRST_HOST + conn % hosts, 1_024 + (conn / hosts) as u16),
         }
     }
@@ -38,11 +46,38 @@ impl Form {
     /// The clients that a NAT gateway is there for.
     pub const fn clients(self) -> Option<RangeInclusive<u32>> {
         match self {
-            Self::FullNat => None,
+            Self::FullNat | Self::FullNat66 | Self::Nat64 => None,
             Self::Snat | Self::SnatRules => Some(FIRST_CLIENT..=FIRST_CLIENT + CLIENTS - 1),
             Self::Grid { hosts } => Some(FIRST_HOST..=FIRST_HOST + hosts - 1),
         }
     }
+}
+
+impl Form {
+    /// Whether there is a side of IPv6.
+    pub const fn is_wide(self) -> bool {
+        matches!(self, Self::FullNat66 | Self::Nat64)
+    }
+
+    /// Whether a side has IPv6.
+    pub const fn has_ipv6(self, side: Side) -> bool {
+        match side {
+            Side::Client => self.is_wide(),
+            Side::Server => matches!(self, Self::FullNat66),
+        }
+    }
+
+    /// Length of the frames that an interface sends.
+    pub const fn len_at(self, interface: usize) -> usize {
+        let side = if interface == bed::WAN { Side::Client } else { Side::Server };
+        if self.has_ipv6(side) { LEN_V6 } else { LEN }
+    }
+}
+
+/// The address of IPv6 that stands for one of IPv4: all are of one prefix.
+pub const fn wide(address: u32) -> u128 {
+    const PREFIX: u128 = 0x2001_0db8 << 96;
+    PREFIX | address as u128
 }
 
 /// The first host of the grid.
@@ -55,6 +90,17 @@ const PORTS: u32 = 65_536 - 1_024;
 
 const IP: usize = 14;
 const L4: usize = 34;
+
+/// Where the low words of a frame's addresses stand, and its transport.
+#[inline]
+const fn places(is_v6: bool) -> (usize, usize, usize) {
+    if is_v6 { (IP + 20, IP + 36, L4 + 20) } else { (IP + 12, IP + 16, L4) }
+}
+
+#[inline]
+fn places_of(frame: &[u8]) -> (usize, usize, usize) {
+    places(frame[IP] >> 4 == 6)
+}
 
 /// Scrambles a number: the same number gives the same one.
 #[inline]
@@ -117,11 +163,12 @@ impl Answer {
         if self.lport != 0 {
             return;
         }
+        let (source, destination, l4) = places_of(frame);
         *self = Self {
-            local: word(frame, IP + 12),
-            server: word(frame, IP + 16),
-            lport: half(frame, L4),
-            sequence: word(frame, L4 + 4),
+            local: word(frame, source),
+            server: word(frame, destination),
+            lport: half(frame, l4),
+            sequence: word(frame, l4 + 4),
         };
     }
 }
@@ -136,10 +183,11 @@ fn half(frame: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([frame[at], frame[at + 1]])
 }
 
-/// The IPv4 identification, by which a frame that went through is known again.
+/// What a frame that went through is known by again: the IPv4 identification, or where there is IPv6 the first
+/// bytes of the payload.
 #[inline]
-pub fn ident(frame: &[u8]) -> u16 {
-    half(frame, IP + 4)
+pub fn ident(frame: &[u8], form: Form) -> u16 {
+    if form.is_wide() { half(frame, places_of(frame).2 + 8) } else { half(frame, IP + 4) }
 }
 
 /// Whom a frame is for: address and port.
@@ -151,9 +199,13 @@ pub fn destination(frame: &[u8]) -> (u32, u16) {
 /// A frame but for what differs from conn to conn.
 #[derive(Clone, Debug)]
 pub struct Template {
-    bytes: [u8; LEN],
+    bytes: [u8; LEN_V6],
+    len: usize,
     side: Side,
     is_tcp: bool,
+    is_v6: bool,
+    /// The identification is in the payload.
+    is_marked: bool,
     ip_sum: u32,
     l4_sum: u32,
 }
@@ -178,7 +230,7 @@ impl Fields {
     #[inline]
     pub fn request(form: Form, conn: u32) -> Self {
         let destination = match form {
-            Form::FullNat => (VIP, VPORT),
+            Form::FullNat | Form::FullNat66 | Form::Nat64 => (VIP, VPORT),
             Form::Snat | Form::SnatRules | Form::Grid { .. } => {
                 (bed::server(mix(conn) % SERVERS), RPORT)
             }
@@ -222,14 +274,27 @@ pub enum Side {
 }
 
 impl Template {
-    /// UDP with 18 bytes of payload.
+    /// UDP of IPv4 with 18 bytes of payload.
     pub fn udp(side: Side) -> Self {
-        Self::new(addressed(side).udp(0, 0).payload([0x5a; 18]), side, false)
+        Self::udp_of(Form::FullNat, side)
+    }
+
+    /// UDP with 18 bytes of payload.
+    pub fn udp_of(form: Form, side: Side) -> Self {
+        let payload = if form.is_wide() { [0; 18] } else { [0x5a; 18] };
+        let packet = match form.has_ipv6(side) {
+            true => framed(side).ipv6(wide(0), wide(0)),
+            false => framed(side).ipv4(0, 0),
+        };
+        Self {
+            is_marked: form.is_wide(),
+            ..Self::new(packet.udp(0, 0).payload(payload), side, false)
+        }
     }
 
     /// TCP.
     pub fn tcp(side: Side, what: Tcp) -> Self {
-        let packet = addressed(side).tcp(0, 0);
+        let packet = framed(side).ipv4(0, 0).tcp(0, 0);
         let packet = match what {
             Tcp::Syn => packet.syn().mss(1_460),
             Tcp::SynAck => packet.syn().ack(0).mss(1_460),
@@ -241,15 +306,30 @@ impl Template {
     }
 
     fn new(packet: PacketBuilder, side: Side, is_tcp: bool) -> Self {
-        let mut bytes: [u8; LEN] = packet.frame().try_into().expect("60 bytes");
-        bytes[IP + 10..IP + 12].fill(0);
-        let checksum = Self::l4_checksum(is_tcp);
+        let frame = packet.frame();
+        let len = frame.len();
+        let is_v6 = frame[IP] >> 4 == 6;
+        let (_, _, l4) = places(is_v6);
+        let mut bytes = [0; LEN_V6];
+        bytes[..len].copy_from_slice(&frame);
+        let checksum = l4 + Self::l4_checksum(is_tcp);
         bytes[checksum..checksum + 2].fill(0);
-        let end = IP + usize::from(half(&bytes, IP + 2));
-        // The pseudo header: protocol and length; the addresses come with each packet.
-        let pseudo = u32::from(bytes[IP + 9]) + (end - L4) as u32;
-        let (ip_sum, l4_sum) = (sum(&bytes[IP..L4]), sum(&bytes[L4..end]) + pseudo);
-        Self { bytes, side, is_tcp, ip_sum, l4_sum }
+        // The pseudo header: protocol and length; the addresses come with each packet, but for their prefixes.
+        let (end, proto, prefixes) = match is_v6 {
+            true => (len, bytes[IP + 6], sum(&bytes[IP + 8..l4])),
+            false => {
+                bytes[IP + 10..IP + 12].fill(0);
+                (IP + usize::from(half(&bytes, IP + 2)), bytes[IP + 9], 0)
+            }
+        };
+        let pseudo = u32::from(proto) + (end - l4) as u32 + prefixes;
+        let (ip_sum, l4_sum) = (sum(&bytes[IP..L4]), sum(&bytes[l4..end]) + pseudo);
+        Self { bytes, len, side, is_tcp, is_v6, is_marked: false, ip_sum, l4_sum }
+    }
+
+    /// Length of the frame.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether clients send it.
@@ -258,46 +338,54 @@ impl Template {
     }
 
     const fn l4_checksum(is_tcp: bool) -> usize {
-        L4 + if is_tcp { 16 } else { 6 }
+        if is_tcp { 16 } else { 6 }
     }
 
     /// Writes the frame with right checksums.
     #[inline]
     pub fn write(&self, frame: &mut [u8], fields: &Fields) {
-        let Some(frame) = frame.first_chunk_mut::<LEN>() else { return };
+        let Some(frame) = frame.get_mut(..self.len) else { return };
+        frame.copy_from_slice(&self.bytes[..self.len]);
+        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
         let ((source, sport), (destination, dport)) = (fields.source, fields.destination);
-        *frame = self.bytes;
-        frame[IP + 4..IP + 6].copy_from_slice(&fields.ident.to_be_bytes());
-        frame[IP + 12..IP + 16].copy_from_slice(&source.to_be_bytes());
-        frame[IP + 16..IP + 20].copy_from_slice(&destination.to_be_bytes());
-        frame[L4..L4 + 2].copy_from_slice(&sport.to_be_bytes());
-        frame[L4 + 2..L4 + 4].copy_from_slice(&dport.to_be_bytes());
+        let (source_at, destination_at, l4_at) = places(self.is_v6);
+        put(source_at, &source.to_be_bytes());
+        put(destination_at, &destination.to_be_bytes());
+        put(l4_at, &sport.to_be_bytes());
+        put(l4_at + 2, &dport.to_be_bytes());
         let addresses = halves(source) + halves(destination);
         let mut l4_sum = self.l4_sum + addresses + u32::from(sport) + u32::from(dport);
         if self.is_tcp {
-            frame[L4 + 4..L4 + 8].copy_from_slice(&fields.sequence.to_be_bytes());
-            frame[L4 + 8..L4 + 12].copy_from_slice(&fields.ack.to_be_bytes());
+            put(l4_at + 4, &fields.sequence.to_be_bytes());
+            put(l4_at + 8, &fields.ack.to_be_bytes());
             l4_sum += halves(fields.sequence) + halves(fields.ack);
         }
-        let ip_sum = folded(self.ip_sum + addresses + u32::from(fields.ident));
-        frame[IP + 10..IP + 12].copy_from_slice(&(!ip_sum).to_be_bytes());
+        let ident = u32::from(fields.ident);
+        if self.is_marked {
+            put(l4_at + 8, &fields.ident.to_be_bytes());
+            l4_sum += ident;
+        }
+        if !self.is_v6 {
+            put(IP + 4, &fields.ident.to_be_bytes());
+            let ip_sum = folded(self.ip_sum + addresses + ident);
+            put(IP + 10, &(!ip_sum).to_be_bytes());
+        }
         // RFC 768: a sum of 0 is sent as all ones.
         let l4 = match !folded(l4_sum) {
             0 if !self.is_tcp => 0xffff,
             checksum => checksum,
         };
-        let at = Self::l4_checksum(self.is_tcp);
-        frame[at..at + 2].copy_from_slice(&l4.to_be_bytes());
+        put(l4_at + Self::l4_checksum(self.is_tcp), &l4.to_be_bytes());
     }
 }
 
 /// A server's Ethernet address does not matter: the path does not look at who sends.
-fn addressed(side: Side) -> PacketBuilder {
+fn framed(side: Side) -> PacketBuilder {
     let (from, to) = match side {
         Side::Client => (GATEWAY_MAC, OUR_MACS[bed::WAN]),
         Side::Server => (bed::server_mac(0), OUR_MACS[bed::LAN]),
     };
-    pkt().eth(MacAddr(from.0), MacAddr(to.0)).ipv4(0, 0)
+    pkt().eth(MacAddr(from.0), MacAddr(to.0))
 }
 
 const fn halves(word: u32) -> u32 {
