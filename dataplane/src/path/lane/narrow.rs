@@ -9,7 +9,8 @@ use nat::rewrite::{Layout, Outcome};
 use nat::state::{Held, Kept};
 use pool::{GroupKey, LeaseError};
 use types::{
-    Address as _, Dir, EthPortId, FlowKey, FlowKey6, Io, Now, Packet, Slot, Verdict, WorkerId,
+    Address as _, BURST_MAX, Dir, EthPortId, FlowKey, FlowKey6, Io, Now, Packet, Slot, Verdict,
+    WorkerId,
 };
 use wire::Parsed;
 use wire::reply::{ErrorMessage, Reset};
@@ -178,17 +179,7 @@ impl Lane for u32 {
     /// Those of conns that have an IPv6 side, and those that a service may send to an IPv6 server.
     #[inline]
     fn change_lanes<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, misses: Mask) -> Mask {
-        let mut stay = misses;
-        if core.wide.is_unused() {
-            return stay;
-        }
-        for at in ones(misses) {
-            if is_wide(core, burst.meta(at)) {
-                core.wide.change(burst, at);
-                stay &= !(1 << at);
-            }
-        }
-        stay
+        if core.wide.is_unused() { misses } else { change_wide(core, burst, misses) }
     }
 
     #[inline]
@@ -364,15 +355,54 @@ fn is_answered<P: Packet>(core: &Core<P>, id: FlowId, to: State) -> bool {
     waits && !to.is_opening() && !matches!(to, State::Closed | State::Reset)
 }
 
+/// Moves packets of conns with an IPv6 side to their lane: all lookups of the burst at once, as there.
+#[inline(never)]
+fn change_wide<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, misses: Mask) -> Mask {
+    let table = &core.wide.table;
+    let mut keys = [FlowKey6::default(); BURST_MAX];
+    let mut hashes = [0; BURST_MAX];
+    let mut found = [None; BURST_MAX];
+    let (mut ours, mut count) = (0, 0);
+    for at in ones(misses) {
+        let meta = burst.meta(at);
+        // What is for nobody of ours is the gateway's, and that is one of IPv4.
+        if meta.role.is_none() {
+            continue;
+        }
+        if let (Some(key), Some(hash)) = (keys.get_mut(count), hashes.get_mut(count)) {
+            *key = FlowKey6::mapped(meta.parsed.lookup_key());
+            *hash = table.hash(key);
+            table.prefetch_bucket(*hash);
+            ours |= 1 << at;
+            count += 1;
+        }
+    }
+    if let (Some(keys), Some(hashes), Some(found)) =
+        (keys.get(..count), hashes.get(..count), found.get_mut(..count))
+    {
+        table.lookup_burst(keys, hashes, found);
+    }
+    let mut stay = misses;
+    for (at, found) in ones(ours).zip(found) {
+        if found.is_some() || may_open_wide(&core.snapshot, burst.meta(at)) {
+            core.wide.change(burst, at);
+            stay &= !(1 << at);
+        }
+    }
+    stay
+}
+
+/// Whether a packet of IPv4 is for a service that may give it to a server of IPv6.
+fn may_open_wide(snapshot: &Snapshot, meta: &Meta) -> bool {
+    let service = snapshot.services.lookup(&meta.parsed.lookup_key());
+    service.is_some_and(|service| service.has_ipv6_server())
+}
+
 /// Whether a packet that is of no conn of IPv4 is of one that has an IPv6 side, or may open one.
 pub fn is_wide<P: Packet>(core: &Core<P>, meta: &Meta) -> bool {
     let key = meta.parsed.lookup_key();
-    let is_served = || {
-        let service = core.snapshot.services.lookup(&key);
-        service.is_some_and(|service| service.has_ipv6_server())
-    };
     // What is for nobody of ours is the gateway's, and that is one of IPv4.
     !core.wide.is_unused()
         && meta.role.is_some()
-        && (core.wide.has(&FlowKey6::mapped(key)) || is_served())
+        && (core.wide.has(&FlowKey6::mapped(key)) || may_open_wide(&core.snapshot, meta))
 }
