@@ -163,7 +163,7 @@ fn unbound_logs_clients_of_both_families() {
         let (l4_port, vip) = (vport.to_string(), format!("@{}", kind.vip(&lab)));
         let words = ["+short", "+tries=1", "+time=5", "-p", &l4_port, &vip, "example.test"];
         assert_eq!(lab.client.run("dig", &words).ok().stdout.trim(), "192.0.2.55", "{kind:?}");
-        wait_until(&format!("unbound logs {who}"), Duration::from_secs(5), || {
+        wait_until(&format!("unbound logs {who}"), Duration::from_secs(20), || {
             let log = unbound.log();
             let mut queries = log.lines().skip(before).filter(|line| line.contains("example.test"));
             queries.any(|line| line.contains(&format!("info: {who}")))

@@ -120,7 +120,7 @@ fn dnsmasq_logs_the_client() {
     };
     let logged = |who: &str| {
         let line = format!("query[A] example.test from {who}");
-        wait_until(&line, Duration::from_secs(5), || dnsmasq.log().contains(&line));
+        wait_until(&line, Duration::from_secs(20), || dnsmasq.log().contains(&line));
     };
     // A server without an agent gets the option and takes no notice of it.
     assert_eq!(dig("53"), "192.0.2.55");

@@ -65,7 +65,7 @@ fn a_server_off_the_wire_is_unreachable() {
     lab.servers[0].ip(&["link", "set", "eth0", "up"]);
     let _listener = listen(&lab.servers[0], "198.18.0.121:80");
     // The first packet only makes the balancer ask again.
-    wait_until("it is served again", Duration::from_secs(5), || {
+    wait_until("it is served again", Duration::from_secs(20), || {
         connect(&lab.client, &format!("{}:80", lab.vip())).is_ok()
     });
     daemon.stop();

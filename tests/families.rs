@@ -424,7 +424,7 @@ fn servers_of_both_families_need_lips_of_both() {
     config["services"]["web"]["servers"] =
         json!([{ "address": SIX.server(0, 80) }, { "address": SIX_TO_FOUR.server(1, 80) }]);
     daemon.reload(&config);
-    crate::common::wait_until("both serve", Duration::from_secs(5), || {
+    crate::common::wait_until("both serve", Duration::from_secs(20), || {
         let bodies = [(); 2].map(|()| curl(&lab.client, &["-g", &SIX.url(&lab, "/")]).stdout);
         let has = |name: &str, from: &str| {
             bodies.iter().any(|body| body.starts_with(&format!("{name} {from}")))

@@ -124,7 +124,7 @@ fn who_would_take_our_address_finds_it_taken() {
     lab.client.ip(&["addr", "add", &format!("{VIP}/64"), "dev", "eth0"]);
     wait_until(
         "the client finds that it has the address not alone",
-        Duration::from_secs(5),
+        Duration::from_secs(20),
         || lab.client.ip(&["-6", "addr", "show", "dev", "eth0", "dadfailed"]).contains(VIP),
     );
     daemon.stop();
@@ -136,7 +136,7 @@ fn who_asks_for_us_is_known() {
     let daemon = Daemon::start(&lab, &config(&lab));
     assert_eq!(ping(&lab.client, VIP, 1, &[]), 1);
     let mac = lab.client.mac("eth0");
-    wait_until("the client is a neighbour", Duration::from_secs(5), || {
+    wait_until("the client is a neighbour", Duration::from_secs(20), || {
         let line = format!("{CLIENT} wan0 {mac}");
         daemon.ctl.run(&["-6", "-br", "neighbour", "show"]).contains(&line)
     });

@@ -36,7 +36,7 @@ fn an_inside_host_uses_the_internet(arm: Arm) {
     command.args(["-k", "-C", "/dev/null", "-u", "root", "--log-facility=-", "--no-resolv"]);
     command.args(["--no-hosts", "--no-daemon", "--address=/example.test/192.0.2.7"]);
     let mut dns = Running::start(&mut command, &lab.dir, "dnsmasq");
-    dns.wait_for_log("started", Duration::from_secs(5));
+    dns.wait_for_log("started", Duration::from_secs(20));
     let daemon = Daemon::start_with(lab, &gateway.config());
     let inner = Capture::start(lab, host, "eth0", "ip");
     let outer = Capture::start(lab, outside, "eth0", "ip");

@@ -40,7 +40,7 @@ impl Capture {
         ]);
         command.arg(&file).arg(filter);
         let mut process = Running::start(&mut command, &lab.dir, &format!("tcpdump-{name}"));
-        process.wait_for_log("listening on", Duration::from_secs(5));
+        process.wait_for_log("listening on", Duration::from_secs(20));
         Self { process, file }
     }
 
@@ -49,7 +49,7 @@ impl Capture {
     pub fn stop(mut self) -> Captured {
         thread::sleep(Duration::from_millis(200));
         self.process.signal(Signal::INT);
-        self.process.wait(Duration::from_secs(5));
+        self.process.wait(Duration::from_secs(20));
         let log = self.process.log();
         assert!(log.contains("0 packets dropped by kernel"), "the capture has holes:\n{log}");
         Captured { file: self.file.clone() }

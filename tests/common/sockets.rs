@@ -7,7 +7,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::namespace::Namespace;
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Listens in a namespace.
 #[track_caller]

@@ -67,7 +67,7 @@ pub fn iperf3_server(lab: &Lab, namespace: &Namespace) -> Running {
     command.args(["-s", "-1", "--forceflush"]);
     let mut process =
         Running::start(&mut command, &lab.dir, &format!("iperf3-{}", namespace.name()));
-    process.wait_for_log("Server listening", Duration::from_secs(5));
+    process.wait_for_log("Server listening", Duration::from_secs(20));
     process
 }
 
@@ -124,7 +124,7 @@ impl Injector {
         command.arg(format!("UNIX-RECV:{}", path.display())).arg(format!("INTERFACE:{interface}"));
         let process =
             Running::start(&mut command, &lab.dir, &format!("socat-{}", namespace.name()));
-        wait_until("socat listens", Duration::from_secs(5), || path.exists());
+        wait_until("socat listens", Duration::from_secs(20), || path.exists());
         Self { socket: UnixDatagram::unbound().unwrap(), path, process }
     }
 
