@@ -51,6 +51,7 @@ pub struct Burst<P, A = u32> {
     ended: Mask,
     oversized: Mask,
     followed: Mask,
+    known: Mask,
 }
 
 impl<P, A: Address> Default for Burst<P, A> {
@@ -63,6 +64,7 @@ impl<P, A: Address> Default for Burst<P, A> {
             ended: 0,
             oversized: 0,
             followed: 0,
+            known: 0,
         }
     }
 }
@@ -100,6 +102,20 @@ impl<P, A: Address> Burst<P, A> {
         self.packets[at] = Some(packet);
         self.meta[at] = meta;
         self.live |= 1 << at;
+    }
+
+    /// Puts a packet whose flow has been looked up.
+    #[inline]
+    pub fn push_known(&mut self, packet: P, meta: Meta<A>) {
+        let at = (self.live | self.ended).trailing_ones() as usize & WITHIN;
+        self.known |= 1 << at;
+        self.push(packet, meta);
+    }
+
+    /// The packets of which that is true; none is any more.
+    #[inline]
+    pub fn take_known(&mut self) -> Mask {
+        std::mem::take(&mut self.known)
     }
 
     /// Puts a packet that came in on `interface`, and of which nothing is known, into the next place.

@@ -1,7 +1,7 @@
 //! What a worker has of conns with an IPv6 side: a table of their own, and the burst that their packets pass in.
 
 use ::nat::fragments::Fragments;
-use flow::{FlowTable, PageRequest, TableConfig, TableError, Timeouts};
+use flow::{FlowId, FlowTable, PageRequest, TableConfig, TableError, Timeouts};
 use pool::{LeaseConfig, LeaseConfigError, Leases};
 use types::{FlowKey6, Packet};
 
@@ -136,11 +136,13 @@ impl<P: Packet> Wide<P> {
         }
     }
 
-    /// Takes a packet of IPv4 over that is of no conn of IPv4, with what is known of it.
-    pub fn change(&mut self, from: &mut Burst<P>, at: usize) {
-        let meta = from.meta(at).mapped();
+    /// Takes a packet of IPv4 over that is of no conn of IPv4, with what is known of it: its flow here, if there is
+    /// one, and its key's hash.
+    pub fn change(&mut self, from: &mut Burst<P>, at: usize, found: (Option<FlowId>, u64)) {
+        let (flow, hash) = found;
+        let meta = Meta { flow, hash, ..from.meta(at).mapped() };
         if let (Some(burst), Some(packet)) = (&mut self.burst, from.take(at)) {
-            burst.push(packet, meta);
+            burst.push_known(packet, meta);
         }
     }
 }

@@ -383,9 +383,9 @@ fn change_wide<P: Packet>(core: &mut Core<P>, burst: &mut Burst<P>, misses: Mask
         table.lookup_burst(keys, hashes, found);
     }
     let mut stay = misses;
-    for (at, found) in ones(ours).zip(found) {
-        if found.is_some() || may_open_wide(&core.snapshot, burst.meta(at)) {
-            core.wide.change(burst, at);
+    for (at, found) in ones(ours).zip(found.into_iter().zip(hashes)) {
+        if found.0.is_some() || may_open_wide(&core.snapshot, burst.meta(at)) {
+            core.wide.change(burst, at, found);
             stay &= !(1 << at);
         }
     }
