@@ -29,6 +29,39 @@ fn with_services(vips: &'static [&'static str], together: bool) -> Daemon {
     })
 }
 
+/// `ipvsadm` cannot say on which datagrams a header is.
+#[test]
+fn an_edit_keeps_the_datagrams_that_have_a_header() {
+    let daemon = |proxy: Value| {
+        Daemon::answering(move |operation, _| {
+            Ok(match operation {
+                Operation::ServiceList => {
+                    let mut config = json!({ "vips": ["10.0.96.204:53"], "protocol": "udp" });
+                    config.as_object_mut().unwrap().extend(proxy.as_object().unwrap().clone());
+                    json!([{
+                        "name": "dns", "config": config, "servers": [], "lips": [],
+                        "traffic": traffic(),
+                    }])
+                }
+                Operation::SnatList => json!([]),
+                Operation::ConfigGet => json!({ "version": 1 }),
+                other => answer(other),
+            })
+        })
+    };
+    let first = json!({ "client_address": "proxy-v2", "proxy_protocol": { "datagrams": "first" } });
+    for (proxy, option, datagrams) in [
+        (json!({ "client_address": "proxy-v2" }), "--proxy-protocol v2", "each"),
+        (first.clone(), "--proxy-protocol v2-insecure", "first"),
+        (json!({}), "--proxy-protocol v2", "first"),
+        (first, "", "each"),
+    ] {
+        let asked = asks(&daemon(proxy.clone()), &format!("ipvsadm -E -u 10.0.96.204:53 {option}"));
+        let says = format!(r#""datagrams":"{datagrams}""#);
+        assert!(asked.starts_with("PATCH ") && asked.contains(&says), "{proxy} {option}: {asked}");
+    }
+}
+
 fn traffic() -> Value {
     json!({
         "active": 0, "inactive": 0, "connections": 0, "in_packets": 0, "in_bytes": 0,

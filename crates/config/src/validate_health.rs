@@ -6,7 +6,7 @@ use crate::error::Path;
 use crate::health::{CheckType, Checks, Health, hex_pattern};
 use crate::index::Index;
 use crate::schema::ServerGroup;
-use crate::service::{Server, Service};
+use crate::service::{Protocol, Server, Service};
 use crate::text::Duration;
 use crate::validate::Checker;
 
@@ -54,6 +54,32 @@ impl Checker<'_> {
             self.endpoint(&path.key("sorry_server"), sorry);
         }
         self.enough(path, service, service.resolved_servers(self.config));
+        self.without_header(path, service);
+    }
+
+    /// Checks send no header of the PROXY protocol: who expects one does not answer them.
+    fn without_header(&mut self, path: &Path, service: &Service) {
+        if !service.client_address().is_proxy() {
+            return;
+        }
+        let expects = |check: &Health| match (service.protocol, check.kind) {
+            (Protocol::Tcp, CheckType::Http | CheckType::Https)
+            | (Protocol::Udp, CheckType::Dns) => true,
+            (Protocol::Udp, CheckType::Udp) => check.reply.is_some(),
+            _ => false,
+        };
+        let config = self.config;
+        let failing = service.resolved_servers(config).iter().find_map(|server| {
+            let mut checks = service.checks_of(server, config).iter();
+            Some((server, checks.find(|check| check.port.is_none() && expects(check))?))
+        });
+        if let Some((server, check)) = failing {
+            let message = format!(
+                "check `{}` of {} sends no PROXY protocol header, and fails if a server expects one there: give it a `port` without",
+                check.kind, server.address
+            );
+            self.warn(&path.key("client_address"), message);
+        }
     }
 
     /// What a service asks of its real servers together.

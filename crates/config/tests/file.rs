@@ -376,6 +376,40 @@ fn what_may_not_be_meant_is_a_warning() {
     );
 }
 
+/// What is asked on a port where a header is expected is not answered, for checks send none.
+#[test]
+fn checks_without_a_header_are_warned_of() {
+    let told = |protocol: &str, of_service: &str, of_server: &str| {
+        let text = format!(
+            "services: {{ a: {{ vips: [ 203.0.113.10:53 ], protocol: {protocol}, client_address: proxy-v2, \
+             servers: [ {{ address: 198.18.0.121:81{of_server} }} ]{of_service} }} }}"
+        );
+        let (_, warnings) = load(&text, "f").unwrap();
+        let told = warnings.iter().map(ToString::to_string);
+        told.filter(|warning| warning.contains("PROXY")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told("tcp", ", health: { type: http }", ""),
+        [
+            "services.a.client_address: check `http` of 198.18.0.121:81 sends no PROXY protocol header, and fails \
+             if a server expects one there: give it a `port` without"
+        ]
+    );
+    for (protocol, of_service, of_server, warns) in [
+        ("tcp", "", ", health: { type: https }", true),
+        ("tcp", ", health: [ { type: tcp }, { type: http } ]", "", true),
+        ("udp", ", health: { type: dns, name: a.example }", "", true),
+        ("udp", ", health: { type: udp }", "", false),
+        ("tcp", ", health: { type: tcp }", "", false),
+        ("tcp", ", health: { type: http, port: 80 }", "", false),
+        ("tcp", ", health: { type: http }", ", health: []", false),
+        ("udp", ", health: { type: http }", "", false),
+    ] {
+        let told = told(protocol, of_service, of_server);
+        assert_eq!(told.len(), usize::from(warns), "{protocol}{of_service}{of_server}: {told:?}");
+    }
+}
+
 /// RFC 8200 §5.
 #[test]
 fn a_narrow_link_carries_no_ipv6() {

@@ -135,6 +135,9 @@ pub enum ImportError {
     /// An address of a family that this table does not hold.
     #[error("{0} is not an IPv4 endpoint")]
     Family(Endpoint),
+    /// A header of the PROXY protocol, of a conn that has none on its way.
+    #[error("a conn like this has no header of version {0} on its way")]
+    Header(u8),
 }
 
 impl RecordFlow {
@@ -279,6 +282,13 @@ impl<A: FlowAddress> FlowTable<A> {
         let tracked = record.portless.is_none_or(tracked_as);
         if state.proto() != Some(proto) || !tracked {
             return Err(ImportError::State { proto, state });
+        }
+        if let Some(header) = record.header {
+            let flows = [&record.forward, &record.reverse];
+            let extended = flows.iter().all(|flow| flow.flags & flags::EXT != 0);
+            if proto != Proto::Tcp || !extended || !matches!(header.version, 1 | 2) {
+                return Err(ImportError::Header(header.version));
+            }
         }
         let [forward, reverse] = record.keys()?;
         let forward = record.forward.to_flow(forward, state, local.timeout_class)?;

@@ -140,16 +140,14 @@ pub enum Found {
 /// It is looked for in one segment or datagram: a sender has to send it in one (§2), so what is less than its first
 /// word is none.
 pub fn find(payload: &[u8]) -> Found {
-    if payload.starts_with(&SIGNATURE) {
-        find_binary(payload)
-    } else if payload.starts_with(WORD) {
-        find_line(payload)
-    } else {
-        Found::Nothing
-    }
+    if payload.starts_with(WORD) { find_line(payload) } else { find_binary(payload) }
 }
 
-fn find_binary(payload: &[u8]) -> Found {
+/// The same for version 2 alone, as on datagrams.
+pub fn find_binary(payload: &[u8]) -> Found {
+    if !payload.starts_with(&SIGNATURE) {
+        return Found::Nothing;
+    }
     let Some(&[command, family, high, low]) = chunk_at(payload, SIGNATURE.len()) else {
         return Found::Begun;
     };

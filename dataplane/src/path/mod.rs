@@ -36,6 +36,7 @@ pub mod parse;
 mod parse6;
 mod proxy;
 mod proxy_send;
+mod proxy_theirs;
 mod punt;
 pub mod receive;
 mod reply;

@@ -9,13 +9,14 @@ use counters::Event;
 use flow::tcp::{TcpView, on_extended};
 use flow::{ConnId, Flow, FlowId, HeaderState, State, Track, flags};
 use nat::fullnat;
-use nat::proxy::{self, Found, Header, Place, Version};
+use nat::proxy::{self, Header, Version};
 use types::{Dir, Io, Now, Packet, Proto, Verdict};
 use wire::tcp::{ACK, FIN, RST, SYN};
-use wire::{Parsed, Tcp, Udp, tcp_options};
+use wire::{Tcp, tcp_options};
 
 use crate::path::burst::Burst;
 use crate::path::lane::Lane;
+use crate::path::proxy_theirs::{first_number, take_out, take_theirs, while_waiting};
 use crate::path::{proxy_send, reply, track};
 use crate::worker::Core;
 use crate::worker::headers::{Entry, Owner, Phase};
@@ -103,28 +104,48 @@ pub(super) fn segment<I: Io, A: Lane>(
     let (Some(before), Some(view)) = (reverse, track::view(burst.packet(at), &parsed)) else {
         return Track::Bad;
     };
-    if id.dir() == Dir::Forward && view.flags & (SYN | RST) == 0 && !has_room::<_, A>(core, conn) {
+    if id.dir() == Dir::Forward && view.flags & (SYN | RST) == 0 {
         // Before it is tracked: it comes again as if it had never been here.
-        burst.end(at, Verdict::TableFull);
-        return Track::Pass;
+        if is_cut_off::<_, A>(core, conn) {
+            return Track::Bad;
+        }
+        if !has_room::<_, A>(core, conn) {
+            burst.end(at, Verdict::TableFull);
+            return Track::Pass;
+        }
     }
     let tracked = on_extended(A::table_mut(core), id, &view, now);
     if matches!(tracked, Track::Bad | Track::Reopen) {
         return tracked;
     }
     let done = match (id.dir(), view.flags & SYN != 0) {
-        (Dir::Forward, true) => strip_syn(burst, at, &view),
+        (Dir::Forward, true) => strip_syn(core, burst, at, conn, &view),
         (Dir::Reverse, true) => leave_room(core, burst, at, &before),
         (Dir::Forward, false) => from_client(core, io, burst, at, &before, &view, now),
         (Dir::Reverse, false) => from_server(core, io, burst, at, conn, &view, now),
     };
     if A::table(core).flow(id).is_some_and(|flow| flow.state == State::Closed) {
-        forget::<_, A>(core, conn);
+        cut_off::<_, A>(core, conn);
     }
     if let Err(verdict) = done {
         burst.end(at, verdict);
     }
     tracked
+}
+
+/// A conn is closed, here at least: whether the server has got the header is not known, and it may take what a RST was
+/// to end for open (RFC 5961 §3.2). It gets nothing of the client's any more but what may open or end a conn.
+fn cut_off<P: Packet, A: Lane>(core: &mut Core<P>, conn: ConnId) {
+    let owner = owner::<A>(conn);
+    if core.headers.find(owner).is_some_and(|entry| !entry.state.acknowledged) {
+        core.headers.remove(owner);
+    }
+}
+
+/// True if a conn is closed whose header has not arrived for all that is known.
+fn is_cut_off<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId) -> bool {
+    let state = A::table(core).flow(conn.forward()).map(|flow| flow.state);
+    state == Some(State::Closed) && core.headers.find(owner::<A>(conn)).is_none()
 }
 
 /// True if a conn has a header on its way, or there is room for it.
@@ -133,76 +154,46 @@ fn has_room<P: Packet, A: Lane>(core: &Core<P>, conn: ConnId) -> bool {
     !headers.is_full() || headers.victim().is_some() || headers.find(owner::<A>(conn)).is_some()
 }
 
-/// What comes with a SYN would come before the header: the server is not asked to take it.
+/// What comes with a SYN would come before the header: the server is not asked to take it. One that is late has the
+/// number that it had.
 fn strip_syn<P: Packet, A: Lane>(
+    core: &Core<P>,
     burst: &mut Burst<P, A>,
     at: usize,
+    conn: ConnId,
     view: &TcpView,
 ) -> Result<(), Verdict> {
     let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
+    if let Some(entry) = core.headers.find(owner::<A>(conn)).filter(|entry| entry.state.sent) {
+        let moved = u32::from(entry.len).wrapping_sub(entry.state.taken.into());
+        proxy::shift_sequence(packet.bytes_mut(), meta.parsed.l4.into(), moved.wrapping_neg())?;
+    }
     proxy::strip_fast_open(packet.bytes_mut(), meta.parsed.l4.into())?;
     take_out(packet, &mut meta.parsed, view.payload_len.into())
 }
 
-/// The server has room for so much, and the header takes of it.
+/// The server has room for so much, and the header takes of it, of which a SYN|ACK acknowledges nothing.
 fn leave_room<P: Packet, A: Lane>(
-    core: &mut Core<P>,
+    core: &Core<P>,
     burst: &mut Burst<P, A>,
     at: usize,
     reverse: &Flow<A>,
 ) -> Result<(), Verdict> {
-    let Some(Terms { version, .. }) = terms(core, reverse) else { return Ok(()) };
+    let id = burst.meta(at).flow.ok_or(Verdict::Internal)?;
+    let entry = core.headers.find(owner::<A>(id.conn()));
     let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
+    if let Some(entry) = entry.filter(|entry| entry.state.sent) {
+        return proxy::hide(packet.bytes_mut(), meta.parsed.l4.into(), entry.end());
+    }
+    let Some(Terms { version, .. }) = terms(core, reverse) else { return Ok(()) };
     let len = header_of(version, reverse).len();
     proxy::shrink_window(packet.bytes_mut(), meta.parsed.l4.into(), len.into())
-}
-
-/// Takes bytes out of a segment's payload; its sequence number stays.
-pub(super) fn take_out<P: Packet, A: Lane>(
-    packet: &mut P,
-    parsed: &mut Parsed<A>,
-    len: usize,
-) -> Result<(), Verdict> {
-    if len == 0 {
-        return Ok(());
-    }
-    if A::is_first_fragment(packet, parsed) {
-        // Its other fragments stand where they stand.
-        return Err(Verdict::NoRoom);
-    }
-    let end = end_of(packet, parsed);
-    if packet.bytes().len() < end && !packet.pull(end) {
-        return Err(Verdict::NoRoom);
-    }
-    let proto = if parsed.key.proto == Proto::Udp.number() { Proto::Udp } else { Proto::Tcp };
-    proxy::cut(packet, Place { end, ..Place::from(&*parsed) }, proto, len)?;
-    parsed.ip_total_len = parsed.ip_total_len.saturating_sub(len as u16);
-    Ok(())
 }
 
 /// The window that a segment advertises, not scaled.
 fn window<P: Packet, A: Lane>(burst: &Burst<P, A>, at: usize) -> u16 {
     let l4 = usize::from(burst.meta(at).parsed.l4);
     burst.packet(at).and_then(|packet| Tcp::at(packet.bytes(), l4)).map_or(0, |tcp| tcp.window())
-}
-
-/// Where a packet's payload ends: a datagram may be shorter than its packet (RFC 9868 §8).
-fn end_of<P: Packet, A: Lane>(packet: &P, parsed: &Parsed<A>) -> usize {
-    let l4 = usize::from(parsed.l4);
-    match Udp::at(packet.bytes(), l4).filter(|_| parsed.key.proto == Proto::Udp.number()) {
-        Some(header) => parsed.ip_end().min(l4 + usize::from(header.datagram_len())),
-        None => parsed.ip_end(),
-    }
-}
-
-/// What a packet's payload begins with.
-pub(super) fn found<P: Packet, A: Lane>(burst: &mut Burst<P, A>, at: usize) -> Found {
-    let Some((packet, meta)) = burst.both(at) else { return Found::Nothing };
-    let (from, end) = (usize::from(meta.parsed.payload), end_of(packet, &meta.parsed));
-    if packet.bytes().len() < end && !packet.pull(end) {
-        return Found::Nothing;
-    }
-    packet.bytes().get(from..end).map_or(Found::Nothing, proxy::find)
 }
 
 /// A segment of the client's, tracked already. `before` is the reverse flow as it was then.
@@ -221,8 +212,13 @@ fn from_client<I: Io, A: Lane>(
     let is_reset = view.flags & RST != 0;
     let begins = core.headers.find(owner).is_none();
     let over = matches!(forward.state, State::Closed | State::Reset);
-    if begins && (is_reset || over || forward.state.is_opening()) {
+    if begins && is_reset {
         return Ok(());
+    }
+    if begins && (over || forward.state.is_opening()) {
+        // Which number ends the handshake is for the server to say (SYN cookies have several): it would take this one
+        // for its end, without a header.
+        return Err(Verdict::BadState);
     }
     if begins && !begin(core, conn, before, now)? {
         return Ok(());
@@ -235,7 +231,9 @@ fn from_client<I: Io, A: Lane>(
             // Whether the header has arrived is not known, and only the very number that is expected ends
             // the server's side (RFC 5961 §3.2): this one, or the client's. Who does not know the client's
             // ends nothing.
-            reply::reset_sender(core, io, before, now);
+            let has_some = (entry.end().wrapping_sub(before.last_ack) as i32) > 0;
+            let last_ack = if has_some { before.last_ack } else { entry.state.start };
+            reply::reset_sender(core, io, &Flow { last_ack, ..*before }, now);
         }
         return Ok(());
     }
@@ -325,94 +323,8 @@ fn note<P: Packet, A: Lane>(
     entry.state.window = window(burst, at);
 }
 
-/// A segment of a client that may send a header of its own.
-fn while_waiting<I: Io, A: Lane>(
-    core: &mut Core<I::Packet>,
-    io: &mut I,
-    burst: &mut Burst<I::Packet, A>,
-    at: usize,
-    forward: &Flow<A>,
-    view: &TcpView,
-    now: Now,
-) -> Result<(), Verdict> {
-    let id = burst.meta(at).flow.ok_or(Verdict::Internal)?;
-    let (conn, owner) = (id.conn(), owner::<A>(id.conn()));
-    if view.payload_len == 0 && view.flags & FIN == 0 {
-        return Ok(());
-    }
-    let entry = core.headers.find_mut(owner).ok_or(Verdict::Internal)?;
-    if forward.translated_seq(view.seq) != entry.state.start {
-        // What follows its first bytes cannot go before it is known what they are.
-        return Err(Verdict::BadState);
-    }
-    if view.payload_len > 0 && found(burst, at) != Found::Nothing {
-        core.counters.add(Event::ProxyPassed, 1);
-        forget::<_, A>(core, conn);
-        return Ok(());
-    }
-    (entry.state.sent, entry.state.read) = (true, true);
-    let len = entry.len;
-    core.headers.enter(owner, Phase::Sent(1), now);
-    move_on::<_, A>(core, conn, len.into());
-    proxy_send::send::<I, A>(core, io, conn, Event::ProxySent, now);
-    mend_fin(core, conn, forward, view);
-    Ok(())
-}
-
-/// Takes a header of the client's own out of what it sends, whenever it sends it.
-fn take_theirs<P: Packet, A: Lane>(
-    core: &mut Core<P>,
-    burst: &mut Burst<P, A>,
-    at: usize,
-    conn: ConnId,
-    view: &TcpView,
-) -> Result<(), Verdict> {
-    let offset = A::table(core).flow(conn.forward()).map(|flow| flow.seq_offset);
-    let seq = offset.ok_or(Verdict::Internal)?.wrapping_add(view.seq);
-    let entry = core.headers.find_mut(owner::<A>(conn)).ok_or(Verdict::Internal)?;
-    if view.payload_len == 0 {
-        return Ok(());
-    }
-    // Counted from the client's first byte.
-    let position = seq.wrapping_sub(first_number(entry)) as i32;
-    if position.saturating_add(view.payload_len.into()) <= 0 {
-        // A probe of what has arrived long ago: its byte is none of the client's first ones.
-        return Ok(());
-    }
-    let unread = !entry.state.read;
-    let theirs = if unread && position == 0 { found(burst, at) } else { Found::Nothing };
-    if let (Found::Whole(_), Some(packet)) = (theirs, burst.packet(at))
-        && A::is_first_fragment(packet, &burst.meta(at).parsed)
-    {
-        return Err(Verdict::NoRoom);
-    }
-    entry.state.read = true;
-    if let Found::Whole(len) = theirs {
-        entry.state.taken = len as u16;
-        core.counters.add(Event::ProxyReplaced, 1);
-        move_on::<_, A>(core, conn, (len as u32).wrapping_neg());
-    }
-    let taken = core.headers.find(owner::<A>(conn)).map_or(0, |entry| entry.state.taken);
-    let left = i32::from(taken) - position;
-    if taken == 0 || left <= 0 {
-        return Ok(());
-    }
-    let len = (left as u32).min(view.payload_len.into());
-    let (packet, meta) = burst.both(at).ok_or(Verdict::Internal)?;
-    take_out(packet, &mut meta.parsed, len as usize)?;
-    // With nothing left it asks the server for an ACK, as the client waits for one: by a number that is known.
-    let is_empty = len == u32::from(view.payload_len) && view.flags & FIN == 0;
-    let by = len.wrapping_sub(u32::from(is_empty));
-    proxy::shift_sequence(packet.bytes_mut(), meta.parsed.l4.into(), by)
-}
-
-/// What the client's first byte is counted as towards the server, be it taken out or not.
-const fn first_number(entry: &Entry) -> u32 {
-    entry.end().wrapping_sub(entry.state.taken as u32)
-}
-
 /// A FIN was tracked before it was known how far what it ends has to be moved.
-fn mend_fin<P: Packet, A: Lane>(
+pub(super) fn mend_fin<P: Packet, A: Lane>(
     core: &mut Core<P>,
     conn: ConnId,
     tracked: &Flow<A>,

@@ -13,7 +13,8 @@ use crate::path::burst::Burst;
 use crate::path::egress::send_routed;
 use crate::path::lane::Lane;
 use crate::path::proxy as conns;
-use crate::path::proxy::{Terms, forget, found, header_of, move_on, owner, take_in, take_out};
+use crate::path::proxy::{Terms, forget, header_of, move_on, owner, take_in};
+use crate::path::proxy_theirs::{found, take_out};
 use crate::path::reply::{self, Refusal};
 use crate::path::rewrite::mtu_towards;
 use crate::path::track::close;
@@ -94,26 +95,28 @@ fn tend<I: Io, A: Lane>(
     now: Now,
 ) {
     let conn = owner.conn;
-    let state = A::table(core).flow(conn.forward()).map(|flow| flow.state);
+    let Some(state) = A::table(core).flow(conn.forward()).map(|flow| flow.state) else {
+        core.headers.remove(owner);
+        return;
+    };
     match phase {
-        // A conn that a RST may have ended is left alone, until it goes on.
-        Phase::Waiting if state == Some(State::Reset) => {
-            core.headers.enter(owner, Phase::Waiting, now);
-        }
         Phase::Waiting => {
             let Some(entry) = core.headers.find_mut(owner) else { return };
             entry.state.sent = true;
             let len = entry.len;
             core.headers.enter(owner, Phase::Sent(1), now);
             move_on::<_, A>(core, conn, len.into());
-            send::<I, A>(core, io, conn, Event::ProxySent, now);
+            // A conn that a RST may have ended is left alone, until it goes on.
+            if state != State::Reset {
+                send::<I, A>(core, io, conn, Event::ProxySent, now);
+            }
         }
         Phase::Sent(times) if times < SENT_MAX => {
             core.headers.enter(owner, Phase::Sent(times + 1), now);
             if let Some(entry) = core.headers.find_mut(owner) {
                 entry.hurried = false;
             }
-            if state != Some(State::Reset) {
+            if state != State::Reset {
                 send::<I, A>(core, io, conn, Event::ProxyResent, now);
             }
         }

@@ -16,6 +16,10 @@ const WAIT_MS: u32 = 3_000;
 const FIRST_RETRY_MS: u32 = 200;
 /// It is sent so often before the conn is given up: 51 s in all.
 pub const SENT_MAX: u8 = 8;
+/// With more than so many on their way, those that have waited longest make room.
+const CROWDED: u32 = (HEADERS_MAX / 8 * 7) as u32;
+/// Who has not acknowledged a header that was sent so many times, after 1.4 s, is given up then.
+const CROWDED_SENT: u8 = 4;
 /// How long numbers are still watched when all is done: what was sent before may overtake what follows.
 const LINGER_MS: u32 = 1_000;
 
@@ -270,13 +274,25 @@ impl Headers {
         }
     }
 
-    /// The next one that is due; it stays where it is.
+    /// The next one that is due; it stays where it is. In want of room it may be due early, for the last time.
     pub fn next_due(&self, now: Now) -> Option<(Owner, Phase)> {
-        self.lists.iter().enumerate().find_map(|(list, List { head, .. })| {
+        let due = self.lists.iter().enumerate().find_map(|(list, List { head, .. })| {
             let entry = self.entries.get(*head as usize)?;
             let due_ms = Phase::of(list).due_ms()?;
             (now.since(entry.since_ms) >= due_ms).then_some((entry.owner, entry.phase))
-        })
+        });
+        due.or_else(|| if self.len > CROWDED { self.next_to_go() } else { None })
+    }
+
+    /// Of those that wait for a client, or for a server, the one that has waited longest.
+    fn next_to_go(&self) -> Option<(Owner, Phase)> {
+        let first = |phase: Phase| {
+            let head = self.lists.get(phase.list())?.head;
+            Some(self.entries.get(head as usize)?.owner)
+        };
+        let sent = || (CROWDED_SENT..=SENT_MAX).rev().find_map(|times| first(Phase::Sent(times)));
+        let waiting = first(Phase::Waiting).map(|owner| (owner, Phase::Waiting));
+        waiting.or_else(|| sent().map(|owner| (owner, Phase::Sent(SENT_MAX))))
     }
 
     /// Puts an entry at the end of its list.
@@ -395,6 +411,29 @@ mod tests {
         }
         assert!(headers.is_empty() && headers.index.iter().all(|place| *place == 0));
         assert!(headers.lists.iter().all(|list| list.head == NONE && list.tail == NONE));
+    }
+
+    #[test]
+    fn in_want_of_room_who_waits_longest_is_due() {
+        let mut headers = Headers::default();
+        let now = Now::from_ms(0);
+        for n in 0..CROWDED {
+            let phase = if n < 2 { Phase::Waiting } else { Phase::Sent((n % 8) as u8 + 1) };
+            assert!(insert(&mut headers, n, phase, now));
+        }
+        assert_eq!(headers.next_due(now), None);
+        for n in CROWDED..CROWDED + 4 {
+            assert!(insert(&mut headers, n, Phase::Sent(1), now));
+        }
+        let mut due = Vec::new();
+        while let Some((owner, phase)) = headers.next_due(now) {
+            due.push((owner, phase));
+            headers.remove(owner);
+        }
+        let given_up = |n| (owner(n), Phase::Sent(SENT_MAX));
+        let expected =
+            [(owner(0), Phase::Waiting), (owner(1), Phase::Waiting), given_up(7), given_up(15)];
+        assert_eq!(due, expected);
     }
 
     #[test]

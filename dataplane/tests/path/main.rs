@@ -28,6 +28,7 @@ mod numbers;
 mod one_connection;
 mod oversized;
 mod proxy;
+mod proxy_hostile;
 mod proxy_theirs;
 mod proxy_udp;
 mod records;

@@ -228,6 +228,29 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn a_header_is_of_a_tcp_conn_that_is_extended() {
+    let mut old = table(10);
+    let (mut forward, mut reverse) = pair(Proto::Tcp, 0);
+    forward.flags |= flags::EXT;
+    reverse.flags |= flags::EXT;
+    let conn = old.insert(forward, reverse, NewCold::default(), Now::from_ms(0)).unwrap();
+    let mut record = old.export(conn, Now::from_ms(0)).unwrap();
+    let with = |version| Some(HeaderState { version, ..HeaderState::default() });
+    let import = |record: &Record| table(10).import(record, Local::default(), Now::from_ms(1));
+    for version in [1, 2] {
+        record.header = with(version);
+        assert!(import(&record).is_ok());
+    }
+    for version in [0, 3] {
+        record.header = with(version);
+        assert_eq!(import(&record), Err(ImportError::Header(version)));
+    }
+    record.header = with(2);
+    record.reverse.flags &= !flags::EXT;
+    assert_eq!(import(&record), Err(ImportError::Header(2)));
+}
+
+#[test]
 fn flags_of_one_node_do_not_travel() {
     let mut table = table(10);
     let (forward, reverse) = pair(Proto::Tcp, 0);

@@ -175,7 +175,11 @@ impl Settings {
         if self.proxy.is_some() || service.client_address.is_some_and(ClientAddress::is_proxy) {
             patch["client_address"] = json!(self.proxy.map(|(version, _)| version));
             let more = self.proxy.map(|_| self.proxy_protocol(service.protocol));
-            let ProxyProtocol { client_header, datagrams } = more.unwrap_or_default();
+            let ProxyProtocol { client_header, mut datagrams } = more.unwrap_or_default();
+            // There is no option for which of them, so what was chosen stays.
+            if self.proxy.is_some() && service.client_address.is_some_and(ClientAddress::is_proxy) {
+                datagrams = service.proxy_protocol.datagrams;
+            }
             patch["proxy_protocol"] =
                 json!({ "client_header": client_header, "datagrams": datagrams });
         }
