@@ -103,24 +103,8 @@ macro_rules! field {
         u32::from_be_bytes([$bytes[$at], $bytes[$at + 1], $bytes[$at + 2], $bytes[$at + 3]])
     };
     (get u128, $bytes:expr, $at:literal) => {
-        u128::from_be_bytes([
-            $bytes[$at],
-            $bytes[$at + 1],
-            $bytes[$at + 2],
-            $bytes[$at + 3],
-            $bytes[$at + 4],
-            $bytes[$at + 5],
-            $bytes[$at + 6],
-            $bytes[$at + 7],
-            $bytes[$at + 8],
-            $bytes[$at + 9],
-            $bytes[$at + 10],
-            $bytes[$at + 11],
-            $bytes[$at + 12],
-            $bytes[$at + 13],
-            $bytes[$at + 14],
-            $bytes[$at + 15],
-        ])
+        // By one load: byte by byte the compiler does not see it.
+        $bytes[$at..].first_chunk::<16>().map_or(0, |field| u128::from_be_bytes(*field))
     };
     (get mac, $bytes:expr, $at:literal) => {
         types::MacAddr([
@@ -142,24 +126,9 @@ macro_rules! field {
         [$bytes[$at], $bytes[$at + 1], $bytes[$at + 2], $bytes[$at + 3]] = $value.to_be_bytes()
     };
     (set u128, $bytes:expr, $at:literal, $value:expr) => {
-        [
-            $bytes[$at],
-            $bytes[$at + 1],
-            $bytes[$at + 2],
-            $bytes[$at + 3],
-            $bytes[$at + 4],
-            $bytes[$at + 5],
-            $bytes[$at + 6],
-            $bytes[$at + 7],
-            $bytes[$at + 8],
-            $bytes[$at + 9],
-            $bytes[$at + 10],
-            $bytes[$at + 11],
-            $bytes[$at + 12],
-            $bytes[$at + 13],
-            $bytes[$at + 14],
-            $bytes[$at + 15],
-        ] = $value.to_be_bytes()
+        if let Some(field) = $bytes[$at..].first_chunk_mut::<16>() {
+            *field = $value.to_be_bytes();
+        }
     };
     (set mac, $bytes:expr, $at:literal, $value:expr) => {
         [
