@@ -17,7 +17,7 @@ use crate::common::{
 use crate::families::{FOUR, FOUR_TO_SIX, Kind, SIX, SIX_TO_FOUR, lab};
 
 const ALL: [Kind; 4] = [FOUR, SIX, SIX_TO_FOUR, FOUR_TO_SIX];
-const NGINX: u16 = 81;
+const NGINX: u16 = 86;
 const HAPROXY: u16 = 82;
 const TALK: u16 = 83;
 const UDP: u16 = 84;
@@ -242,13 +242,13 @@ fn what_makes_no_sense_is_refused() {
     let daemon = Daemon::start(&lab, &config(FOUR, &lab));
     for (arguments, message) in [
         (&["udp-84", "--client-address", "proxy-v1"][..], "proxy-v1 is for TCP only"),
-        (&["tcp-81", "--proxy-datagrams", "first"], "TCP has no datagrams"),
-        (&["tcp-81", "--client-address", "toa", "--client-header", "trust"], "there is no header"),
+        (&["tcp-86", "--proxy-datagrams", "first"], "TCP has no datagrams"),
+        (&["tcp-86", "--client-address", "toa", "--client-header", "trust"], "there is no header"),
     ] {
         let refused = daemon.ctl.try_run(&[&["service", "set"], arguments].concat());
         assert_eq!(refused.code, 1, "{arguments:?}");
         assert!(refused.stderr.contains(message), "{}", refused.stderr);
     }
-    assert!(daemon.ctl.run(&["service", "show", "tcp-81"]).contains("proxy-v2"));
+    assert!(daemon.ctl.run(&["service", "show", "tcp-86"]).contains("proxy-v2"));
     daemon.stop();
 }

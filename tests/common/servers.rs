@@ -200,8 +200,8 @@ http {
     location /uploads/ { dav_methods PUT; create_full_put_path on; }
   }
   server {
-    listen 81 proxy_protocol backlog=16384;
-    listen [::]:81 proxy_protocol backlog=16384;
+    listen 86 proxy_protocol backlog=16384;
+    listen [::]:86 proxy_protocol backlog=16384;
     access_log @dir@/proxied.log proxied;
     location / { return 200 "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $proxy_protocol_server_port\n"; }
     location /uploads/ { root @dir@/www; dav_methods PUT; create_full_put_path on; }
