@@ -25,8 +25,8 @@ fn of_others(n: u32) -> Match {
     let network = u32::from_be_bytes([172, 16, 0, 0]) + n * 256;
     Match {
         sources: vec![network..=network + 255],
-        protocols: if n % 2 == 0 { vec![6] } else { Vec::new() },
-        destination_ports: if n % 3 == 0 { vec![80..=90, 443..=443] } else { Vec::new() },
+        protocols: if n.is_multiple_of(2) { vec![6] } else { Vec::new() },
+        destination_ports: if n.is_multiple_of(3) { vec![80..=90, 443..=443] } else { Vec::new() },
         ..Match::default()
     }
 }
