@@ -97,19 +97,26 @@ impl<P, A: Address> Burst<P, A> {
     /// Puts a packet with what is known of it into the next place. The burst must not be full.
     #[inline]
     pub fn push(&mut self, packet: P, meta: Meta<A>) {
+        let at = self.put(packet);
+        self.meta[at] = meta;
+    }
+
+    /// Makes the next place live; what is known of the packet there is another's yet.
+    #[inline]
+    fn put(&mut self, packet: P) -> usize {
         let at = (self.live | self.ended).trailing_ones() as usize & WITHIN;
         debug_assert!(self.packets[at].is_none(), "a full burst takes no more");
         self.packets[at] = Some(packet);
-        self.meta[at] = meta;
         self.live |= 1 << at;
+        at
     }
 
     /// Puts a packet whose flow has been looked up.
     #[inline]
     pub fn push_known(&mut self, packet: P, meta: Meta<A>) {
-        let at = (self.live | self.ended).trailing_ones() as usize & WITHIN;
+        let at = self.put(packet);
+        self.meta[at] = meta;
         self.known |= 1 << at;
-        self.push(packet, meta);
     }
 
     /// The packets of which that is true; none is any more.
@@ -121,14 +128,11 @@ impl<P, A: Address> Burst<P, A> {
     /// Puts a packet that came in on `interface`, and of which nothing is known, into the next place.
     #[inline]
     pub fn push_received(&mut self, packet: P, interface: u16) {
-        let at = (self.live | self.ended).trailing_ones() as usize & WITHIN;
-        debug_assert!(self.packets[at].is_none(), "a full burst takes no more");
-        self.packets[at] = Some(packet);
+        let at = self.put(packet);
         let meta = &mut self.meta[at];
         meta.interface = interface;
         meta.flow = None;
         meta.looped = false;
-        self.live |= 1 << at;
     }
 
     /// True if no packet is here.

@@ -1,7 +1,7 @@
 //! Headers of the PROXY protocol as they are sent: as a segment, again when they are due, before a datagram.
 
 use balance::ClientHeader;
-use counters::{Event, Source};
+use counters::Event;
 use flow::{ConnId, Flow, FlowId, HeaderState, State, flags};
 use nat::proxy::{self, Found, LEN_MAX, Place, Version};
 use types::{Io, Now, Packet, Proto, Verdict};
@@ -10,7 +10,6 @@ use wire::reply::ErrorMessage;
 use wire::segment::{HEADERS_MAX, Segment};
 
 use crate::path::burst::Burst;
-use crate::path::egress::send_routed;
 use crate::path::lane::Lane;
 use crate::path::proxy as conns;
 use crate::path::proxy::{Terms, forget, header_of, move_on, owner, take_in};
@@ -38,24 +37,10 @@ pub(super) fn send<I: Io, A: Lane>(
     };
     let key = forward.new_key();
     let header = header_of(conns::version_of(state.version), reverse);
-    core.counters.began(Source::Generated, 1);
-    let Some(mut packet) = io.allocate() else {
-        core.counters.ended(Verdict::NoBuffer, 1);
-        return;
-    };
     let HeaderState { start: seq, ack, window, timestamps, .. } = state;
     let segment = Segment { key, seq, ack, window, timestamps, payload: header.as_bytes() };
-    let written = match packet.append(HEADERS_MAX + LEN_MAX) {
-        true => A::write_segment(packet.bytes_mut(), &segment),
-        false => None,
-    };
-    let Some(len) = written else {
-        core.counters.ended(Verdict::NoRoom, 1);
-        return;
-    };
-    packet.truncate(len);
-    core.counters.add(event, 1);
-    send_routed(core, packet, key.dst, now);
+    let write = |bytes: &mut [u8]| A::write_segment(bytes, &segment);
+    reply::send_made(core, io, (event, HEADERS_MAX + LEN_MAX), key.dst, write, now);
 }
 
 /// Sends the header of a conn behind a packet that has just gone.

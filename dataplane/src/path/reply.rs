@@ -206,11 +206,6 @@ pub(super) fn reset_sender<I: Io, A: Lane>(
     flow: &Flow<A>,
     now: Now,
 ) {
-    core.counters.began(Source::Generated, 1);
-    let Some(mut packet) = io.allocate() else {
-        core.counters.ended(Verdict::NoBuffer, 1);
-        return;
-    };
     // Many conns may end in one round; what a burst sends besides still finds room.
     keep_room(core, io);
     let key = flow.key().reversed();
@@ -222,15 +217,31 @@ pub(super) fn reset_sender<I: Io, A: Lane>(
         seq: flow.last_ack,
         ack: None,
     };
-    let written = match packet.append(RESET6_MAX_LEN) {
-        true => A::write_reset(packet.bytes_mut(), &reset),
-        false => None,
+    let write = |bytes: &mut [u8]| A::write_reset(bytes, &reset);
+    send_made(core, io, (Event::ResetMade, RESET6_MAX_LEN), key.dst, write, now);
+}
+
+/// Sends a packet of our own by the route to `destination`: `write` makes it in as many bytes as are given, and says how
+/// long it is.
+pub(super) fn send_made<I: Io, A: Lane>(
+    core: &mut Core<I::Packet>,
+    io: &mut I,
+    (event, room): (Event, usize),
+    destination: A,
+    write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    now: Now,
+) {
+    core.counters.began(Source::Generated, 1);
+    let Some(mut packet) = io.allocate() else {
+        core.counters.ended(Verdict::NoBuffer, 1);
+        return;
     };
+    let written = if packet.append(room) { write(packet.bytes_mut()) } else { None };
     let Some(len) = written else {
         core.counters.ended(Verdict::NoRoom, 1);
         return;
     };
     packet.truncate(len);
-    core.counters.add(Event::ResetMade, 1);
-    send_routed(core, packet, key.dst, now);
+    core.counters.add(event, 1);
+    send_routed(core, packet, destination, now);
 }
